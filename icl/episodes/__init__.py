@@ -1,0 +1,1 @@
+"""Episodes: drawn by seed, the same for every learner."""

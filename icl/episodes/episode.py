@@ -1,0 +1,71 @@
+"""`Episode`: a support set to adapt on and a query set to be judged on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from icl.tasks.task import Example, Labels
+from icl.tasks.template import Template
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One few-shot problem, the same for every learner. Immutable, serialisable as a JSON line.
+
+    Attributes:
+        task: the task's name.
+        labels: the answer space, in the order in which every score matrix has its columns.
+        support: labelled examples to adapt on (empty for zero shots).
+        query: labelled examples to be judged on; learners see their fields only.
+        seed: the experiment's seed from which it was drawn.
+        index: its place in the sequence of that seed.
+        shots: examples per class in the support set, as asked for.
+        split: the meta-split that it was drawn from.
+        setting: the name of the experiment's setting, e.g. ``within`` or ``cross-lingual``.
+        support_language, query_language: the languages of the two sets.
+    """
+
+    task: str
+    labels: Labels
+    support: tuple[Example, ...]
+    query: tuple[Example, ...]
+    seed: int
+    index: int
+    shots: int
+    split: str
+    setting: str
+    support_language: str
+    query_language: str
+
+    @property
+    def ways(self) -> int:
+        """The number of labels."""
+        return len(self.labels)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of everything in the episode: 16 hexadecimal digits of SHA-256."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """Serialise as one line of canonical JSON (sorted keys, UTF-8)."""
+        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, line: str) -> Episode:
+        """Read what `to_json` wrote."""
+        data: dict[str, Any] = json.loads(line)
+        labels = data.pop("labels")
+        return cls(
+            labels=Labels(
+                names=tuple(labels["names"]),
+                words=tuple(labels["words"]),
+                template=Template(**labels["template"]),
+            ),
+            support=tuple(Example(**e) for e in data.pop("support")),
+            query=tuple(Example(**e) for e in data.pop("query")),
+            **data,
+        )

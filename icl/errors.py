@@ -1,0 +1,26 @@
+"""Faults that the user can mend, each told in one sentence."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class IclError(Exception):
+    """A fault in what the user gave: the message is one sentence that names the place and the mend.
+
+    The command line prints the message without a traceback and exits with code 2.
+    """
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for the nearest known name, or the list of known names.
+
+    >>> did_you_mean("prototpyes", ["prototypes", "majority"])
+    " Did you mean 'prototypes'?"
+    >>> did_you_mean("zzz", ["b", "a"])
+    ' Known: a, b.'
+    """
+    choices = sorted(known)
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    return f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(choices)}."

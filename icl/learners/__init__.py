@@ -1,0 +1,1 @@
+"""Learners: every way of adapting to a task from a few examples."""

@@ -1,0 +1,74 @@
+"""The contract that every way of learning keeps: `Learner`, `Predictor`, `MetaLearner`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from icl.episodes.episode import Episode
+from icl.tasks.task import Example, Labels
+from icl.tasks.template import Fields
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Params(BaseModel):
+    """Base of every learner's parameters: frozen, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Predictor(ABC):
+    """What adaptation hands back: it labels texts. It never sees a query's label."""
+
+    @abstractmethod
+    def log_probs(self, texts: Sequence[Fields]) -> Tensor:
+        """Return normalised log-probabilities, float32 on the CPU, shape (queries, labels)."""
+
+
+class Learner(ABC):
+    """A way of learning a new task from a few examples.
+
+    Attributes:
+        method: the name in configs and tables.
+        trained_parameters: how many numbers adaptation (or meta-training) moves; a cost.
+    """
+
+    method: ClassVar[str]
+    trained_parameters: int = 0
+
+    @abstractmethod
+    def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
+        """Learn the task from its support set. The learner itself is left as it was."""
+
+    def adapt_batch(self, tasks: Sequence[tuple[Sequence[Example], Labels]]) -> list[Predictor]:
+        """Adapt to several tasks at once: equal to the loop over `adapt`, maybe faster."""
+        return [self.adapt(support, labels) for support, labels in tasks]
+
+
+class MetaLearner(Learner):
+    """A learner that is trained over episodes before it is used."""
+
+    @abstractmethod
+    def meta_loss(self, episodes: Sequence[Episode]) -> tuple[Tensor, Mapping[str, float]]:
+        """Return the mean meta-loss of some training episodes (scalar with a graph) and metrics."""
+
+    @abstractmethod
+    def trainable_parameters(self) -> Mapping[str, Tensor]:
+        """Return the meta-parameters by name: leaf tensors that an optimiser moves in place."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return copies of the meta-parameters, detached and on the CPU."""
+        return {k: v.detach().cpu().clone() for k, v in self.trainable_parameters().items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Copy saved meta-parameters in; raises `ValueError` for other names or shapes."""
+        own = self.trainable_parameters()
+        if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in state.items()}:
+            raise ValueError("The saved state has other names or shapes than this learner.")
+        for name, tensor in own.items():
+            tensor.data.copy_(state[name])

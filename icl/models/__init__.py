@@ -1,0 +1,1 @@
+"""Models: loading, exact scoring, embeddings, LoRA with a task axis."""

@@ -1,0 +1,1 @@
+"""Reporting: tables, plots and one self-contained HTML page."""

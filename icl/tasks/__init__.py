@@ -1,0 +1,1 @@
+"""Tasks: definitions, templates, sources, families."""

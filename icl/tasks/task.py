@@ -1,0 +1,143 @@
+"""The nouns of the task layer: `Example`, `Labels`, `Task`, `Split`, `TaskFamily`."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from icl.errors import IclError, did_you_mean
+from icl.tasks.template import Fields, Template
+
+Kind = Literal["classification", "generation"]
+
+
+def normalise(text: str) -> str:
+    """Fold a text so that copies that differ in case, width, composition or blanks are equal.
+
+    >>> normalise("  Ｃafe\\u0301 au LAIT ") == normalise("café au lait")
+    True
+    """
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One labelled example of a task in one language.
+
+    Attributes:
+        id: unique within its task and language.
+        fields: the text fields that a template may show, by name.
+        label: the label's canonical name (for generation, the reference text).
+        language: the language's code as the source writes it.
+        parallel_id: shared by translations of the same item in other languages.
+    """
+
+    id: str
+    fields: Fields
+    label: str
+    language: str
+    parallel_id: str
+
+    @property
+    def text(self) -> str:
+        """All fields joined by newlines: what embedders read and what leakage checks compare."""
+        return "\n".join(self.fields.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The answer space of an episode: what a learner knows beside the support set.
+
+    Attributes:
+        names: canonical label names in the episode's order; columns of every score matrix.
+        words: the verbaliser of each name, as it is shown to a language model.
+        template: how examples are put before a language model.
+    """
+
+    names: tuple[str, ...]
+    words: tuple[str, ...]
+    template: Template
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.words):
+            raise IclError(f"{len(self.names)} labels have {len(self.words)} words; give one each.")
+        if len(set(self.names)) != len(self.names):
+            raise IclError(f"The labels {self.names} hold a duplicate; each may stand once.")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def index(self, name: str) -> int:
+        """Return the column of a label name; raises `ValueError` for a name that is not there."""
+        return self.names.index(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task in one language: examples, label set and template. Immutable.
+
+    Attributes:
+        name: the task's name, shared by its languages.
+        language: the language of `examples`.
+        examples: any sequence; large sources give a lazy one.
+        labels: canonical label names in a fixed order.
+        words: label name -> word shown to a language model, in this language or the default one.
+    """
+
+    name: str
+    language: str
+    examples: Sequence[Example]
+    labels: tuple[str, ...]
+    words: Mapping[str, str]
+    template: Template
+    kind: Kind = "classification"
+    licence: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A named meta-split: the tasks and languages that it may draw from, and which ids and classes.
+
+    `allows` decides on (task name, label, parallel id); None admits all.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    languages: tuple[str, ...]
+    allows: Callable[[str, str, str], bool] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFamily:
+    """A named set of tasks x languages with named meta-splits.
+
+    Attributes:
+        load: returns the task of a (name, language) pair; cached by whoever builds the family.
+        splits: meta-splits by name, usually ``train``, ``validation`` and ``test``.
+        disjoint: what the splits have apart: any of ``class``, ``language``, ``task``, ``id``.
+    """
+
+    name: str
+    load: Callable[[str, str], Task]
+    splits: Mapping[str, Split]
+    disjoint: tuple[str, ...] = field(default=())
+
+    def split(self, name: str) -> Split:
+        """Return a meta-split by name; raises `IclError` that names the nearest one."""
+        if name not in self.splits:
+            raise IclError(
+                f"Task family {self.name!r} has no split {name!r}."
+                + did_you_mean(name, self.splits)
+            )
+        return self.splits[name]
+
+    def examples(self, split: str, task: str, language: str) -> list[Example]:
+        """Return the examples of a task and language that a split may draw from."""
+        allows = self.split(split).allows
+        examples = self.load(task, language).examples
+        if allows is None:
+            return list(examples)
+        return [e for e in examples if allows(task, e.label, e.parallel_id)]
