@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 SCHEMA_VERSION = 1
+_ROUNDING = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class EpisodeRecord:
 
     `log_probs` has a row a query and a column a label; `predictions` and `gold` are columns.
     `learner_key` hashes all that decides the numbers: method, parameters, model, adapter, code.
+    Raises `ValueError` for parts that do not fit together, and for log-probabilities above zero
+    or not a number. A label ruled out has minus infinity, in JSON `null`.
     """
 
     learner: str
@@ -57,6 +61,21 @@ class EpisodeRecord:
     cost: Cost
     schema_version: int = SCHEMA_VERSION
 
+    def __post_init__(self) -> None:
+        queries = len(self.gold)
+        if queries == 0:
+            raise ValueError("a record needs at least one query")
+        for name in ("query_ids", "parallel_ids", "log_probs", "predictions"):
+            if len(getattr(self, name)) != queries:
+                raise ValueError(f"{name} has {len(getattr(self, name))} rows, gold has {queries}")
+        if not all(0 <= c < self.ways for c in (*self.predictions, *self.gold)):
+            raise ValueError(f"a prediction or gold label is none of the {self.ways} columns")
+        if len(self.labels) != self.ways or any(len(row) != self.ways for row in self.log_probs):
+            raise ValueError(f"labels and each row of log_probs need {self.ways} columns")
+        # Rounding in float32 may leave a certain label a hair above zero.
+        if not all(x <= _ROUNDING for row in self.log_probs for x in row):  # NaN compares false
+            raise ValueError("a log-probability is above zero or not a number")
+
     @property
     def key(self) -> tuple[str, str]:
         """What makes a record one of its kind: (learner key, episode fingerprint)."""
@@ -68,18 +87,29 @@ class EpisodeRecord:
         right = sum(p == g for p, g in zip(self.predictions, self.gold, strict=True))
         return right / len(self.gold)
 
+    def outcome(self) -> EpisodeRecord:
+        """Return the record with its cost set to nothing: what must be equal between two runs."""
+        return replace(self, cost=Cost(0, 0, 0.0, 0.0, 0))
+
     def to_json(self) -> str:
-        """Serialise as one line of JSON."""
-        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+        """Serialise as one line of strict JSON (no newline within)."""
+        data = asdict(self)
+        data["log_probs"] = [[None if x == -math.inf else x for x in row] for row in self.log_probs]
+        return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, line: str) -> EpisodeRecord:
-        """Read what `to_json` wrote; raises `ValueError` for another schema version."""
-        data: dict[str, Any] = json.loads(line)
-        if data.get("schema_version") != SCHEMA_VERSION:
-            raise ValueError(f"record schema {data.get('schema_version')} is not {SCHEMA_VERSION}")
-        data["cost"] = Cost(**data["cost"])
-        data["log_probs"] = tuple(tuple(row) for row in data["log_probs"])
-        for name in ("labels", "query_ids", "parallel_ids", "predictions", "gold"):
-            data[name] = tuple(data[name])
-        return cls(**data)
+        """Read what `to_json` wrote; raises `ValueError` for anything else."""
+        data: Any = json.loads(line)
+        if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION:
+            raise ValueError(f"not a record of schema {SCHEMA_VERSION}")
+        try:
+            data["cost"] = Cost(**data["cost"])
+            data["log_probs"] = tuple(
+                tuple(-math.inf if x is None else x for x in row) for row in data["log_probs"]
+            )
+            for name in ("labels", "query_ids", "parallel_ids", "predictions", "gold"):
+                data[name] = tuple(data[name])
+            return cls(**data)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a record of schema {SCHEMA_VERSION}: {error}") from error

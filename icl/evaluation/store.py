@@ -1,0 +1,155 @@
+"""`RecordStore`: a run's records on disk, one line each, safe against a kill at any moment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+from icl.errors import IclError
+from icl.evaluation.record import EpisodeRecord
+
+if sys.platform != "win32":
+    import fcntl
+
+_BLOCK = 1 << 16
+
+
+class RecordStore:
+    """Append-only ``records.jsonl`` in a run's folder.
+
+    The promises, in the order in which they matter:
+
+    - A record whose `append` has returned is on the disk (written and synced).
+    - A writer killed in the middle of a line loses that line only: the next `append`, by whichever
+      process, cuts the torn tail off first. A tail that lacks nothing but its newline is kept.
+    - Several processes may append at once: each line is written under an exclusive file lock, so
+      lines never interleave (on Windows, which has no such lock, use one writer).
+    - A line damaged by something else is skipped with a warning, so that its episode is run again.
+
+    No file stays open between calls, so a store may be shared with threads and forked processes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = Path(folder) / "records.jsonl"
+
+    def append(self, record: EpisodeRecord) -> None:
+        """Write one record and wait until it is on the disk; raises `IclError` where it cannot."""
+        line = (record.to_json() + "\n").encode()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            new = not self.path.exists()
+            # Binary mode exists on Windows only, where text mode would turn "\n" into "\r\n".
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+            descriptor = os.open(self.path, flags, 0o644)
+            try:
+                _lock(descriptor)
+                _mend_tail(descriptor)
+                _write_whole(descriptor, line)
+            finally:
+                os.close(descriptor)  # releases the lock
+            if new:
+                _sync_folder(self.path.parent)
+        except OSError as error:
+            raise IclError(
+                f"Cannot write {self.path}: {error.strerror or error}; "
+                "mend that and run again: finished episodes are kept and not run twice."
+            ) from error
+
+    def read(self) -> list[EpisodeRecord]:
+        """Return the records in the order of writing, the first of each key; [] for a new run."""
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise IclError(f"Cannot read {self.path}: {error.strerror or error}.") from error
+        # Split at newlines only: `splitlines` would also split at U+2028, which text may hold.
+        *lines, tail = content.split(b"\n")
+        records: dict[tuple[str, str], EpisodeRecord] = {}
+        damaged = []
+        for number, line in enumerate(lines, start=1):
+            record = _parse(line)
+            if record is None:
+                damaged.append(number)
+            else:
+                records.setdefault(record.key, record)
+        # A tail without a newline is a line that some process is writing or was killed in.
+        if (record := _parse(tail)) is not None:
+            records.setdefault(record.key, record)
+        if damaged:
+            shown = ", ".join(map(str, damaged[:5])) + (", …" if len(damaged) > 5 else "")
+            warnings.warn(
+                f"{self.path}: skipped {len(damaged)} damaged line(s) ({shown}); "
+                "their episodes will be run again.",
+                stacklevel=2,
+            )
+        return list(records.values())
+
+    def keys(self) -> set[tuple[str, str]]:
+        """Return the (learner key, episode fingerprint) pairs that are done."""
+        return {record.key for record in self.read()}
+
+
+def same_outcomes(a: Iterable[EpisodeRecord], b: Iterable[EpisodeRecord]) -> bool:
+    """Say whether two runs agree on everything but `cost` and the order of writing.
+
+    This is what "resumed equals uninterrupted" means: time and memory differ between any two runs.
+    """
+    first = {record.key: record.outcome() for record in a}
+    second = {record.key: record.outcome() for record in b}
+    return first == second
+
+
+def _parse(line: bytes) -> EpisodeRecord | None:
+    try:
+        return EpisodeRecord.from_json(line.decode())
+    except ValueError:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        return None
+
+
+def _lock(descriptor: int) -> None:
+    if sys.platform != "win32":
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _mend_tail(descriptor: int) -> None:
+    """Bring the file to end in a newline; the lock says that nobody is still writing the tail."""
+    end = start = os.lseek(descriptor, 0, os.SEEK_END)
+    tail = b""
+    while start > 0 and b"\n" not in tail:
+        step = min(_BLOCK, start)
+        start -= step
+        os.lseek(descriptor, start, os.SEEK_SET)
+        tail = os.read(descriptor, step) + tail
+    tail = tail[tail.rfind(b"\n") + 1 :]
+    if tail and _parse(tail) is not None:
+        _write_whole(descriptor, b"\n")
+    elif tail:
+        os.ftruncate(descriptor, end - len(tail))
+
+
+def _write_whole(descriptor: int, data: bytes) -> None:
+    """Write all of `data` and sync it, or raise `OSError` and take back the part that was written."""
+    before = os.lseek(descriptor, 0, os.SEEK_END)
+    try:
+        written = 0
+        while written < len(data):  # a filling disk takes a part first and refuses the rest
+            written += os.write(descriptor, data[written:])
+        os.fsync(descriptor)
+    except OSError:
+        with contextlib.suppress(OSError):  # where this fails too, the next append mends the tail
+            os.ftruncate(descriptor, before)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    if sys.platform != "win32":  # a folder cannot be opened there
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
