@@ -133,7 +133,7 @@ def _mend_tail(descriptor: int) -> None:
 
 
 def _write_whole(descriptor: int, data: bytes) -> None:
-    """Write all of `data` and sync it, or raise `OSError` and take back the part that was written."""
+    """Write and sync all of `data`, or take back the part that was written and raise `OSError`."""
     before = os.lseek(descriptor, 0, os.SEEK_END)
     try:
         written = 0
