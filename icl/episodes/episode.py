@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from icl.tasks.task import Example, Labels
@@ -51,8 +51,15 @@ class Episode:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
-        """Serialise as one line of canonical JSON (sorted keys, UTF-8)."""
-        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        """Serialise as one line of canonical JSON (UTF-8, keys in the order of declaration).
+
+        Keys are not sorted: the order of an example's fields decides its `text`.
+        """
+        data = {f.name: getattr(self, f.name) for f in fields(self)}
+        data["labels"] = asdict(self.labels)
+        data["support"] = [_example(e) for e in self.support]
+        data["query"] = [_example(e) for e in self.query]
+        return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, line: str) -> Episode:
@@ -69,3 +76,10 @@ class Episode:
             query=tuple(Example(**e) for e in data.pop("query")),
             **data,
         )
+
+
+def _example(example: Example) -> dict[str, Any]:
+    """Turn an example into JSON values; its fields may be any mapping."""
+    data = {f.name: getattr(example, f.name) for f in fields(example)}
+    data["fields"] = dict(example.fields)
+    return data

@@ -1,0 +1,133 @@
+"""`Pool`: what a split may draw from a task in one language, as integers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icl.errors import IclError
+from icl.tasks.task import Example, Task, TaskFamily, normalise
+
+Ints = NDArray[np.int64]
+Keys = NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The usable examples of a (split, task, language), by row number in `task.examples`.
+
+    Only integers are kept, so a task whose examples lie in a memory-mapped file stays there.
+
+    Attributes:
+        task: the task in its language.
+        rows: row numbers in `task.examples`, ascending, shape (usable,).
+        classes: for each usable row the column of its label in `task.labels`, shape (usable,).
+        keys: hashes of id, parallel id and normalised text, shape (usable, 3). Two examples that
+            share a key in the same column are copies of each other. A chance collision of 64-bit
+            hashes can only part two examples that could have met, never let copies meet.
+        conflicting: how many examples were dropped because their text carries two labels.
+    """
+
+    task: Task
+    rows: Ints
+    classes: Ints
+    keys: Keys
+    conflicting: int
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+def _keys(example: Example) -> bytes:
+    identity = _hash(example.id)
+    same = example.parallel_id == example.id
+    parallel = identity if same else _hash(example.parallel_id)
+    return identity + parallel + _hash(normalise(example.text))
+
+
+def build_pool(family: TaskFamily, split: str, task_name: str, language: str) -> Pool:
+    """Read a task once, row by row, and keep the numbers that drawing needs.
+
+    Raises:
+        IclError: an example carries a label that the task does not have.
+    """
+    task = family.load(task_name, language)
+    allows = family.split(split).allows
+    generation = task.kind == "generation"
+    column = {label: place for place, label in enumerate(task.labels)}
+    rows: list[int] = []
+    classes: list[int] = []
+    keys = bytearray()
+
+    def admitted() -> Iterator[tuple[int, Example]]:
+        for row, example in enumerate(task.examples):
+            if allows is None or allows(task_name, example.label, example.parallel_id):
+                yield row, example
+
+    for row, example in admitted():
+        place = 0 if generation else column.get(example.label)
+        if place is None:
+            raise IclError(
+                f"Example {example.id!r} of the task {task_name!r} in {language!r} has the label "
+                f"{example.label!r}, which the task does not list; add it or map it."
+            )
+        rows.append(row)
+        classes.append(place)
+        keys += _keys(example)
+    table = np.frombuffer(bytes(keys), dtype="<u8").astype(np.uint64).reshape(-1, 3)
+    labels = np.array(classes, dtype=np.int64)
+    keep = ~_conflicting(table[:, 2], labels)
+    return Pool(
+        task=task,
+        rows=np.array(rows, dtype=np.int64)[keep],
+        classes=labels[keep],
+        keys=table[keep],
+        conflicting=int((~keep).sum()),
+    )
+
+
+def _conflicting(texts: Keys, classes: Ints) -> NDArray[np.bool_]:
+    """Mark the rows whose text stands under two labels."""
+    if not len(texts):
+        return np.zeros(0, dtype=np.bool_)
+    unique, node = np.unique(texts, return_inverse=True)
+    low = np.full(len(unique), np.iinfo(np.int64).max)
+    high = np.full(len(unique), -1)
+    np.minimum.at(low, node, classes)
+    np.maximum.at(high, node, classes)
+    marked: NDArray[np.bool_] = (low != high)[node]
+    return marked
+
+
+def copy_groups(keys: Keys) -> Ints:
+    """Number the groups of copies: rows that share a key, directly or through others.
+
+    Args:
+        keys: shape (rows, kinds of key).
+
+    Returns:
+        The group of each row, shape (rows,). Rows that are copies of each other have the same.
+    """
+    from scipy.sparse import coo_matrix  # noqa: PLC0415
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+
+    count = len(keys)
+    groups = np.arange(count, dtype=np.int64)
+    for column in range(keys.shape[1]):
+        unique, node = np.unique(keys[:, column], return_inverse=True)
+        if len(unique) == count:
+            continue
+        # Rows joined so far are one node each; each shared key links the groups that hold it.
+        size = int(groups.max()) + 1
+        links = coo_matrix(
+            (np.ones(count, dtype=np.int8), (groups, size + node)),
+            shape=(size + len(unique), size + len(unique)),
+        )
+        _, component = connected_components(links, directed=False)
+        groups = component[groups].astype(np.int64)
+    return groups

@@ -1,0 +1,251 @@
+"""`EpisodeSampler`: N-way K-shot episodes, each a pure function of its index."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from icl.episodes.cell import Cell, Draw
+from icl.episodes.episode import Episode
+from icl.episodes.pool import Pool, build_pool
+from icl.episodes.stream import Stream
+from icl.errors import IclError, did_you_mean
+from icl.tasks.task import Labels, Task, TaskFamily
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How the support and the query set of an episode relate.
+
+    Attributes:
+        name: the setting's name in tables, e.g. ``within`` or ``cross-lingual``.
+        support_language: the language of every support set; None: that of the query set.
+    """
+
+    name: str
+    support_language: str | None = None
+
+
+class EpisodeSampler:
+    """Draws episodes from a meta-split; any process can draw any index, alone and in any order.
+
+    What is drawn for an index depends on the seed, the split, the setting, the index and the
+    other arguments, and on nothing else. The rules:
+
+    - Tasks and query languages are dealt evenly: every run of T episodes that starts at a
+      multiple of T holds each of the T tasks once, the same holds for languages, and each
+      (task, language) pair comes once in T x L episodes.
+    - `ways` classes are drawn from those with enough examples; the label order is shuffled, so
+      a label's column tells nothing.
+    - Queries are spread over the classes as evenly as their number allows; a remainder goes to
+      classes drawn at random. The queries of an index are the same for all shots.
+    - Support sets are nested: that of K shots is part of that of any more shots, in the same
+      relative order, so that curves over shots are paired. Zero shots give an empty support.
+    - No two examples of an episode share an id, a parallel id or a normalised text. A text that
+      stands under two labels in a pool is never used.
+    - The prompt speaks the support language: label words and template are those of the task in
+      the support language, also at zero shots, so that one prompt never mixes two templates.
+
+    Args:
+        family: where tasks come from.
+        split: the meta-split, e.g. ``test``.
+        ways: classes in an episode. Tasks of kind ``generation`` have none: there it is ignored,
+            and shots and queries count examples.
+        shots: the numbers of support examples a class that will be asked for.
+        queries: query examples in an episode, over all classes.
+        setting: how support and query languages relate. A setting with a support language draws
+            its queries from the other languages only.
+        tasks: some of the split's tasks; None: all.
+        languages: some of the split's languages to draw queries from; None: all.
+        seed: the experiment's seed.
+
+    Raises:
+        IclError: an unknown task or language, a number out of range, or a task that has too few
+            classes or examples for what was asked.
+    """
+
+    def __init__(
+        self,
+        family: TaskFamily,
+        split: str,
+        *,
+        ways: int,
+        shots: Sequence[int],
+        queries: int,
+        setting: Setting = Setting("within"),
+        tasks: Sequence[str] | None = None,
+        languages: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        meta = family.split(split)
+        self.family = family
+        self.split = split
+        self.ways = _at_least(ways, 1, "ways")
+        if not shots:
+            raise IclError("Episodes need a number of shots; give a list such as [0, 1, 5].")
+        self.shots = tuple(sorted({_at_least(k, 0, "shots") for k in shots}))
+        self.queries = _at_least(queries, 1, "queries")
+        self.setting = setting
+        self.seed = seed
+        self.tasks = _chosen(tasks, meta.tasks, "task", split)
+        chosen = _chosen(languages, meta.languages, "language", split)
+        self.languages = tuple(n for n in chosen if n != setting.support_language)
+        if not self.languages:
+            raise IclError(
+                f"The setting {setting.name!r} has {setting.support_language!r} for support and "
+                "no other language for queries; name one more under languages."
+            )
+        self._cycle: tuple[int, list[str], list[str]] = (-1, [], [])
+        self._pools: dict[tuple[str, str], Pool] = {}
+        self._cells: dict[tuple[str, str], tuple[Cell, tuple[int, ...]]] = {}
+        for task in self.tasks:
+            for language in self.languages:
+                self._cells[task, language] = self._build(task, language)
+
+    def episode(self, index: int, shots: int) -> Episode:
+        """Draw the episode of an index: a pure function of the arguments.
+
+        Raises:
+            IclError: `shots` is more than the sampler was made for.
+        """
+        if not 0 <= shots <= self.shots[-1]:
+            raise IclError(
+                f"The sampler was made for up to {self.shots[-1]} shots, not {shots}; list "
+                f"{shots} under shots."
+            )
+        task, language = self._place(index)
+        cell, eligible = self._cells[task, language]
+        draw, order = self._draw(cell, eligible, index, shots)
+        support, query = cell.support_task, cell.query_task
+        return Episode(
+            task=task,
+            labels=_labels(support, [cell.labels[c] for c in order]),
+            support=tuple(support.examples[row] for _, row in draw.support),
+            query=tuple(query.examples[row] for _, row in draw.query),
+            seed=self.seed,
+            index=index,
+            shots=shots,
+            split=self.split,
+            setting=self.setting.name,
+            support_language=self.setting.support_language or language,
+            query_language=language,
+        )
+
+    def episodes(self, count: int) -> Iterator[Episode]:
+        """Draw the first `count` indices, each at every number of shots, ascending."""
+        for index in range(count):
+            for shots in self.shots:
+                yield self.episode(index, shots)
+
+    def draw(self, index: int, shots: int) -> Draw:
+        """Draw row numbers only: what `episode` turns into examples."""
+        cell, eligible = self._cells[self._place(index)]
+        return self._draw(cell, eligible, index, shots)[0]
+
+    def _stream(self, purpose: str, number: int) -> Stream:
+        setting = self.setting
+        return Stream(
+            purpose, self.seed, self.split, setting.name, setting.support_language, number
+        )
+
+    def _place(self, index: int) -> tuple[str, str]:
+        """Deal the index a task and a query language."""
+        tasks, languages = len(self.tasks), len(self.languages)
+        cycle, step = divmod(_at_least(index, 0, "index"), tasks * languages)
+        if self._cycle[0] != cycle:
+            stream = self._stream("cycle", cycle)
+            self._cycle = cycle, stream.shuffled(self.tasks), stream.shuffled(self.languages)
+        # Stepping through both at once meets each pair once if the languages are moved on by one
+        # whenever the two have come round together.
+        language = (step + step // math.lcm(tasks, languages)) % languages
+        return self._cycle[1][step % tasks], self._cycle[2][language]
+
+    def _draw(
+        self, cell: Cell, eligible: Sequence[int], index: int, shots: int
+    ) -> tuple[Draw, list[int]]:
+        stream = self._stream("episode", index)
+        classes = stream.sample(eligible, min(self.ways, len(eligible)))
+        order = stream.shuffled(classes)
+        each, more = divmod(self.queries, len(classes))
+        counts = [(label, each + (place < more)) for place, label in enumerate(classes)]
+        return cell.draw(stream, counts, [classes] * shots), order
+
+    def _pool(self, task: str, language: str) -> Pool:
+        if (task, language) not in self._pools:
+            self._pools[task, language] = build_pool(self.family, self.split, task, language)
+        return self._pools[task, language]
+
+    def _build(self, task: str, language: str) -> tuple[Cell, tuple[int, ...]]:
+        """Pair the pools of a task and find the classes that always suffice."""
+        support = self.setting.support_language or language
+        cell = Cell(self._pool(task, support), self._pool(task, language))
+        ways = self.ways if cell.query_task.kind == "classification" else 1
+        _check_words(cell.support_task, cell.query_task.labels)
+        where = f"The task {task!r} in {language!r}"
+        if support != language:
+            where += f" with support in {support!r}"
+        present = cell.present()
+        if len(present) < ways:
+            raise IclError(
+                f"{where} has {len(present)} classes in the split {self.split!r}, fewer than "
+                f"{ways} ways; lower ways to {len(present)} or leave the task out."
+            )
+        shots = self.shots[-1]
+        each = math.ceil(self.queries / ways)
+        most = shots * ways + self.queries
+        eligible = tuple(c for c in present if cell.can_give(c, shots, each, most))
+        if len(eligible) < ways:
+            raise IclError(
+                f"{where} has {len(eligible)} classes with the {shots} + {each} distinct examples "
+                f"for {shots} shots and {self.queries} queries in the split {self.split!r}, fewer "
+                f"than {ways} ways; lower shots, queries or ways."
+            )
+        return cell, eligible
+
+
+def _labels(task: Task, names: Sequence[str]) -> Labels:
+    if task.kind != "classification":
+        return Labels((), (), task.template)
+    return Labels(tuple(names), tuple(task.words[n] for n in names), task.template)
+
+
+def _check_words(task: Task, names: Sequence[str]) -> None:
+    """Refuse a label without a word, and two labels that a model could not tell apart."""
+    if task.kind != "classification":
+        return
+    seen: dict[str, str] = {}
+    for name in names:
+        if name not in task.words:
+            raise IclError(
+                f"The task {task.name!r} in {task.language!r} has no word for the label {name!r}; "
+                "add one to its words."
+            )
+        word = task.words[name]
+        if word in seen:
+            raise IclError(
+                f"The task {task.name!r} in {task.language!r} says {word!r} for both labels "
+                f"{seen[word]!r} and {name!r}; give each its own word."
+            )
+        seen[word] = name
+
+
+def _at_least(value: int, least: int, name: str) -> int:
+    if value < least:
+        raise IclError(f"The number of {name} is {value}; it must be {least} or more.")
+    return value
+
+
+def _chosen(
+    asked: Sequence[str] | None, known: Sequence[str], kind: str, split: str
+) -> tuple[str, ...]:
+    if asked is None:
+        return tuple(known)
+    for name in asked:
+        if name not in known:
+            raise IclError(
+                f"The split {split!r} has no {kind} {name!r}." + did_you_mean(name, known)
+            )
+    if not asked:
+        raise IclError(f"The list of {kind}s is empty; name one or leave the list out.")
+    return tuple(dict.fromkeys(asked))
