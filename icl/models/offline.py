@@ -23,7 +23,7 @@ _FORMAT = 1
 _PEAK_BYTES = 1_500_000_000  # the GGUF file and the converted model lie side by side for a moment
 
 # The steps' shares of the time, measured on two cores; they only drive the progress bar.
-_ASSEMBLE, _TOKENIZER, _CONFIG, _WEIGHTS, _WRITE = 2, 28, 28, 36, 6
+_ASSEMBLE, _TOKENIZER, _CONFIG, _WEIGHTS, _WRITE = 0.02, 0.28, 0.28, 0.36, 0.06
 
 
 def packaged_gemma() -> Path:
@@ -38,13 +38,22 @@ def packaged_gemma() -> Path:
             directory cannot be written or is full.
     """
     package = _package()
-    folder = cache_dir() / "models" / f"{GEMMA}-{package.EXPECTED_SHA256[:12]}-{_FORMAT}"
+    folder = cache_dir() / "models" / f"{GEMMA}-{gemma_version()}"
     return build_once(
         folder,
         lambda draft: _convert(package, draft),
         what="the packaged Gemma 3 270M",
         size=_PEAK_BYTES,
     )
+
+
+def gemma_version() -> str:
+    """Return what decides the converted model's content: the parts' checksum and our format.
+
+    Raises:
+        IclError: the extra ``offline`` is not installed.
+    """
+    return f"{_package().EXPECTED_SHA256[:12]}-{_FORMAT}"
 
 
 def _package() -> ModuleType:
@@ -61,7 +70,7 @@ def _package() -> ModuleType:
 
 
 def _convert(package: ModuleType, draft: Path) -> None:
-    with progress("Converting the packaged Gemma 3 270M (once)", 100) as bar:
+    with progress("Converting the packaged Gemma 3 270M (once)") as bar:
         bar.say("putting the parts together")
         gguf = _assemble(package, draft)
         bar.advance(_ASSEMBLE)

@@ -1,0 +1,170 @@
+"""Trie attention: a transformers attention function that runs a packed trie exactly.
+
+Registered under `NAME` beside transformers' own. While a `Layout` is active it computes each block
+densely and merges the blocks of a row by log-sum-exp, which is softmax attention over their union:
+``out = sum_b exp(lse_b - lse) out_b`` with ``lse = logsumexp_b lse_b``. Otherwise it is SDPA.
+
+The block kernel is plain matrix products and softmax, so that it has a double backward, which
+SDPA's fused kernels lack.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from icl.models.layout import Block, Layout
+from icl.models.state import active
+
+NAME = "icl_trie"
+_SCORES_AT_ONCE = 2**26  # elements of one score matrix: 256 MiB in float32
+
+
+def register() -> str:
+    """Register the attention and its mask function with transformers; return their name."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(NAME, trie_attention)
+    AttentionMaskInterface.register(NAME, _mask)
+    return NAME
+
+
+def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    """Build no mask for a packed trie (its layout is the mask), else SDPA's."""
+    from transformers.masking_utils import sdpa_mask
+
+    if active() is not None:
+        return None
+    mask: Tensor | None = sdpa_mask(*args, **kwargs)
+    return mask
+
+
+def trie_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Attend within the active layout.
+
+    Args:
+        module: the attention module, as transformers passes it.
+        query: shape (1, heads, rows, head size).
+        key, value: shape (1, key-value heads, rows, head size).
+        attention_mask: unused while a layout is active.
+        scaling: factor on the scores, default ``head size ** -0.5``.
+        sliding_window: a query sees keys at distances 0 to ``sliding_window - 1``.
+        softcap: scores become ``softcap * tanh(scores / softcap)`` (Gemma 2).
+
+    Returns:
+        The attended values, shape (1, rows, heads, head size), and None.
+    """
+    state = active()
+    if state is None:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        kwargs |= {"scaling": scaling, "dropout": dropout, "softcap": softcap}
+        out: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, **kwargs
+        )
+        return out
+    if kwargs.get("s_aux") is not None or kwargs.get("position_bias") is not None:
+        raise NotImplementedError("attention sinks and position biases are not packed")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    rows = attend(
+        query[0].transpose(0, 1) * scale,
+        key[0].transpose(0, 1),
+        value[0].transpose(0, 1),
+        state.layout,
+        sliding_window,
+        softcap,
+    )
+    return rows[None], None
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: Layout,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> Tensor:
+    """Attend along the paths of a packed trie.
+
+    Args:
+        query: already scaled, shape (rows, heads, head size).
+        key, value: shape (rows, key-value heads, head size).
+
+    Returns:
+        Attended values, shape (rows, heads, value size).
+    """
+    outs, lses = [], []
+    for block in layout.blocks:
+        out, lse = _run_block(block, query, key, value, window, softcap)
+        outs.append(out)
+        lses.append(lse)
+    heads, size = query.shape[1], value.shape[2]
+    outs.append(query.new_zeros(1, heads, size))
+    lses.append(torch.full((1, heads), -torch.inf, device=query.device))
+    parts, weights = torch.cat(outs), torch.cat(lses)
+    if len(layout.merge) == 1:
+        return parts[layout.merge[0]]
+    weight = torch.softmax(weights[layout.merge], dim=0)  # (depths, rows, heads)
+    merged = parts[layout.merge[0]] * weight[0, ..., None].to(parts.dtype)
+    for places, w in zip(layout.merge[1:], weight[1:], strict=True):
+        merged = merged + parts[places] * w[..., None].to(parts.dtype)
+    return merged
+
+
+def _run_block(
+    block: Block,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    window: int | None,
+    softcap: float | None,
+) -> tuple[Tensor, Tensor]:
+    """Run one block; return its real rows' values (n, heads, size) and log-sum-exps (n, heads)."""
+    q = query[block.queries].transpose(1, 2)  # (stack, heads, queries, size)
+    k = key[block.keys].transpose(1, 2)
+    v = value[block.keys].transpose(1, 2)
+    mask = block.mask(window)
+    chunk = max(1, _SCORES_AT_ONCE // (q.shape[0] * q.shape[1] * k.shape[2]))
+    pieces = [
+        _kernel(qs, k, v, None if mask is None else mask[:, i : i + chunk], softcap)
+        for i, qs in zip(range(0, q.shape[2], chunk), torch.split(q, chunk, dim=2), strict=True)
+    ]
+    out = torch.cat([o for o, _ in pieces], dim=2)
+    lse = torch.cat([x for _, x in pieces], dim=2)
+    return (
+        out.transpose(1, 2).flatten(0, 1)[block.kept],
+        lse.transpose(1, 2).flatten(0, 1)[block.kept],
+    )
+
+
+def _kernel(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, softcap: float | None
+) -> tuple[Tensor, Tensor]:
+    """Attention of one block by matrix products, twice differentiable, softmax in float32."""
+    stack, heads, queries, size = q.shape
+    groups = k.shape[1]
+    scores = q.reshape(stack, groups, -1, size) @ k.transpose(2, 3)
+    scores = scores.reshape(stack, heads, queries, -1).float()
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    if mask is not None:
+        # finite, so that a wholly hidden row has weight exp(-huge) = 0 rather than NaN
+        scores = scores.masked_fill(~mask[:, None], torch.finfo(torch.float32).min)
+    lse = scores.logsumexp(-1)
+    shares = (scores - lse[..., None]).exp().to(v.dtype)
+    out = shares.reshape(stack, groups, -1, shares.shape[-1]) @ v
+    return out.reshape(stack, heads, queries, -1), lse

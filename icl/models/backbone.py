@@ -1,0 +1,214 @@
+"""`Backbone`: a causal language model that runs packed tries, adapters as values, and trunks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from icl.models.layout import Layout
+from icl.models.lora import Adapter, lora_delta
+from icl.models.state import ForwardState, activate, active
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(slots=True)
+class Meter:
+    """Running totals of what a backbone was asked to do; a cost is a difference of two readings.
+
+    Attributes:
+        prompt_tokens: tokens that running each prompt alone would process.
+        computed_tokens: packed rows that went through the model, counted in whole forward passes:
+            a pass over 6 of 18 layers counts a third.
+    """
+
+    prompt_tokens: int = 0
+    computed_tokens: float = 0.0
+
+
+class Backbone:
+    """A causal language model under the hand of icl.
+
+    The model's parameters are frozen and never change: adapters are passed along as values.
+
+    Attributes:
+        model: the transformers model, in eval mode.
+        tokenizer: its tokenizer.
+        name: where it came from.
+        meter: running totals of tokens.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str
+    ) -> None:
+        self.model = model.requires_grad_(False)
+        self.model.train(False)
+        self.tokenizer = tokenizer
+        self.name = name
+        self.meter = Meter()
+        for index, layer in enumerate(self.layers):
+            layer.forward = _staged(layer.forward, index)
+        for module_name, module in model.named_modules():
+            if is_linear(module):
+                module.register_forward_hook(_adapted(module_name))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's parameters lie."""
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
+    @cached_property
+    def head(self) -> Any:
+        """The linear map from hidden states to the vocabulary."""
+        model: Any = self.model
+        return model.get_output_embeddings()
+
+    @cached_property
+    def layers(self) -> nn.ModuleList:
+        """The decoder layers, lowest first."""
+        count = self.model.config.num_hidden_layers
+        for module in self.model.base_model.modules():
+            if isinstance(module, nn.ModuleList) and len(module) == count:
+                return module
+        raise NotImplementedError(f"{type(self.model).__name__} has no list of {count} layers")
+
+    @cached_property
+    def layer_names(self) -> tuple[str, ...]:
+        """The module path of each decoder layer, lowest first."""
+        names = {id(module): name for name, module in self.model.named_modules()}
+        return tuple(names[id(layer)] for layer in self.layers)
+
+    @cached_property
+    def context_length(self) -> int:
+        """The longest sequence that the model takes, in tokens."""
+        return int(getattr(self.model.config, "max_position_embeddings", 2**31))
+
+    @cached_property
+    def identity(self) -> str:
+        """A hash of architecture, dtype, tokenizer and weights: 16 hexadecimal digits.
+
+        Each tensor enters with its name, shape, and up to 4096 evenly spaced values, so that the
+        hash is cheap for large models and still differs for any retrained one.
+        """
+        digest = hashlib.sha256(type(self.model).__name__.encode())
+        digest.update(str(len(self.tokenizer)).encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            flat = tensor.flatten()
+            step = max(1, flat.numel() // 4096)
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(flat[::step].float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def hidden(
+        self,
+        layout: Layout,
+        *,
+        adapter: Adapter | None = None,
+        tasks: Sequence[int] = (),
+        trunk: Tensor | None = None,
+        start: int = 0,
+    ) -> Tensor:
+        """Run a packed trie and return the last hidden states, shape (rows, width).
+
+        Args:
+            layout: the packed trie.
+            adapter: LoRA factors, or None.
+            tasks: rows of each task, for an adapter with a task axis.
+            trunk: what `trunk` returned for this layout; layers below `start` are then skipped.
+            start: the layer that the trunk enters.
+        """
+        state = ForwardState(
+            layout, adapter, tuple(tasks), start=0 if trunk is None else start, trunk=trunk
+        )
+        return self._run(state)
+
+    def trunk(self, layout: Layout, below: int) -> Tensor:
+        """Return the hidden states that enter layer `below`, shape (1, rows, width), no graph."""
+        state = ForwardState(layout, stop=below)
+        with torch.no_grad():
+            self._run(state)
+        return state.stopped[0]
+
+    def layer_states(self, layout: Layout, layer: int) -> Tensor:
+        """Return the states after `layer` decoder layers, shape (rows, width); -1: normed last."""
+        if layer in (-1, len(self.layers)):
+            with torch.no_grad():
+                return self.hidden(layout)
+        return self.trunk(layout, layer)[0]
+
+    def _run(self, state: ForwardState) -> Tensor:
+        layout = state.layout
+        first, last = state.start, len(self.layers) if state.stop is None else state.stop
+        self.meter.computed_tokens += layout.rows * (last - first) / len(self.layers)
+        with activate(state):
+            out = self.model.base_model(
+                input_ids=layout.tokens, position_ids=layout.positions, use_cache=False
+            )
+        hidden: Tensor = out.last_hidden_state[0]
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Project hidden states, shape (n, width), to logits in float32, shape (n, vocabulary)."""
+        return self._finish(self.head(hidden))
+
+    def token_logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """Return one token's logit for each hidden state, float32: (n, width), (n,) -> (n,)."""
+        logits = (hidden * self.head.weight[tokens]).sum(-1)
+        if self.head.bias is not None:
+            logits = logits + self.head.bias[tokens]
+        return self._finish(logits)
+
+    def _finish(self, logits: Tensor) -> Tensor:
+        """Apply what some architectures do to logits after the projection."""
+        config, logits = self.model.config, logits.float()
+        cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
+        if cap is not None:
+            logits = cap * torch.tanh(logits / cap)
+        logits = logits * (getattr(config, "logit_scale", None) or 1.0)  # Cohere
+        return logits / (getattr(config, "logits_scaling", None) or 1.0)  # Granite
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Tell whether a module is a linear map that LoRA can adapt."""
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+
+
+def _staged(forward: Callable[..., Any], index: int) -> Callable[..., Any]:
+    """Wrap a decoder layer so that the active state may skip it or feed it a trunk."""
+
+    def run(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        state = active()
+        if state is None:
+            return forward(hidden_states, *args, **kwargs)
+        if state.stop is not None and index >= state.stop:
+            if index == state.stop:
+                state.stopped.append(hidden_states)
+            return hidden_states
+        if index < state.start:
+            return hidden_states
+        if index == state.start and state.trunk is not None:
+            hidden_states = state.trunk
+        return forward(hidden_states, *args, **kwargs)
+
+    return run
+
+
+def _adapted(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]:
+    """Make a forward hook that adds the active adapter's part to a linear map's output."""
+
+    def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        state = active()
+        if state is None or state.adapter is None:
+            return None
+        delta = lora_delta(state.adapter, name, args[0], state.tasks)
+        return None if delta is None else output + delta
+
+    return hook
