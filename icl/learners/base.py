@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -15,6 +15,8 @@ from icl.tasks.template import Fields
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from icl.models.backbone import Backbone
+
 
 class Params(BaseModel):
     """Base of every learner's parameters: frozen, and an unknown field is an error."""
@@ -22,12 +24,23 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+LOG_ZERO = (
+    -1.0e4
+)  # the log-probability of what a learner rules out: finite, so that it is valid JSON
+
+
 class Predictor(ABC):
-    """What adaptation hands back: it labels texts. It never sees a query's label."""
+    """What adaptation hands back: it labels texts. It never sees a query's label.
+
+    Attributes:
+        trained_parameters: how many numbers adaptation and meta-training moved; a cost.
+    """
+
+    trained_parameters: int = 0
 
     @abstractmethod
     def log_probs(self, texts: Sequence[Fields]) -> Tensor:
-        """Return normalised log-probabilities, float32 on the CPU, shape (queries, labels)."""
+        """Return finite, normalised log-probabilities, float32 on the CPU, (queries, labels)."""
 
 
 class Learner(ABC):
@@ -35,11 +48,15 @@ class Learner(ABC):
 
     Attributes:
         method: the name in configs and tables.
-        trained_parameters: how many numbers adaptation (or meta-training) moves; a cost.
+        Params: the method's own parameters.
     """
 
     method: ClassVar[str]
-    trained_parameters: int = 0
+    Params: ClassVar[type[Params]] = Params
+
+    @abstractmethod
+    def __init__(self, backbone: Backbone, params: Any) -> None:
+        """Take the shared backbone and this method's own validated parameters."""
 
     @abstractmethod
     def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:

@@ -132,3 +132,20 @@ def lora_delta(adapter: Adapter, name: str, x: Tensor, tasks: Sequence[int]) -> 
         pieces = torch.split(inputs[0], list(tasks))
         out = torch.cat([p @ at.T @ bt.T for p, at, bt in zip(pieces, a, b, strict=True)])[None]
     return (adapter.scale * out).to(x.dtype)
+
+
+def default_targets(backbone: Backbone) -> tuple[str, ...]:
+    """Return the linear maps that PEFT adapts by default for this architecture.
+
+    Raises:
+        IclError: PEFT has no default for it.
+    """
+    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
+
+    kind = backbone.model.config.model_type
+    if kind not in KNOWN:
+        raise IclError(
+            f"There is no default LoRA target for {kind!r} models; set `targets`, e.g. "
+            "[q_proj, v_proj]."
+        )
+    return tuple(KNOWN[kind])

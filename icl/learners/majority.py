@@ -1,0 +1,48 @@
+"""Majority: the most frequent support label, and nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from icl.learners.base import Learner, Params, Predictor
+from icl.tasks.task import Example, Labels
+from icl.tasks.template import Fields
+
+if TYPE_CHECKING:
+    from icl.models.backbone import Backbone
+
+
+class _Constant(Predictor):
+    def __init__(self, log_probs: Tensor) -> None:
+        self._log_probs = log_probs
+
+    def log_probs(self, texts: Sequence[Fields]) -> Tensor:
+        return self._log_probs.expand(len(texts), -1).clone()
+
+
+class Majority(Learner):
+    """Predict label frequencies of the support set, smoothed by one count a label (Laplace).
+
+    On balanced support sets all labels tie, and the runner breaks ties at random: chance.
+    """
+
+    method: ClassVar[str] = "majority"
+
+    def __init__(self, backbone: Backbone, params: Params) -> None:
+        """Take the common arguments; neither is used."""
+
+    def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
+        """Count the support labels."""
+        counts = Counter(example.label for example in support)
+        frequencies = torch.tensor([float(counts[name] + 1) for name in labels.names])
+        return _Constant((frequencies / frequencies.sum()).log())
+
+
+def uniform(labels: Labels) -> Predictor:
+    """Return the predictor of a learner that was shown nothing: every label alike."""
+    return _Constant(torch.zeros(len(labels)).log_softmax(0))

@@ -1,0 +1,65 @@
+"""The registry: methods by name, their parameters checked before any model loads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from icl.errors import IclError, did_you_mean
+from icl.learners.base import Learner, MetaLearner, Params
+
+if TYPE_CHECKING:
+    from icl.models.backbone import Backbone
+
+# method -> module:class; modules are imported on use, so that listing names is quick
+_METHODS = {
+    "majority": "icl.learners.majority:Majority",
+    "zero-shot": "icl.learners.in_context:ZeroShot",
+    "in-context": "icl.learners.in_context:InContext",
+    "prototypes": "icl.learners.prototypes:Prototypes",
+    "linear-probe": "icl.learners.linear_probe:LinearProbe",
+    "lora": "icl.learners.lora:LoraFineTuning",
+    "fomaml": "icl.learners.fomaml:FOMAML",
+}
+
+
+def methods() -> tuple[str, ...]:
+    """Return all method names, plain baselines first."""
+    return tuple(_METHODS)
+
+
+def _learner_class(method: str) -> type[Learner]:
+    if method not in _METHODS:
+        raise IclError(f"No method {method!r}." + did_you_mean(method, _METHODS))
+    module, _, name = _METHODS[method].partition(":")
+    found: type[Learner] = getattr(import_module(module), name)
+    return found
+
+
+def validate(method: str, params: Mapping[str, Any]) -> Params:
+    """Check a method's parameters; raises `IclError` that names the field and the mend."""
+    kind = _learner_class(method)
+    try:
+        return kind.Params.model_validate(dict(params))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        hint = (
+            did_you_mean(field, kind.Params.model_fields)
+            if first["type"] == "extra_forbidden"
+            else ""
+        )
+        raise IclError(f"Method {method!r}, parameter {field!r}: {first['msg']}.{hint}") from error
+
+
+def is_meta_learner(method: str) -> bool:
+    """Tell whether a method must be meta-trained before it is used."""
+    return issubclass(_learner_class(method), MetaLearner)
+
+
+def make(method: str, params: Mapping[str, Any], backbone: Backbone) -> Learner:
+    """Build a learner on a backbone; raises `IclError` for an unknown method or parameter."""
+    return _learner_class(method)(backbone, validate(method, params))
