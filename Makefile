@@ -1,0 +1,50 @@
+# make demo: install into .venv and run the quick start. make test: the whole test suite.
+PYTHON ?= python3
+VENV ?= .venv
+# For example: make demo PIP_FLAGS=--find-links=/my/wheels
+PIP_FLAGS ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
+
+# Nothing here needs the Hugging Face Hub.
+export HF_HUB_OFFLINE := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: help demo test format clean
+
+help:
+	@echo "make demo    install into $(VENV) and run the quick start"
+	@echo "make test    install into $(VENV) and run every check and test"
+	@echo "make format  put the source into its form"
+	@echo "make clean   remove $(VENV) and caches"
+
+demo: $(VENV)/.installed
+	$(BIN)/icl run configs/quickstart.yaml
+
+test: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest --timeout=900 --durations=15
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "icl needs Python 3.10 or newer: make PYTHON=python3.11 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Installing icl and what it needs into $(VENV) ..."
+	$(PIP) -e '.[offline]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Installing the tools for tests into $(VENV) ..."
+	$(PIP) -e '.[offline,dev]'
+	@touch $@
