@@ -1,0 +1,130 @@
+"""`Grid`: learners against episodes, the episodes that all of them have done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from icl.errors import IclError
+from icl.evaluation.record import EpisodeRecord
+
+if TYPE_CHECKING:
+    from icl.evaluation.statistics import ClusteredSample
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Records as a full grid: every learner has exactly one record of every episode.
+
+    Attributes:
+        learners: sorted by name, so that the order of writing changes nothing.
+        episodes: one record of each learner, in the order of `learners`, for each episode.
+        left_out: learner -> how many of its records stand for episodes that others lack.
+    """
+
+    learners: tuple[str, ...]
+    episodes: tuple[tuple[EpisodeRecord, ...], ...]
+    left_out: Mapping[str, int]
+
+    def where(self, *, setting: str | None, shots: int | None, language: str | None = None) -> Grid:
+        """Return the grid of the episodes of a setting, number of shots and query language."""
+        kept = tuple(
+            row
+            for row in self.episodes
+            if setting in {None, row[0].setting}
+            and shots in {None, row[0].shots}
+            and language in {None, row[0].query_language}
+        )
+        return Grid(self.learners, kept, self.left_out)
+
+    @property
+    def queries(self) -> int:
+        """The number of queries over all episodes."""
+        return sum(len(row[0].gold) for row in self.episodes)
+
+    @property
+    def chance(self) -> float:
+        """What guessing evenly scores: the mean over episodes of one by the number of labels."""
+        return sum(1 / row[0].ways for row in self.episodes) / len(self.episodes)
+
+    def of(self, learner: str) -> list[EpisodeRecord]:
+        """Return a learner's records, an episode each."""
+        column = self.learners.index(learner)
+        return [row[column] for row in self.episodes]
+
+    def correct(self) -> ClusteredSample:
+        """Return which learner labels which query right, clustered by episode and by item.
+
+        Every episode weighs the same. An item is a (task, parallel id): the same item in another
+        language or another episode is not an independent one.
+        """
+        from icl.evaluation.statistics import clustered_sample
+
+        rows = [row[0] for row in self.episodes]
+        return clustered_sample(
+            [
+                [
+                    float(p == g)
+                    for r in self.of(name)
+                    for p, g in zip(r.predictions, r.gold, strict=True)
+                ]
+                for name in self.learners
+            ],
+            [r.fingerprint for r in rows for _ in r.gold],
+            [(r.task, item) for r in rows for item in r.parallel_ids],
+            weights=[1 / len(r.gold) for r in rows for _ in r.gold],
+        )
+
+
+def grid(records: Iterable[EpisodeRecord]) -> Grid:
+    """Line records up by episode, keeping the episodes that every learner has done.
+
+    Raises `IclError` where there is no such episode, where a learner's records stem from two
+    versions of it, or where two learners disagree about what an episode's queries are.
+    """
+    table: dict[str, dict[str, EpisodeRecord]] = {}
+    keys: dict[str, str] = {}
+    for record in records:
+        if keys.setdefault(record.learner, record.learner_key) != record.learner_key:
+            raise IclError(
+                f"The records of {record.learner!r} stem from two versions of it "
+                f"({keys[record.learner]} and {record.learner_key}); "
+                "compare them under two names, or start a new run folder."
+            )
+        table.setdefault(record.fingerprint, {}).setdefault(record.learner, record)
+    learners = tuple(sorted(keys))
+    if not learners:
+        raise IclError("There are no records to report on; run an experiment first.")
+    common = [tuple(row[n] for n in learners) for row in table.values() if len(row) == len(keys)]
+    if not common:
+        done = {name: sum(name in row for row in table.values()) for name in learners}
+        raise IclError(
+            "No episode was finished by every learner "
+            f"({', '.join(f'{name}: {count}' for name, count in done.items())}); "
+            "let the run go on, it resumes where it was."
+        )
+    for row in common:
+        _agree(row)
+    common.sort(key=lambda row: (row[0].setting, row[0].shots, row[0].index, row[0].fingerprint))
+    left_out = {
+        name: extra
+        for name in learners
+        if (extra := sum(name in row for row in table.values()) - len(common))
+    }
+    return Grid(learners, tuple(common), left_out)
+
+
+def _agree(row: Sequence[EpisodeRecord]) -> None:
+    first = row[0]
+    for other in row[1:]:
+        same = (
+            other.gold == first.gold
+            and other.query_ids == first.query_ids
+            and other.labels == first.labels
+        )
+        if not same:
+            raise IclError(
+                f"{first.learner!r} and {other.learner!r} have other queries under the episode "
+                f"fingerprint {first.fingerprint}; start a new run folder."
+            )

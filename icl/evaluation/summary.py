@@ -1,0 +1,198 @@
+"""`Summary`: what a run's records say, as plain typed figures that any report can show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from icl.evaluation.grid import Grid, grid
+from icl.evaluation.record import EpisodeRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One learner on one board.
+
+    Attributes:
+        accuracy, low, high: mean over episodes with its 95 % interval, as shares.
+        above_chance: whether the whole interval lies above the board's chance level.
+        difference, difference_low, difference_high: accuracy less the best learner's, paired on
+            identical episodes, with its 95 % interval (the best itself: zeros).
+        p: p-value of that difference, Holm-corrected over all pairs of learners (the best: 1).
+        seconds, prompt_tokens, computed_tokens: means an episode (adaptation and prediction).
+        peak_memory_mb: the highest of any episode, in MiB.
+        trained_parameters: numbers moved by adaptation or meta-training.
+    """
+
+    learner: str
+    method: str
+    accuracy: float
+    low: float
+    high: float
+    above_chance: bool
+    difference: float
+    difference_low: float
+    difference_high: float
+    p: float
+    seconds: float
+    prompt_tokens: float
+    computed_tokens: float
+    peak_memory_mb: float
+    trained_parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """All learners on the same episodes, the best first.
+
+    Attributes:
+        setting, shots: which episodes; None pools all.
+        episodes, queries: how many each learner was judged on.
+        chance: the accuracy of even guessing.
+    """
+
+    setting: str | None
+    shots: int | None
+    episodes: int
+    queries: int
+    chance: float
+    rows: tuple[Row, ...]
+
+    @property
+    def best(self) -> Row:
+        """The learner with the highest accuracy; ties go to the first name."""
+        return self.rows[0]
+
+    def row(self, learner: str) -> Row:
+        """Return a learner's row by name."""
+        return next(row for row in self.rows if row.learner == learner)
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageAccuracy:
+    """Accuracy of each learner on the queries of one language in one setting."""
+
+    setting: str
+    language: str
+    episodes: int
+    queries: int
+    accuracy: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class MetaTraining:
+    """What a learner spent before its first episode."""
+
+    seconds: float
+    tokens: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A run in figures.
+
+    Attributes:
+        learners: sorted by name.
+        overall: the board over all episodes.
+        boards: one for each setting and number of shots, sorted.
+        languages: accuracy by setting and query language, sorted.
+        meta_training: by learner, for those that were meta-trained.
+        left_out: learner -> number of its records left out, since not all learners have done
+            those episodes; not empty for an unfinished run.
+    """
+
+    learners: tuple[str, ...]
+    overall: Board
+    boards: tuple[Board, ...]
+    languages: tuple[LanguageAccuracy, ...]
+    meta_training: Mapping[str, MetaTraining]
+    left_out: Mapping[str, int]
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The settings' names, sorted."""
+        return tuple(dict.fromkeys(str(board.setting) for board in self.boards))
+
+
+def summarise(
+    records: Iterable[EpisodeRecord],
+    meta_training: Mapping[str, Mapping[str, float]] | None = None,
+) -> Summary:
+    """Summarise records on the episodes that every learner has done.
+
+    `meta_training` holds by learner what its ``meta_training.json`` says: seconds, tokens, steps.
+    Raises `IclError` where nothing can be compared (see `icl.evaluation.grid.grid`).
+    """
+    whole = grid(records)
+    groups = dict.fromkeys((row[0].setting, row[0].shots) for row in whole.episodes)
+    return Summary(
+        learners=whole.learners,
+        overall=_board(whole, None, None),
+        boards=tuple(_board(whole, setting, shots) for setting, shots in groups),
+        languages=_languages(whole),
+        meta_training={
+            name: MetaTraining(float(m["seconds"]), int(m["tokens"]), int(m["steps"]))
+            for name, m in sorted((meta_training or {}).items())
+        },
+        left_out=whole.left_out,
+    )
+
+
+def _board(whole: Grid, setting: str | None, shots: int | None) -> Board:
+    from icl.evaluation.statistics import holm_pairs
+
+    part = whole.where(setting=setting, shots=shots)
+    sample = part.correct()
+    means, differences = sample.means(), sample.differences()
+    corrected = holm_pairs(differences.p)
+    best = int(means.mean.argmax())
+    rows = []
+    for i, name in enumerate(part.learners):
+        records = part.of(name)
+        costs = [record.cost for record in records]
+        rows.append(
+            Row(
+                learner=name,
+                method=records[0].method,
+                accuracy=float(means.mean[i]),
+                low=float(means.low[i]),
+                high=float(means.high[i]),
+                above_chance=bool(means.low[i] > part.chance),
+                difference=float(differences.difference[i, best]),
+                difference_low=float(differences.low[i, best]) if i != best else 0.0,
+                difference_high=float(differences.high[i, best]) if i != best else 0.0,
+                p=float(corrected[i, best]),
+                seconds=sum(c.seconds for c in costs) / len(costs),
+                prompt_tokens=sum(c.prompt_tokens for c in costs) / len(costs),
+                computed_tokens=sum(c.computed_tokens for c in costs) / len(costs),
+                peak_memory_mb=max(c.peak_memory_mb for c in costs),
+                trained_parameters=max(c.trained_parameters for c in costs),
+            )
+        )
+    return Board(
+        setting=setting,
+        shots=shots,
+        episodes=len(part.episodes),
+        queries=part.queries,
+        chance=part.chance,
+        rows=tuple(sorted(rows, key=lambda row: -row.accuracy)),
+    )
+
+
+def _languages(whole: Grid) -> tuple[LanguageAccuracy, ...]:
+    found = {(row[0].setting, row[0].query_language) for row in whole.episodes}
+    lines = []
+    for setting, language in sorted(found):
+        part = whole.where(setting=setting, shots=None, language=language)
+        mean = part.correct().mean
+        lines.append(
+            LanguageAccuracy(
+                setting=setting,
+                language=language,
+                episodes=len(part.episodes),
+                queries=part.queries,
+                accuracy={name: float(mean[i]) for i, name in enumerate(part.learners)},
+            )
+        )
+    return tuple(lines)
