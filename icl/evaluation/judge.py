@@ -1,0 +1,86 @@
+"""Judging one learner on one episode."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from icl.episodes import Episode
+from icl.evaluation.memory import PeakMemory
+from icl.evaluation.record import Cost, EpisodeRecord
+from icl.learners.base import Learner
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from icl.models.backbone import Backbone
+
+
+def judge(
+    learner: Learner, name: str, key: str, episode: Episode, backbone: Backbone
+) -> EpisodeRecord:
+    """Let a learner adapt to an episode's support set and label its queries, and count the cost.
+
+    Raises:
+        ValueError: the scores have another shape than (queries, labels) or are not finite.
+    """
+    memory = PeakMemory(str(backbone.device))
+    memory.reset()
+    before = (backbone.meter.prompt_tokens, backbone.meter.computed_tokens)
+    start = time.perf_counter()
+    predictor = learner.adapt(episode.support, episode.labels)
+    scores = predictor.log_probs([example.fields for example in episode.query])
+    seconds = time.perf_counter() - start
+    rows = _rows(scores, len(episode.query), episode.ways)
+    return EpisodeRecord(
+        learner=name,
+        method=learner.method,
+        learner_key=key,
+        fingerprint=episode.fingerprint,
+        task=episode.task,
+        setting=episode.setting,
+        split=episode.split,
+        index=episode.index,
+        ways=episode.ways,
+        shots=episode.shots,
+        support_language=episode.support_language,
+        query_language=episode.query_language,
+        labels=episode.labels.names,
+        query_ids=tuple(example.id for example in episode.query),
+        parallel_ids=tuple(example.parallel_id for example in episode.query),
+        log_probs=rows,
+        predictions=predictions(rows, episode.fingerprint),
+        gold=tuple(episode.labels.index(example.label) for example in episode.query),
+        cost=Cost(
+            prompt_tokens=round(backbone.meter.prompt_tokens - before[0]),
+            computed_tokens=round(backbone.meter.computed_tokens - before[1]),
+            seconds=seconds,
+            peak_memory_mb=memory.read(),
+            trained_parameters=predictor.trained_parameters,
+        ),
+    )
+
+
+def predictions(rows: Sequence[Sequence[float]], fingerprint: str) -> tuple[int, ...]:
+    """Return the best column of each row; exact ties are broken by lot, the same lot every time.
+
+    >>> predictions([(-1.0, -0.5), (-0.7, -0.7), (-0.7, -0.7), (-0.7, -0.7)], "an episode")
+    (1, 0, 0, 1)
+    """
+    chosen = []
+    for number, row in enumerate(rows):
+        best = max(row)
+        tied = [column for column, score in enumerate(row) if score == best]
+        lot = hashlib.sha256(f"tie/{fingerprint}/{number}".encode()).digest()
+        chosen.append(tied[int.from_bytes(lot[:8], "big") % len(tied)])
+    return tuple(chosen)
+
+
+def _rows(scores: Tensor, queries: int, labels: int) -> tuple[tuple[float, ...], ...]:
+    if tuple(scores.shape) != (queries, labels):
+        raise ValueError(f"scores have the shape {tuple(scores.shape)}, not {(queries, labels)}")
+    if not scores.isfinite().all():
+        raise ValueError("the scores hold NaN or infinity")
+    return tuple(tuple(row) for row in scores.tolist())

@@ -1,0 +1,136 @@
+"""`RunFolder`: all that a run leaves behind, so that it can be resumed, reported and replayed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from icl.episodes import Episode
+from icl.errors import IclError
+from icl.evaluation.record import EpisodeRecord
+from icl.evaluation.store import RecordStore
+
+SCHEMA_VERSION = 1
+
+
+class RunFolder:
+    """A run's folder.
+
+    - ``config.yaml``: the experiment, complete with defaults; runs as it stands.
+    - ``environment.json``: versions and machine.
+    - ``episodes.jsonl``: every episode that learners are compared on, one `Episode` a line.
+    - ``run.json``: the learners with their keys, the model, and what meta-training cost.
+    - ``records.jsonl``: one `EpisodeRecord` a line, appended as they are made.
+    - ``meta/``: checkpoints of meta-training.
+    - ``report.html``.
+
+    All but the records are replaced as a whole, so that no reader ever meets half a file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.store = RecordStore(path)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for one run.
+
+        Raises:
+            IclError: another run holds it, or it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / ".lock")
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise IclError(
+                f"Another run is at work in {self.path}; wait for it or give another folder with"
+                " --out."
+            ) from error
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def write(self, name: str, text: str) -> None:
+        """Replace a file of the folder as a whole; raises `IclError` where it cannot be written."""
+        target = self.path / name
+        draft = target.with_name(f".{target.name}.tmp")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with draft.open("w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(target)
+        except OSError as error:
+            with suppress(OSError):
+                draft.unlink()
+            raise self._unwritable(error) from error
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Replace a JSON file of the folder."""
+        self.write(name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        """Return the content of a JSON file of the folder, or None where there is none.
+
+        Raises:
+            IclError: the file is damaged.
+        """
+        try:
+            return json.loads((self.path / name).read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise IclError(
+                f"Cannot read {self.path / name} ({error}); remove it and run again."
+            ) from error
+
+    def write_episodes(self, episodes: Sequence[Episode]) -> None:
+        """Replace ``episodes.jsonl``, unless it holds these episodes already."""
+        text = "".join(episode.to_json() + "\n" for episode in episodes)
+        path = self.path / "episodes.jsonl"
+        if not path.exists() or path.read_bytes() != text.encode():
+            self.write("episodes.jsonl", text)
+
+    def read_episodes(self) -> list[Episode]:
+        """Return the episodes of the run, in their order.
+
+        Raises:
+            IclError: there are none, or the file is damaged.
+        """
+        path = self.path / "episodes.jsonl"
+        try:
+            lines = path.read_text("utf-8").split("\n")
+            return [Episode.from_json(line) for line in lines if line]
+        except FileNotFoundError as error:
+            raise IclError(
+                f"{self.path} is not a run's folder: it has no episodes.jsonl; give the folder"
+                " that `icl run` named."
+            ) from error
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise IclError(f"Cannot read {path} ({error}); run the experiment again.") from error
+
+    def records(self, keys: Sequence[str], fingerprints: Sequence[str]) -> list[EpisodeRecord]:
+        """Return the records of some learners on some episodes, in that order.
+
+        The order of writing and records of other configurations leave no trace.
+        """
+        found = {record.key: record for record in self.store.read()}
+        pairs = ((key, fingerprint) for key in keys for fingerprint in fingerprints)
+        return [found[pair] for pair in pairs if pair in found]
+
+    def _unwritable(self, error: OSError) -> IclError:
+        return IclError(
+            f"Cannot write the run's folder {self.path} ({error.strerror or error}); free some"
+            " space or give another folder with --out."
+        )

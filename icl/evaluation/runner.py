@@ -1,0 +1,255 @@
+"""The runner: every learner on every episode, each result kept the moment it is there."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from icl.episodes import Episode, EpisodeSampler
+from icl.errors import IclError
+from icl.evaluation.judge import judge
+from icl.evaluation.keys import learner_key, training_key
+from icl.evaluation.pace import Pace
+from icl.evaluation.record import EpisodeRecord
+from icl.evaluation.runfolder import SCHEMA_VERSION, RunFolder
+from icl.learners.base import Learner, MetaLearner, Params
+from icl.learners.registry import make
+from icl.progress import Bar, progress
+from icl.training import TrainingConfig
+
+if TYPE_CHECKING:
+    from icl.models.backbone import Backbone
+
+_SAMPLED_EPISODES = 16  # training episodes whose content enters a training key
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """A learner that takes part in a run.
+
+    Attributes:
+        name: its name in the report.
+        method: its method.
+        params: the method's parameters, complete with defaults.
+        training: how to meta-train it first; None for methods that need no meta-training.
+    """
+
+    name: str
+    method: str
+    params: Params
+    training: TrainingConfig | None = None
+
+
+@dataclass(slots=True)
+class Model:
+    """The backbone of a run, loaded only when something has to be computed.
+
+    Attributes:
+        load: loads it.
+        signature: see `icl.models.signature.model_signature`.
+    """
+
+    load: Callable[[], Backbone]
+    signature: str | None
+    _backbone: Backbone | None = None
+
+    def backbone(self) -> Backbone:
+        """Return the backbone, loaded at the first call."""
+        if self._backbone is None:
+            self._backbone = self.load()
+        return self._backbone
+
+    def identity(self, folder: RunFolder) -> str:
+        """Return the backbone's identity: remembered by the folder where the signature is."""
+        known = folder.read_json("model.json") or {}
+        if self.signature is not None and known.get("signature") == self.signature:
+            return str(known["identity"])
+        identity = self.backbone().identity
+        folder.write_json("model.json", {"signature": self.signature, "identity": identity})
+        return identity
+
+
+class Runner:
+    """Runs every entrant on every episode and keeps each result the moment it is there.
+
+    All entrants get the same episodes; a predictor is shown the fields of the queries and nothing
+    else. What the folder already holds under the same keys is not done again, so a run that was
+    killed goes on where it was, and a changed configuration redoes only what it changes.
+
+    Args:
+        folder: the run's folder, held by this process (`RunFolder.locked`).
+        entrants: the learners, in the report's order.
+        episodes: what they are compared on.
+        model: the backbone that all of them share.
+        training_episodes: makes the sampler that a meta-learner is trained on.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        entrants: Sequence[Entrant],
+        episodes: Sequence[Episode],
+        model: Model,
+        training_episodes: Callable[[TrainingConfig], EpisodeSampler],
+    ) -> None:
+        self._folder = folder
+        self._entrants = entrants
+        self._episodes = [(episode.fingerprint, episode) for episode in episodes]
+        self._model = model
+        self._training_episodes = training_episodes
+        self._pace = Pace()
+        self._done: set[tuple[str, str]] = set()
+        self._roster: dict[str, dict[str, Any]] = {}
+
+    def run(self) -> None:
+        """Do what is not done yet.
+
+        Raises:
+            IclError: a learner failed on an episode (the records so far are kept), or the folder
+                cannot be written.
+        """
+        self._folder.write_episodes([episode for _, episode in self._episodes])
+        identity = self._model.identity(self._folder)
+        records = self._folder.store.read()
+        self._done = {record.key for record in records}
+        for entrant in self._entrants:
+            self._enter(entrant, identity)
+        self._write_roster()
+        todo = [e for e in self._entrants if self._is_pending(e)]
+        if not todo:
+            return
+        self._plan(todo, records)
+        with progress("Running") as bar:
+            # The first episode of each tells what the rest will take; then the quick ones first.
+            plain = [(e, self._make(e)) for e in todo if e.training is None]
+            for entrant, learner in plain:
+                self._judge(entrant, learner, bar, most=1)
+            for entrant, learner in plain:
+                self._judge(entrant, learner, bar)
+            for entrant in todo:
+                if entrant.training is not None:
+                    learner = self._trained(entrant, entrant.training, identity, bar)
+                    self._judge(entrant, learner, bar)
+
+    def _enter(self, entrant: Entrant, identity: str) -> None:
+        """Put an entrant on the roster, with its key where that is known before training."""
+        row: dict[str, Any] = {"name": entrant.name, "method": entrant.method, "training": None}
+        self._roster[entrant.name] = row
+        params = entrant.params.model_dump(mode="json")
+        if entrant.training is None:
+            row["key"] = learner_key(entrant.method, params, identity)
+            return
+        sampler = self._training_episodes(entrant.training)
+        shots = max(sampler.shots)
+        row["folder"] = "meta/" + training_key(
+            entrant.method,
+            params,
+            entrant.training.model_dump(mode="json"),
+            identity,
+            (sampler.episode(index, shots) for index in range(_SAMPLED_EPISODES)),
+        )
+        row["key"] = None
+        summary = self._folder.read_json(f"{row['folder']}/finished.json")
+        if summary is not None:
+            self._settle(entrant, identity, summary)
+
+    def _pending(self, entrant: Entrant) -> list[tuple[str, Episode]]:
+        key = self._roster[entrant.name]["key"]
+        return [pair for pair in self._episodes if (key, pair[0]) not in self._done]
+
+    def _is_pending(self, entrant: Entrant) -> bool:
+        return self._roster[entrant.name]["key"] is None or bool(self._pending(entrant))
+
+    def _write_roster(self) -> None:
+        self._folder.write_json(
+            "run.json", {"schema_version": SCHEMA_VERSION, "learners": list(self._roster.values())}
+        )
+
+    def _plan(self, todo: Iterable[Entrant], records: Iterable[EpisodeRecord]) -> None:
+        for entrant in todo:
+            if entrant.training is not None and self._roster[entrant.name]["key"] is None:
+                steps, batch = entrant.training.steps, entrant.training.meta_batch
+                self._pace.plan(_training(entrant), steps, weight=batch)
+            self._pace.plan(entrant.name, len(self._pending(entrant)))
+        names = {self._roster[e.name]["key"]: e.name for e in todo}
+        for record in records:
+            if record.learner_key in names:
+                self._pace.know(names[record.learner_key], record.cost.seconds)
+
+    def _make(self, entrant: Entrant) -> Learner:
+        return make(entrant.method, entrant.params.model_dump(), self._model.backbone())
+
+    def _trained(
+        self, entrant: Entrant, training: TrainingConfig, identity: str, bar: Bar
+    ) -> Learner:
+        from icl.training.trainer import MetaTrainer
+
+        learner = self._make(entrant)
+        if not isinstance(learner, MetaLearner):
+            raise IclError(f"The method {entrant.method!r} is not meta-trained; drop `training`.")
+        row = self._roster[entrant.name]
+        folder = row["folder"]
+        sampler = self._training_episodes(training)
+        trainer = MetaTrainer(
+            learner, self._model.backbone(), sampler, training, self._folder.path / folder, folder
+        )
+        bar.say(f"{entrant.name}, meta-training")
+        summary = asdict(trainer.fit(self._on_step(entrant, bar)))
+        self._folder.write_json(f"{folder}/finished.json", summary)
+        self._settle(entrant, identity, summary)
+        self._write_roster()
+        return learner
+
+    def _settle(self, entrant: Entrant, identity: str, summary: dict[str, Any]) -> None:
+        """Give a trained meta-learner the key that its training has decided."""
+        row = self._roster[entrant.name]
+        params = entrant.params.model_dump(mode="json")
+        row["training"] = summary
+        row["key"] = learner_key(entrant.method, params, identity, summary["digest"])
+
+    def _on_step(self, entrant: Entrant, bar: Bar) -> Callable[[int, int, float], None]:
+        kind = _training(entrant)
+        last = time.perf_counter()
+
+        def note(step: int, steps: int, loss: float) -> None:
+            nonlocal last
+            now = time.perf_counter()
+            self._pace.took(kind, now - last)
+            self._pace.plan(kind, steps - step)  # a resumed training began at a later step
+            last = now
+            bar.say(f"{entrant.name}, meta-training, step {step} of {steps}, loss {loss:.3f}")
+            bar.estimate(self._pace.spent, self._pace.left() or 0.0)
+
+        return note
+
+    def _judge(self, entrant: Entrant, learner: Learner, bar: Bar, most: int | None = None) -> None:
+        """Run a learner on its pending episodes, at most so many, and keep each record."""
+        key = self._roster[entrant.name]["key"]
+        pending = self._pending(entrant)[:most]
+        for number, (_, episode) in enumerate(pending, start=1):
+            bar.say(f"{entrant.name}, episode {number} of {len(pending)}")
+            try:
+                record = judge(learner, entrant.name, key, episode, self._model.backbone())
+            except Exception as error:
+                raise self._fault(entrant, episode, error) from error
+            self._folder.store.append(record)
+            self._done.add(record.key)
+            self._pace.took(entrant.name, record.cost.seconds)
+            bar.estimate(self._pace.spent, self._pace.left() or 0.0)
+
+    def _fault(self, entrant: Entrant, episode: Episode, error: Exception) -> IclError:
+        self._folder.write("error.log", "".join(traceback.format_exception(error)))
+        reason = " ".join(str(error).split()).rstrip(".") or "no reason given"
+        kind = "" if isinstance(error, IclError) else f"{type(error).__name__}: "
+        return IclError(
+            f"The learner {entrant.name!r} failed on episode {episode.fingerprint} (task"
+            f" {episode.task!r}, {episode.query_language}, {episode.shots} shots): {kind}{reason};"
+            f" the records so far are kept and the details are in {self._folder.path}/error.log."
+        )
+
+
+def _training(entrant: Entrant) -> str:
+    return f"training of {entrant.name}"
