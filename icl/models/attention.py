@@ -50,7 +50,6 @@ def trie_attention(
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
-    dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Attend within the active layout.
@@ -67,18 +66,12 @@ def trie_attention(
     Returns:
         The attended values, shape (1, rows, heads, head size), and None.
     """
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     state = active()
     if state is None:
-        from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-        kwargs |= {"scaling": scaling, "dropout": dropout, "softcap": softcap}
-        out: tuple[Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, **kwargs
-        )
-        return out
+        return _plain(module, query, key, value, attention_mask, scale, softcap, kwargs)
     if kwargs.get("s_aux") is not None or kwargs.get("position_bias") is not None:
         raise NotImplementedError("attention sinks and position biases are not packed")
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     rows = attend(
         query[0].transpose(0, 1) * scale,
         key[0].transpose(0, 1),
@@ -88,6 +81,31 @@ def trie_attention(
         softcap,
     )
     return rows[None], None
+
+
+def _plain(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scale: float,
+    softcap: float | None,
+    extra: dict[str, Any],
+) -> tuple[Tensor, None]:
+    """Attend as the unpacked model does: SDPA, or our own kernel for the soft cap SDPA lacks."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    if softcap is None:
+        out: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, mask, scaling=scale, **extra
+        )
+        return out
+    if mask is None:  # transformers leaves a purely causal mask out
+        mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device)
+        mask = mask.tril(key.shape[2] - query.shape[2])[None, None]
+    values, _ = _kernel(query * scale, key, value, mask[:, 0], softcap)
+    return values.transpose(1, 2).contiguous(), None
 
 
 def attend(
