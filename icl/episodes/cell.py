@@ -2,50 +2,70 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from icl.episodes.pool import Ints, Pool, copy_groups
-from icl.episodes.stream import Stream
+from icl.episodes.stream import Stream, Urn
 
 
 @dataclass(frozen=True, slots=True)
-class _Side:
-    """The candidates of one pool: per class, the rows that stand for distinct groups of copies."""
+class Side:
+    """The candidates of one pool, class by class: one row for each distinct group of copies.
 
-    rows: tuple[memoryview, ...]
-    groups: tuple[memoryview, ...]
+    Attributes:
+        rows: row numbers in the task's examples, shape (candidates,), class by class.
+        groups: the group of copies of each candidate, shape (candidates,).
+        starts: where each class begins, shape (classes + 1,).
+    """
+
+    rows: Ints
+    groups: Ints
+    starts: Ints
 
     def size(self, label: int) -> int:
-        return len(self.rows[label])
+        """Return how many candidates a class has."""
+        return int(self.starts[label + 1] - self.starts[label])
 
-    def take(self, stream: Stream, label: int, used: set[int]) -> int:
-        """Draw a row of a class whose group is not in `used` yet, and put it there."""
-        groups = self.groups[label]
-        count = len(groups)
+
+class _Hand:
+    """Draws from one side during one episode."""
+
+    def __init__(self, side: Side, used: set[int]) -> None:
+        self._rows, self._groups = side.rows.data, side.groups.data
+        self._starts = side.starts.data
+        self._used = used
+        self._urns: dict[int, Urn] = {}
+
+    def take(self, stream: Stream, label: int) -> tuple[int, int]:
+        """Draw a candidate of a class whose group is not in use: (sort key, row)."""
+        start: int = self._starts[label]
+        urn = self._urns.get(label)
+        if urn is None:
+            urn = self._urns[label] = Urn(self._starts[label + 1] - start)
         while True:
-            place = stream.below(count)
-            group = groups[place]
-            if group not in used:
-                used.add(group)
-                row: int = self.rows[label][place]
-                return row
+            place, key = urn.take(stream)
+            group = self._groups[start + place]
+            if group not in self._used:
+                self._used.add(group)
+                return key, self._rows[start + place]
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """Row numbers of an episode.
+    """What an episode holds, in numbers.
 
     Attributes:
-        query: (class, row in the query pool's task) pairs, in the episode's order.
-        support: (class, row in the support pool's task) pairs, in the episode's order.
+        classes: places in the task's labels, in the order of the episode's labels.
+        query: row numbers in the query task's examples, in the episode's order.
+        support: row numbers in the support task's examples, in the episode's order.
     """
 
-    query: tuple[tuple[int, int], ...]
-    support: tuple[tuple[int, int], ...]
+    classes: tuple[int, ...]
+    query: tuple[int, ...]
+    support: tuple[int, ...]
 
 
 class Cell:
@@ -54,17 +74,23 @@ class Cell:
     Copies are found over both pools together, so that no text, id or parallel id can stand in
     the support and the query set, whatever its language. Each example of an episode, on either
     side, comes from another group of copies.
+
+    Attributes:
+        labels: the query task's labels; a class is a place in it.
+        query, support: the candidates of each side.
+        within: whether both sides draw from the same pool.
+        clean: whether no group of copies can be drawn twice by chance.
     """
 
     def __init__(self, support: Pool, query: Pool) -> None:
         self.support_task = support.task
         self.query_task = query.task
-        self.conflicting = query.conflicting
+        self.within = support is query
         self.labels = query.task.labels if query.task.kind == "classification" else ("",)
         count = len(self.labels)
-        if support is query:
+        if self.within:
             groups = copy_groups(query.keys)
-            self._query = self._support = _side(query, groups, query.classes, count)
+            self.query = self.support = _side(query.rows, groups, query.classes, count)
             self._mixed = _mixed(groups, query.classes, count)
         else:
             # The support task may list its labels in another order; use the query task's.
@@ -74,79 +100,84 @@ class Cell:
             classes = recode[support.classes]
             known = classes >= 0
             both = np.concatenate([query.classes, classes[known]])
-            shared = copy_groups(np.concatenate([query.keys, support.keys[known]]))
-            self._query = _side(query, shared[: len(query.rows)], query.classes, count)
-            self._support = _side(
-                support, shared[len(query.rows) :], classes[known], count, support.rows[known]
-            )
-            self._mixed = _mixed(shared, both, count)
-        self._overlap = tuple(
-            len(np.intersect1d(np.asarray(a), np.asarray(b)))
-            for a, b in zip(self._query.groups, self._support.groups, strict=True)
+            groups = copy_groups(np.concatenate([query.keys, support.keys[known]]))
+            edge = len(query.rows)
+            self.query = _side(query.rows, groups[:edge], query.classes, count)
+            self.support = _side(support.rows[known], groups[edge:], classes[known], count)
+            self._mixed = _mixed(groups, both, count)
+        self.clean = self.within and not any(self._mixed)
+        self._overlap = tuple(self._shared(label) for label in range(count))
+
+    def _shared(self, label: int) -> int:
+        """Count the groups of a class that both sides can draw."""
+        if self.within:
+            return self.query.size(label)
+        ours, theirs = (
+            side.groups[side.starts[label] : side.starts[label + 1]]
+            for side in (self.query, self.support)
         )
+        return len(np.intersect1d(ours, theirs))
 
     def sizes(self, label: int) -> tuple[int, int]:
         """Return how many distinct examples a class has for support and for query."""
-        return self._support.size(label), self._query.size(label)
+        return self.support.size(label), self.query.size(label)
 
-    def can_give(self, label: int, support: int, query: int, episode: int) -> bool:
-        """Tell whether a class always suffices in an episode of at most `episode` examples.
+    def room(self, label: int, query: int, episode: int) -> tuple[int, int]:
+        """Return how many examples a class can always give: (support, query).
 
         The bound is safe for any draw of the other classes: each of them can take away at most
         one of the groups that this class shares with others.
+
+        Args:
+            label: the class.
+            query: how many queries it gives before it gives support.
+            episode: the most examples that an episode may have, over all classes.
         """
         lost = min(self._mixed[label], episode)
         taken = min(query, self._overlap[label])
-        return (
-            self._query.size(label) - lost >= query
-            and self._support.size(label) - lost - taken >= support
-        )
+        return self.support.size(label) - lost - taken, self.query.size(label) - lost
 
     def present(self) -> list[int]:
         """Return the classes that have an example on both sides."""
         return [c for c in range(len(self.labels)) if all(self.sizes(c))]
 
     def draw(
-        self, stream: Stream, queries: Sequence[tuple[int, int]], supports: Sequence[Sequence[int]]
+        self,
+        stream: Stream,
+        order: Sequence[int],
+        queries: Sequence[tuple[int, int]],
+        supports: Sequence[int],
     ) -> Draw:
         """Draw the rows of an episode.
 
         Args:
             stream: where the randomness comes from.
+            order: the classes in the order of the episode's labels.
             queries: (class, count) pairs.
-            supports: for each round the classes that get one more example. What a round draws
-                does not depend on the rounds after it, so an episode of fewer rounds has a part
-                of the support of one with more, in the same relative order.
+            supports: the class of each support example, one after another. What a draw takes
+                does not depend on the draws after it, so an episode with the first part of a
+                sequence has a part of the support of the whole, in the same relative order.
         """
         used: set[int] = set()
-        query = [
-            (label, self._query.take(stream, label, used))
-            for label, count in queries
-            for _ in range(count)
-        ]
-        query = stream.shuffled(query)
-        support = [
-            (stream.word(), label, self._support.take(stream, label, used))
-            for labels in supports
-            for label in labels
-        ]
+        ask = _Hand(self.query, used)
+        show = ask if self.within else _Hand(self.support, used)
+        query = [ask.take(stream, label) for label, count in queries for _ in range(count)]
+        support = [show.take(stream, label) for label in supports]
+        query.sort()
         support.sort()
-        return Draw(tuple(query), tuple((label, row) for _, label, row in support))
+        return Draw(tuple(order), tuple(r for _, r in query), tuple(r for _, r in support))
 
 
-def _side(pool: Pool, groups: Ints, classes: Ints, count: int, rows: Ints | None = None) -> _Side:
-    rows = pool.rows if rows is None else rows
+def _side(rows: Ints, groups: Ints, classes: Ints, count: int) -> Side:
+    """Sort by class, keep the first row of each group of copies in a class."""
     order = np.lexsort((rows, groups, classes))
-    classes, groups, rows = classes[order], groups[order], rows[order]
     first = np.ones(len(rows), dtype=np.bool_)
-    first[1:] = (classes[1:] != classes[:-1]) | (groups[1:] != groups[:-1])
-    classes, groups, rows = classes[first], groups[first], rows[first]
-    # Group numbers are arbitrary: put each class back into the order of the rows.
-    order = np.lexsort((rows, classes))
-    classes, groups, rows = classes[order], groups[order], rows[order]
-    edges = np.searchsorted(classes, np.arange(count + 1))
-    parts = [slice(a, b) for a, b in itertools.pairwise(edges)]
-    return _Side(tuple(rows[p].data for p in parts), tuple(groups[p].data for p in parts))
+    first[1:] = (np.diff(classes[order]) != 0) | (np.diff(groups[order]) != 0)
+    # Group numbers are arbitrary: keep each class in the order of its rows.
+    kept = np.sort(order[first])
+    kept = kept[np.argsort(classes[kept], kind="stable")]
+    starts = np.searchsorted(classes[kept], np.arange(count + 1))
+    return Side(rows[kept], groups[kept], starts.astype(np.int64))
 
 
 def _mixed(groups: Ints, classes: Ints, count: int) -> tuple[int, ...]:

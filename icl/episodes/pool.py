@@ -113,8 +113,8 @@ def copy_groups(keys: Keys) -> Ints:
     Returns:
         The group of each row, shape (rows,). Rows that are copies of each other have the same.
     """
-    from scipy.sparse import coo_matrix  # noqa: PLC0415
-    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
 
     count = len(keys)
     groups = np.arange(count, dtype=np.int64)

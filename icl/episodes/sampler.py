@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from icl.episodes.bulk import draw_many, words_needed
 from icl.episodes.cell import Cell, Draw
 from icl.episodes.episode import Episode
 from icl.episodes.pool import Pool, build_pool
-from icl.episodes.stream import Stream
+from icl.episodes.stream import Stream, stream_words
 from icl.errors import IclError, did_you_mean
 from icl.tasks.task import Labels, Task, TaskFamily
+
+_CHUNK = 256  # indices drawn at once by `episodes`
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,8 @@ class EpisodeSampler:
                 f"The setting {setting.name!r} has {setting.support_language!r} for support and "
                 "no other language for queries; name one more under languages."
             )
+        key = ["icl", 1, seed, split, setting.name, setting.support_language]
+        self._prefix = json.dumps(key)
         self._cycle: tuple[int, list[str], list[str]] = (-1, [], [])
         self._pools: dict[tuple[str, str], Pool] = {}
         self._cells: dict[tuple[str, str], tuple[Cell, tuple[int, ...]]] = {}
@@ -109,20 +115,63 @@ class EpisodeSampler:
         Raises:
             IclError: `shots` is more than the sampler was made for.
         """
+        return self._materialise(index, shots, self.draw(index, shots))
+
+    def episodes(self, count: int) -> Iterator[Episode]:
+        """Draw the first `count` indices, each at every number of shots, ascending."""
+        for start in range(0, count, _CHUNK):
+            indices = range(start, min(start + _CHUNK, count))
+            by_shots = [self.draws(indices, shots) for shots in self.shots]
+            for index, draws in zip(indices, zip(*by_shots, strict=True), strict=True):
+                for shots, draw in zip(self.shots, draws, strict=True):
+                    yield self._materialise(index, shots, draw)
+
+    def draw(self, index: int, shots: int) -> Draw:
+        """Draw row numbers only: what `episode` turns into examples."""
         if not 0 <= shots <= self.shots[-1]:
             raise IclError(
                 f"The sampler was made for up to {self.shots[-1]} shots, not {shots}; list "
                 f"{shots} under shots."
             )
+        cell, eligible = self._cells[self._place(index)]
+        stream = Stream(self._key("episode", index))
+        classes = stream.sample(eligible, min(self.ways, len(eligible)))
+        order = stream.shuffled(classes)
+        each, more = divmod(self.queries, len(classes))
+        counts = [(label, each + (place < more)) for place, label in enumerate(classes)]
+        return cell.draw(stream, order, counts, classes * shots)
+
+    def draws(self, indices: Sequence[int], shots: int) -> list[Draw]:
+        """Draw row numbers for many indices at once: equal to the loop over `draw`, faster."""
+        places: dict[tuple[str, str], list[int]] = {}
+        for index in indices:
+            places.setdefault(self._place(index), []).append(index)
+        drawn: dict[int, Draw | None] = {}
+        for place, members in places.items():
+            cell, eligible = self._cells[place]
+            ways = min(self.ways, len(eligible))
+            words = stream_words(
+                [self._key("episode", index) for index in members],
+                words_needed(ways, self.queries, shots),
+            )
+            drawn.update(
+                zip(
+                    members,
+                    draw_many(cell, eligible, words, ways, self.queries, shots),
+                    strict=True,
+                )
+            )
+        return [drawn[index] or self.draw(index, shots) for index in indices]
+
+    def _materialise(self, index: int, shots: int, draw: Draw) -> Episode:
         task, language = self._place(index)
-        cell, eligible = self._cells[task, language]
-        draw, order = self._draw(cell, eligible, index, shots)
-        support, query = cell.support_task, cell.query_task
+        cell = self._cells[task, language][0]
+        shown, asked = cell.support_task.examples, cell.query_task.examples
         return Episode(
             task=task,
-            labels=_labels(support, [cell.labels[c] for c in order]),
-            support=tuple(support.examples[row] for _, row in draw.support),
-            query=tuple(query.examples[row] for _, row in draw.query),
+            labels=_labels(cell.support_task, [cell.labels[c] for c in draw.classes]),
+            support=tuple([shown[row] for row in draw.support]),
+            query=tuple([asked[row] for row in draw.query]),
             seed=self.seed,
             index=index,
             shots=shots,
@@ -132,44 +181,22 @@ class EpisodeSampler:
             query_language=language,
         )
 
-    def episodes(self, count: int) -> Iterator[Episode]:
-        """Draw the first `count` indices, each at every number of shots, ascending."""
-        for index in range(count):
-            for shots in self.shots:
-                yield self.episode(index, shots)
-
-    def draw(self, index: int, shots: int) -> Draw:
-        """Draw row numbers only: what `episode` turns into examples."""
-        cell, eligible = self._cells[self._place(index)]
-        return self._draw(cell, eligible, index, shots)[0]
-
-    def _stream(self, purpose: str, number: int) -> Stream:
-        setting = self.setting
-        return Stream(
-            purpose, self.seed, self.split, setting.name, setting.support_language, number
-        )
+    def _key(self, purpose: str, number: int) -> str:
+        return f"{self._prefix}{purpose}/{number}"
 
     def _place(self, index: int) -> tuple[str, str]:
         """Deal the index a task and a query language."""
         tasks, languages = len(self.tasks), len(self.languages)
         cycle, step = divmod(_at_least(index, 0, "index"), tasks * languages)
+        if tasks == languages == 1:
+            return self.tasks[0], self.languages[0]
         if self._cycle[0] != cycle:
-            stream = self._stream("cycle", cycle)
+            stream = Stream(self._key("cycle", cycle))
             self._cycle = cycle, stream.shuffled(self.tasks), stream.shuffled(self.languages)
         # Stepping through both at once meets each pair once if the languages are moved on by one
         # whenever the two have come round together.
         language = (step + step // math.lcm(tasks, languages)) % languages
         return self._cycle[1][step % tasks], self._cycle[2][language]
-
-    def _draw(
-        self, cell: Cell, eligible: Sequence[int], index: int, shots: int
-    ) -> tuple[Draw, list[int]]:
-        stream = self._stream("episode", index)
-        classes = stream.sample(eligible, min(self.ways, len(eligible)))
-        order = stream.shuffled(classes)
-        each, more = divmod(self.queries, len(classes))
-        counts = [(label, each + (place < more)) for place, label in enumerate(classes)]
-        return cell.draw(stream, counts, [classes] * shots), order
 
     def _pool(self, task: str, language: str) -> Pool:
         if (task, language) not in self._pools:
@@ -194,7 +221,7 @@ class EpisodeSampler:
         shots = self.shots[-1]
         each = math.ceil(self.queries / ways)
         most = shots * ways + self.queries
-        eligible = tuple(c for c in present if cell.can_give(c, shots, each, most))
+        eligible = tuple(c for c in present if _fits(cell.room(c, each, most), (shots, each)))
         if len(eligible) < ways:
             raise IclError(
                 f"{where} has {len(eligible)} classes with the {shots} + {each} distinct examples "
@@ -228,6 +255,10 @@ def _check_words(task: Task, names: Sequence[str]) -> None:
                 f"{seen[word]!r} and {name!r}; give each its own word."
             )
         seen[word] = name
+
+
+def _fits(room: tuple[int, int], need: tuple[int, int]) -> bool:
+    return room[0] >= need[0] and room[1] >= need[1]
 
 
 def _at_least(value: int, least: int, name: str) -> int:
