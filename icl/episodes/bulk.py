@@ -94,8 +94,13 @@ def _picks(side: Side, classes: Ints, words: Words) -> _Picks:
 
 
 def _flat(picks: _Picks, part: slice) -> _Picks:
-    keys, rows, groups = (p[..., part].reshape(len(p), -1) for p in picks)
-    return keys, rows, groups
+    keys, rows, groups = picks
+    count = len(keys)
+    return (
+        keys[..., part].reshape(count, -1),
+        rows[..., part].reshape(count, -1),
+        groups[..., part].reshape(count, -1),
+    )
 
 
 def _joined(parts: Sequence[_Picks]) -> _Picks:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from icl.episodes.near import near_pairs
 from icl.episodes.pool import Ints, Pool, copy_groups
 from icl.episodes.stream import Stream, Urn
 
@@ -82,14 +83,14 @@ class Cell:
         clean: whether no group of copies can be drawn twice by chance.
     """
 
-    def __init__(self, support: Pool, query: Pool) -> None:
+    def __init__(self, support: Pool, query: Pool, near: float | None = None) -> None:
         self.support_task = support.task
         self.query_task = query.task
         self.within = support is query
         self.labels = query.task.labels if query.task.kind == "classification" else ("",)
         count = len(self.labels)
         if self.within:
-            groups = copy_groups(query.keys)
+            groups = copy_groups(query.keys, _near(near, (query, query.rows)))
             self.query = self.support = _side(query.rows, groups, query.classes, count)
             self._mixed = _mixed(groups, query.classes, count)
         else:
@@ -100,7 +101,10 @@ class Cell:
             classes = recode[support.classes]
             known = classes >= 0
             both = np.concatenate([query.classes, classes[known]])
-            groups = copy_groups(np.concatenate([query.keys, support.keys[known]]))
+            groups = copy_groups(
+                np.concatenate([query.keys, support.keys[known]]),
+                _near(near, (query, query.rows), (support, support.rows[known])),
+            )
             edge = len(query.rows)
             self.query = _side(query.rows, groups[:edge], query.classes, count)
             self.support = _side(support.rows[known], groups[edge:], classes[known], count)
@@ -166,6 +170,14 @@ class Cell:
         query.sort()
         support.sort()
         return Draw(tuple(order), tuple(r for _, r in query), tuple(r for _, r in support))
+
+
+def _near(threshold: float | None, *parts: tuple[Pool, Ints]) -> Ints | None:
+    """Find the near-duplicates among some rows of pools, by place in their concatenation."""
+    if threshold is None:
+        return None
+    texts = [pool.task.examples[row].text for pool, rows in parts for row in rows.tolist()]
+    return near_pairs(texts, threshold)
 
 
 def _side(rows: Ints, groups: Ints, classes: Ints, count: int) -> Side:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from icl.errors import IclError
+from icl.errors import IclError, did_you_mean
 from icl.tasks.task import Example, Task, TaskFamily, normalise
 
 Ints = NDArray[np.int64]
@@ -30,6 +30,9 @@ class Pool:
             share a key in the same column are copies of each other. A chance collision of 64-bit
             hashes can only part two examples that could have met, never let copies meet.
         conflicting: how many examples were dropped because their text carries two labels.
+        domains: for each usable row the place of its domain in `domain_names`; all 0 where
+            domains play no part.
+        domain_names: in the order of their first example.
     """
 
     task: Task
@@ -37,6 +40,28 @@ class Pool:
     classes: Ints
     keys: Keys
     conflicting: int
+    domains: Ints
+    domain_names: tuple[str, ...]
+
+    def inside(self, domain: str) -> Pool:
+        """Return the part that belongs to a domain."""
+        return self._part(self.domains == self._domain(domain))
+
+    def outside(self, domain: str) -> Pool:
+        """Return the part that belongs to other domains."""
+        return self._part(self.domains != self._domain(domain))
+
+    def _domain(self, name: str) -> int:
+        return self.domain_names.index(name) if name in self.domain_names else -1
+
+    def _part(self, keep: NDArray[np.bool_]) -> Pool:
+        return replace(
+            self,
+            rows=self.rows[keep],
+            classes=self.classes[keep],
+            keys=self.keys[keep],
+            domains=self.domains[keep],
+        )
 
 
 def _hash(text: str) -> bytes:
@@ -50,11 +75,18 @@ def _keys(example: Example) -> bytes:
     return identity + parallel + _hash(normalise(example.text))
 
 
-def build_pool(family: TaskFamily, split: str, task_name: str, language: str) -> Pool:
+def build_pool(
+    family: TaskFamily,
+    split: str,
+    task_name: str,
+    language: str,
+    domain_field: str | None = None,
+) -> Pool:
     """Read a task once, row by row, and keep the numbers that drawing needs.
 
     Raises:
-        IclError: an example carries a label that the task does not have.
+        IclError: an example carries a label that the task does not have, or lacks the field that
+            names its domain.
     """
     task = family.load(task_name, language)
     allows = family.split(split).allows
@@ -63,6 +95,8 @@ def build_pool(family: TaskFamily, split: str, task_name: str, language: str) ->
     rows: list[int] = []
     classes: list[int] = []
     keys = bytearray()
+    domains: list[int] = []
+    domain_places: dict[str, int] = {}
 
     def admitted() -> Iterator[tuple[int, Example]]:
         for row, example in enumerate(task.examples):
@@ -79,6 +113,15 @@ def build_pool(family: TaskFamily, split: str, task_name: str, language: str) ->
         rows.append(row)
         classes.append(place)
         keys += _keys(example)
+        if domain_field is not None:
+            if domain_field not in example.fields:
+                raise IclError(
+                    f"Example {example.id!r} of the task {task_name!r} in {language!r} has no "
+                    f"field {domain_field!r} for its domain."
+                    + did_you_mean(domain_field, example.fields)
+                )
+            name = example.fields[domain_field]
+            domains.append(domain_places.setdefault(name, len(domain_places)))
     table = np.frombuffer(bytes(keys), dtype="<u8").astype(np.uint64).reshape(-1, 3)
     labels = np.array(classes, dtype=np.int64)
     keep = ~_conflicting(table[:, 2], labels)
@@ -88,6 +131,8 @@ def build_pool(family: TaskFamily, split: str, task_name: str, language: str) ->
         classes=labels[keep],
         keys=table[keep],
         conflicting=int((~keep).sum()),
+        domains=np.array(domains or [0] * len(rows), dtype=np.int64)[keep],
+        domain_names=tuple(domain_places),
     )
 
 
@@ -104,11 +149,12 @@ def _conflicting(texts: Keys, classes: Ints) -> NDArray[np.bool_]:
     return marked
 
 
-def copy_groups(keys: Keys) -> Ints:
+def copy_groups(keys: Keys, pairs: Ints | None = None) -> Ints:
     """Number the groups of copies: rows that share a key, directly or through others.
 
     Args:
         keys: shape (rows, kinds of key).
+        pairs: rows to be held for copies beside those, shape (pairs, 2).
 
     Returns:
         The group of each row, shape (rows,). Rows that are copies of each other have the same.
@@ -118,6 +164,9 @@ def copy_groups(keys: Keys) -> Ints:
 
     count = len(keys)
     groups = np.arange(count, dtype=np.int64)
+    if pairs is not None and len(pairs):
+        near = coo_matrix((np.ones(len(pairs), dtype=np.int8), pairs.T), shape=(count, count))
+        groups = connected_components(near, directed=False)[1].astype(np.int64)
     for column in range(keys.shape[1]):
         unique, node = np.unique(keys[:, column], return_inverse=True)
         if len(unique) == count:

@@ -9,26 +9,24 @@ from dataclasses import dataclass
 
 from icl.episodes.bulk import draw_many, words_needed
 from icl.episodes.cell import Cell, Draw
+from icl.episodes.checks import at_least, check_words, chosen
+from icl.episodes.composition import PLAIN, Composition
 from icl.episodes.episode import Episode
 from icl.episodes.pool import Pool, build_pool
+from icl.episodes.setting import WITHIN, Setting
 from icl.episodes.stream import Stream, stream_words
-from icl.errors import IclError, did_you_mean
+from icl.errors import IclError
 from icl.tasks.task import Labels, Task, TaskFamily
 
 _CHUNK = 256  # indices drawn at once by `episodes`
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """How the support and the query set of an episode relate.
+class _Source:
+    """A cell and its classes that always suffice."""
 
-    Attributes:
-        name: the setting's name in tables, e.g. ``within`` or ``cross-lingual``.
-        support_language: the language of every support set; None: that of the query set.
-    """
-
-    name: str
-    support_language: str | None = None
+    cell: Cell
+    eligible: tuple[int, ...]
 
 
 class EpisodeSampler:
@@ -47,7 +45,8 @@ class EpisodeSampler:
     - Support sets are nested: that of K shots is part of that of any more shots, in the same
       relative order, so that curves over shots are paired. Zero shots give an empty support.
     - No two examples of an episode share an id, a parallel id or a normalised text. A text that
-      stands under two labels in a pool is never used.
+      stands under two labels in a pool is never used. With `near`, near-duplicates are kept
+      apart as well.
     - The prompt speaks the support language: label words and template are those of the task in
       the support language, also at zero shots, so that one prompt never mixes two templates.
 
@@ -62,6 +61,10 @@ class EpisodeSampler:
             its queries from the other languages only.
         tasks: some of the split's tasks; None: all.
         languages: some of the split's languages to draw queries from; None: all.
+        composition: how ways, shots and balance vary; the default is plain N-way K-shot. With
+            varying ways or shots, `ways` is the least number and `shots` the most.
+        near: keep texts apart whose character n-grams are at least this similar (see
+            `icl.episodes.near.similarity`), as if they were copies; None: exact copies only.
         seed: the experiment's seed.
 
     Raises:
@@ -77,24 +80,30 @@ class EpisodeSampler:
         ways: int,
         shots: Sequence[int],
         queries: int,
-        setting: Setting = Setting("within"),
+        setting: Setting = WITHIN,
         tasks: Sequence[str] | None = None,
         languages: Sequence[str] | None = None,
+        composition: Composition = PLAIN,
+        near: float | None = None,
         seed: int = 0,
     ) -> None:
         meta = family.split(split)
         self.family = family
         self.split = split
-        self.ways = _at_least(ways, 1, "ways")
+        self.ways = at_least(ways, 1, "ways")
         if not shots:
             raise IclError("Episodes need a number of shots; give a list such as [0, 1, 5].")
-        self.shots = tuple(sorted({_at_least(k, 0, "shots") for k in shots}))
-        self.queries = _at_least(queries, 1, "queries")
+        self.shots = tuple(sorted({at_least(k, 0, "shots") for k in shots}))
+        self.queries = at_least(queries, 1, "queries")
         self.setting = setting
+        self.composition = composition
+        if composition.max_ways is not None:
+            at_least(composition.max_ways, ways, "max_ways")
+        self.near = near
         self.seed = seed
-        self.tasks = _chosen(tasks, meta.tasks, "task", split)
-        chosen = _chosen(languages, meta.languages, "language", split)
-        self.languages = tuple(n for n in chosen if n != setting.support_language)
+        self.tasks = chosen(tasks, meta.tasks, "task", split)
+        names = chosen(languages, meta.languages, "language", split)
+        self.languages = tuple(n for n in names if n != setting.support_language)
         if not self.languages:
             raise IclError(
                 f"The setting {setting.name!r} has {setting.support_language!r} for support and "
@@ -104,10 +113,11 @@ class EpisodeSampler:
         self._prefix = json.dumps(key)
         self._cycle: tuple[int, list[str], list[str]] = (-1, [], [])
         self._pools: dict[tuple[str, str], Pool] = {}
-        self._cells: dict[tuple[str, str], tuple[Cell, tuple[int, ...]]] = {}
-        for task in self.tasks:
-            for language in self.languages:
-                self._cells[task, language] = self._build(task, language)
+        self._sources = {
+            (task, language): self._build(task, language)
+            for task in self.tasks
+            for language in self.languages
+        }
 
     def episode(self, index: int, shots: int) -> Episode:
         """Draw the episode of an index: a pure function of the arguments.
@@ -133,39 +143,41 @@ class EpisodeSampler:
                 f"The sampler was made for up to {self.shots[-1]} shots, not {shots}; list "
                 f"{shots} under shots."
             )
-        cell, eligible = self._cells[self._place(index)]
+        source = self._source(index)
         stream = Stream(self._key("episode", index))
-        classes = stream.sample(eligible, min(self.ways, len(eligible)))
-        order = stream.shuffled(classes)
-        each, more = divmod(self.queries, len(classes))
-        counts = [(label, each + (place < more)) for place, label in enumerate(classes)]
-        return cell.draw(stream, order, counts, classes * shots)
+        plan = self.composition.plan(
+            stream,
+            source.cell,
+            source.eligible,
+            ways=min(self.ways, len(source.eligible)),
+            queries=self.queries,
+            shots=shots,
+            max_shots=self.shots[-1],
+        )
+        return source.cell.draw(stream, plan.order, plan.queries, plan.support)
 
     def draws(self, indices: Sequence[int], shots: int) -> list[Draw]:
         """Draw row numbers for many indices at once: equal to the loop over `draw`, faster."""
-        places: dict[tuple[str, str], list[int]] = {}
+        if not self.composition.plain or shots > self.shots[-1]:
+            return [self.draw(index, shots) for index in indices]
+        members: dict[int, tuple[_Source, list[int]]] = {}
         for index in indices:
-            places.setdefault(self._place(index), []).append(index)
+            source = self._source(index)
+            members.setdefault(id(source), (source, []))[1].append(index)
         drawn: dict[int, Draw | None] = {}
-        for place, members in places.items():
-            cell, eligible = self._cells[place]
-            ways = min(self.ways, len(eligible))
+        for source, group in members.values():
+            ways = min(self.ways, len(source.eligible))
             words = stream_words(
-                [self._key("episode", index) for index in members],
+                [self._key("episode", index) for index in group],
                 words_needed(ways, self.queries, shots),
             )
-            drawn.update(
-                zip(
-                    members,
-                    draw_many(cell, eligible, words, ways, self.queries, shots),
-                    strict=True,
-                )
-            )
+            many = draw_many(source.cell, source.eligible, words, ways, self.queries, shots)
+            drawn.update(zip(group, many, strict=True))
         return [drawn[index] or self.draw(index, shots) for index in indices]
 
     def _materialise(self, index: int, shots: int, draw: Draw) -> Episode:
         task, language = self._place(index)
-        cell = self._cells[task, language][0]
+        cell = self._source(index).cell
         shown, asked = cell.support_task.examples, cell.query_task.examples
         return Episode(
             task=task,
@@ -184,10 +196,16 @@ class EpisodeSampler:
     def _key(self, purpose: str, number: int) -> str:
         return f"{self._prefix}{purpose}/{number}"
 
+    def _source(self, index: int) -> _Source:
+        sources = self._sources[self._place(index)]
+        if len(sources) == 1:
+            return sources[0]
+        return sources[Stream(self._key("domain", index)).below(len(sources))]
+
     def _place(self, index: int) -> tuple[str, str]:
         """Deal the index a task and a query language."""
         tasks, languages = len(self.tasks), len(self.languages)
-        cycle, step = divmod(_at_least(index, 0, "index"), tasks * languages)
+        cycle, step = divmod(at_least(index, 0, "index"), tasks * languages)
         if tasks == languages == 1:
             return self.tasks[0], self.languages[0]
         if self._cycle[0] != cycle:
@@ -200,83 +218,58 @@ class EpisodeSampler:
 
     def _pool(self, task: str, language: str) -> Pool:
         if (task, language) not in self._pools:
-            self._pools[task, language] = build_pool(self.family, self.split, task, language)
+            self._pools[task, language] = build_pool(
+                self.family, self.split, task, language, self.setting.domain_field
+            )
         return self._pools[task, language]
 
-    def _build(self, task: str, language: str) -> tuple[Cell, tuple[int, ...]]:
-        """Pair the pools of a task and find the classes that always suffice."""
-        support = self.setting.support_language or language
-        cell = Cell(self._pool(task, support), self._pool(task, language))
-        ways = self.ways if cell.query_task.kind == "classification" else 1
-        _check_words(cell.support_task, cell.query_task.labels)
+    def _build(self, task: str, language: str) -> list[_Source]:
+        """Pair the pools of a task, domain by domain where domains count."""
+        other = self.setting.support_language or language
+        query, support = self._pool(task, language), self._pool(task, other)
+        check_words(support.task, query.task.labels)
         where = f"The task {task!r} in {language!r}"
-        if support != language:
-            where += f" with support in {support!r}"
+        if support is not query:
+            where += f" with support in {other!r}"
+        if self.setting.domain_field is None:
+            return [self._suffices(Cell(support, query, self.near), where)]
+        found = []
+        short = IclError(f"{where} has no examples in the split {self.split!r}; leave it out.")
+        for domain in query.domain_names:
+            cell = Cell(support.outside(domain), query.inside(domain), self.near)
+            try:
+                found.append(self._suffices(cell, f"{where} for queries on {domain!r}"))
+            except IclError as error:
+                short = error
+        if not found:
+            raise short
+        return found
+
+    def _suffices(self, cell: Cell, where: str) -> _Source:
+        """Find the classes that always suffice; raises `IclError` if they are too few."""
+        ways = self.ways if cell.query_task.kind == "classification" else 1
         present = cell.present()
         if len(present) < ways:
             raise IclError(
                 f"{where} has {len(present)} classes in the split {self.split!r}, fewer than "
                 f"{ways} ways; lower ways to {len(present)} or leave the task out."
             )
-        shots = self.shots[-1]
+        shots = self.composition.least_support(self.shots[-1])
         each = math.ceil(self.queries / ways)
-        most = shots * ways + self.queries
-        eligible = tuple(c for c in present if _fits(cell.room(c, each, most), (shots, each)))
+        most_ways = min(self.composition.max_ways or ways, len(present))
+        most = self.shots[-1] * most_ways + self.queries
+        rooms = {label: cell.room(label, each, most) for label in present}
+        eligible = tuple(c for c, room in rooms.items() if room[0] >= shots and room[1] >= each)
         if len(eligible) < ways:
             raise IclError(
                 f"{where} has {len(eligible)} classes with the {shots} + {each} distinct examples "
                 f"for {shots} shots and {self.queries} queries in the split {self.split!r}, fewer "
                 f"than {ways} ways; lower shots, queries or ways."
             )
-        return cell, eligible
+        return _Source(cell, eligible)
 
 
 def _labels(task: Task, names: Sequence[str]) -> Labels:
     if task.kind != "classification":
         return Labels((), (), task.template)
     return Labels(tuple(names), tuple(task.words[n] for n in names), task.template)
-
-
-def _check_words(task: Task, names: Sequence[str]) -> None:
-    """Refuse a label without a word, and two labels that a model could not tell apart."""
-    if task.kind != "classification":
-        return
-    seen: dict[str, str] = {}
-    for name in names:
-        if name not in task.words:
-            raise IclError(
-                f"The task {task.name!r} in {task.language!r} has no word for the label {name!r}; "
-                "add one to its words."
-            )
-        word = task.words[name]
-        if word in seen:
-            raise IclError(
-                f"The task {task.name!r} in {task.language!r} says {word!r} for both labels "
-                f"{seen[word]!r} and {name!r}; give each its own word."
-            )
-        seen[word] = name
-
-
-def _fits(room: tuple[int, int], need: tuple[int, int]) -> bool:
-    return room[0] >= need[0] and room[1] >= need[1]
-
-
-def _at_least(value: int, least: int, name: str) -> int:
-    if value < least:
-        raise IclError(f"The number of {name} is {value}; it must be {least} or more.")
-    return value
-
-
-def _chosen(
-    asked: Sequence[str] | None, known: Sequence[str], kind: str, split: str
-) -> tuple[str, ...]:
-    if asked is None:
-        return tuple(known)
-    for name in asked:
-        if name not in known:
-            raise IclError(
-                f"The split {split!r} has no {kind} {name!r}." + did_you_mean(name, known)
-            )
-    if not asked:
-        raise IclError(f"The list of {kind}s is empty; name one or leave the list out.")
-    return tuple(dict.fromkeys(asked))
