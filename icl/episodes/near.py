@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from icl.episodes.pool import Ints
 from icl.errors import IclError
 from icl.tasks.task import normalise
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+
+Ints = NDArray[np.int64]
 
 GRAM = 3
 THRESHOLD = 0.8
@@ -88,15 +90,15 @@ def _matrices(texts: Sequence[str], threshold: float) -> tuple[csr_matrix, csr_m
     for text in texts:
         counts.update(_grams(text))
     rank = {g: r for r, g in enumerate(sorted(counts, key=lambda g: (counts[g], g)))}
-    whole: list[np.ndarray[Any, np.dtype[np.int32]]] = []
-    prefix: list[np.ndarray[Any, np.dtype[np.int32]]] = []
+    whole: list[NDArray[np.int32]] = []
+    prefix: list[NDArray[np.int32]] = []
     for text in texts:
         ranks = np.array(sorted(rank[g] for g in _grams(text)), dtype=np.int32)
         whole.append(ranks)
         must_share = int(np.ceil(threshold * len(ranks) - _SLACK))
         prefix.append(ranks[: len(ranks) - must_share + 1] if len(ranks) else ranks)
 
-    def matrix(rows: list[np.ndarray[Any, np.dtype[np.int32]]]) -> csr_matrix:
+    def matrix(rows: list[NDArray[np.int32]]) -> csr_matrix:
         edges = np.cumsum([0, *(len(r) for r in rows)])
         columns = np.concatenate([np.zeros(0, dtype=np.int32), *rows])
         data = np.ones(len(columns), dtype=np.int32)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from icl.episodes.splits import claimed_elsewhere
 from icl.errors import IclError, did_you_mean
 from icl.tasks.task import Example, Task, TaskFamily, normalise
 
@@ -85,8 +86,9 @@ def build_pool(
     """Read a task once, row by row, and keep the numbers that drawing needs.
 
     Raises:
-        IclError: an example carries a label that the task does not have, or lacks the field that
-            names its domain.
+        IclError: an example carries a label that the task does not have, lacks the field that
+            names its domain, or may be drawn from another split although the family promises
+            disjoint classes or ids.
     """
     task = family.load(task_name, language)
     allows = family.split(split).allows
@@ -103,7 +105,14 @@ def build_pool(
             if allows is None or allows(task_name, example.label, example.parallel_id):
                 yield row, example
 
+    claim = claimed_elsewhere(family, split, task_name)
     for row, example in admitted():
+        if claim is not None and (other := claim(example)):
+            raise IclError(
+                f"Example {example.id!r} of the task {task_name!r} in {language!r} belongs to the "
+                f"splits {split!r} and {other!r}, which are to be disjoint by "
+                f"{' and '.join(family.disjoint)}; leave it out of one of them."
+            )
         place = 0 if generation else column.get(example.label)
         if place is None:
             raise IclError(

@@ -14,6 +14,7 @@ from icl.episodes.composition import PLAIN, Composition
 from icl.episodes.episode import Episode
 from icl.episodes.pool import Pool, build_pool
 from icl.episodes.setting import WITHIN, Setting
+from icl.episodes.splits import check_disjoint
 from icl.episodes.stream import Stream, stream_words
 from icl.errors import IclError
 from icl.tasks.task import Labels, Task, TaskFamily
@@ -68,8 +69,9 @@ class EpisodeSampler:
         seed: the experiment's seed.
 
     Raises:
-        IclError: an unknown task or language, a number out of range, or a task that has too few
-            classes or examples for what was asked.
+        IclError: an unknown task or language, a number out of range, a task that has too few
+            classes or examples for what was asked, or a split that shares with another what the
+            family promises to keep apart.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class EpisodeSampler:
         near: float | None = None,
         seed: int = 0,
     ) -> None:
+        check_disjoint(family, names_only=True)
         meta = family.split(split)
         self.family = family
         self.split = split

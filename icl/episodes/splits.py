@@ -1,0 +1,187 @@
+"""Meta-splits that keep apart what they promise, and what still leaks between them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from icl.episodes.near import near_pairs
+from icl.errors import IclError
+from icl.tasks.task import Example, Split, TaskFamily, normalise
+
+KINDS = ("class", "language", "task", "id")
+
+
+def check_disjoint(family: TaskFamily, *, names_only: bool = False) -> None:
+    """Check that the family's meta-splits share nothing of the kinds in `family.disjoint`.
+
+    ``task`` and ``language`` compare the splits' lists, ``class`` the (task, label) pairs and
+    ``id`` the (task, parallel id) pairs that they may draw.
+
+    Args:
+        family: the family.
+        names_only: compare tasks and languages only, which loads nothing.
+
+    Raises:
+        IclError: two splits share one, or an unknown kind is promised.
+    """
+    for kind in family.disjoint:
+        if kind not in KINDS:
+            raise IclError(
+                f"Task family {family.name!r} promises splits disjoint by {kind!r}; "
+                f"the kinds are {', '.join(KINDS)}."
+            )
+    kinds = [k for k in family.disjoint if not names_only or k in ("task", "language")]
+    for kind in kinds:
+        held = {name: _held(family, name, kind) for name in family.splits}
+        for one, other in itertools.combinations(held, 2):
+            shared = held[one] & held[other]
+            if shared:
+                first = ", ".join(min(shared))
+                raise IclError(
+                    f"The splits {one!r} and {other!r} of the task family {family.name!r} are to "
+                    f"be disjoint by {kind} but share {len(shared)}, first {first!r}; leave it out "
+                    "of one of them."
+                )
+
+
+def claimed_elsewhere(
+    family: TaskFamily, split: str, task: str
+) -> Callable[[Example], str | None] | None:
+    """Return what tells which other split may draw an example too, or None if none may matter.
+
+    It is the part of `check_disjoint` that drawing from one split can afford: it loads no other
+    examples than those that are drawn from.
+    """
+    if not {"class", "id"} & set(family.disjoint):
+        return None
+    others = {n: s for n, s in family.splits.items() if n != split and task in s.tasks}
+
+    def claim(example: Example) -> str | None:
+        for name, other in others.items():
+            item = (task, example.label, example.parallel_id)
+            if other.allows is None or other.allows(*item):
+                return name
+        return None
+
+    return claim if others else None
+
+
+def _held(family: TaskFamily, split: str, kind: str) -> set[tuple[str, ...]]:
+    meta = family.split(split)
+    if kind == "task":
+        return {(name,) for name in meta.tasks}
+    if kind == "language":
+        return {(name,) for name in meta.languages}
+    return {
+        (task, e.label if kind == "class" else e.parallel_id)
+        for task, e in _examples(family, split)
+    }
+
+
+def _examples(family: TaskFamily, split: str) -> Iterator[tuple[str, Example]]:
+    meta = family.split(split)
+    for task, language in itertools.product(meta.tasks, meta.languages):
+        for example in family.examples(split, task, language):
+            yield task, example
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """An example of one split that a later split holds as well.
+
+    Attributes:
+        kind: ``parallel`` (the same item, maybe in another language), ``text`` (the same
+            normalised text) or ``near`` (a near-duplicate text).
+        task: the task's name.
+        split, example: the earlier split and its example: what is dropped.
+        other_split, other: the later split and the example that it holds.
+    """
+
+    kind: Literal["parallel", "text", "near"]
+    task: str
+    split: str
+    example: Example
+    other_split: str
+    other: Example
+
+
+def find_leaks(family: TaskFamily, near: float | None = None) -> list[Leak]:
+    """Find what the meta-splits of a family share, task by task and across languages.
+
+    Each example of an earlier split is reported once for each kind, with one witness from a
+    later split (in the order of `family.splits`, usually train, validation, test).
+
+    Args:
+        family: the family; all its tasks are loaded.
+        near: also report texts that are at least this similar, see `icl.episodes.near`.
+    """
+    by_task: dict[str, list[tuple[int, Example]]] = {}
+    for place, split in enumerate(family.splits):
+        for task, example in _examples(family, split):
+            by_task.setdefault(task, []).append((place, example))
+    names = list(family.splits)
+    found = []
+    for task, rows in by_task.items():
+        pairs = itertools.chain(
+            _witnesses("parallel", rows, lambda e: e.parallel_id),
+            _witnesses("text", rows, lambda e: normalise(e.text)),
+            () if near is None else _near(rows, near),
+        )
+        for kind, (place, example), (later, other) in pairs:
+            found.append(Leak(kind, task, names[place], example, names[later], other))
+    return found
+
+
+_Row = tuple[int, Example]
+_Kind = Literal["parallel", "text", "near"]
+
+
+def _witnesses(
+    kind: _Kind, rows: Sequence[_Row], key: Callable[[Example], str]
+) -> Iterator[tuple[_Kind, _Row, _Row]]:
+    last: dict[str, _Row] = {}
+    for row in rows:  # in the order of splits, so that the last one seen is the latest
+        last[key(row[1])] = row
+    for row in rows:
+        other = last[key(row[1])]
+        if other[0] > row[0]:
+            yield kind, row, other
+
+
+def _near(rows: Sequence[_Row], threshold: float) -> Iterator[tuple[_Kind, _Row, _Row]]:
+    seen: set[int] = set()
+    for first, second in near_pairs([e.text for _, e in rows], threshold).tolist():
+        earlier, later = sorted((first, second), key=lambda place: rows[place][0])
+        copies = normalise(rows[first][1].text) == normalise(rows[second][1].text)
+        if rows[earlier][0] < rows[later][0] and not copies and earlier not in seen:
+            seen.add(earlier)
+            yield "near", rows[earlier], rows[later]
+
+
+def drop_leaks(family: TaskFamily, leaks: Sequence[Leak]) -> TaskFamily:
+    """Return the family without the leaked items: the earlier split gives them up.
+
+    An item is given up in all its languages, since a split decides by parallel id.
+    """
+    dropped: dict[str, set[tuple[str, str]]] = {}
+    for leak in leaks:
+        dropped.setdefault(leak.split, set()).add((leak.task, leak.example.parallel_id))
+    splits = {
+        name: _without(split, frozenset(dropped[name])) if name in dropped else split
+        for name, split in family.splits.items()
+    }
+    return replace(family, splits=splits)
+
+
+def _without(split: Split, items: frozenset[tuple[str, str]]) -> Split:
+    before = split.allows
+
+    def allows(task: str, label: str, parallel_id: str) -> bool:
+        return (task, parallel_id) not in items and (
+            before is None or before(task, label, parallel_id)
+        )
+
+    return replace(split, allows=allows)
