@@ -67,7 +67,7 @@ def predictions(rows: Sequence[Sequence[float]], fingerprint: str) -> tuple[int,
     """Return the best column of each row; exact ties are broken by lot, the same lot every time.
 
     >>> predictions([(-1.0, -0.5), (-0.7, -0.7), (-0.7, -0.7), (-0.7, -0.7)], "an episode")
-    (1, 0, 0, 1)
+    (1, 1, 0, 1)
     """
     chosen = []
     for number, row in enumerate(rows):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from filelock import FileLock, Timeout
 
 from icl.episodes import Episode
@@ -95,6 +97,15 @@ class RunFolder:
                 f"Cannot read {self.path / name} ({error}); remove it and run again."
             ) from error
 
+    def read_yaml(self, name: str) -> Any:
+        """Return the content of a YAML file of the folder; raises `IclError` where it cannot."""
+        try:
+            return yaml.safe_load((self.path / name).read_text("utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise IclError(
+                f"Cannot read {self.path / name} ({error}); run the experiment again."
+            ) from error
+
     def write_episodes(self, episodes: Sequence[Episode]) -> None:
         """Replace ``episodes.jsonl``, unless it holds these episodes already."""
         text = "".join(episode.to_json() + "\n" for episode in episodes)
@@ -120,14 +131,24 @@ class RunFolder:
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise IclError(f"Cannot read {path} ({error}); run the experiment again.") from error
 
-    def records(self, keys: Sequence[str], fingerprints: Sequence[str]) -> list[EpisodeRecord]:
+    def records(
+        self, keys: Mapping[str, str], fingerprints: Sequence[str]
+    ) -> list[EpisodeRecord]:
         """Return the records of some learners on some episodes, in that order.
 
-        The order of writing and records of other configurations leave no trace.
+        The order of writing, earlier names and records of other configurations leave no trace.
+
+        Args:
+            keys: learner key by the learner's name.
+            fingerprints: of the episodes.
         """
         found = {record.key: record for record in self.store.read()}
-        pairs = ((key, fingerprint) for key in keys for fingerprint in fingerprints)
-        return [found[pair] for pair in pairs if pair in found]
+        return [
+            replace(found[key, fingerprint], learner=name)
+            for name, key in keys.items()
+            for fingerprint in fingerprints
+            if (key, fingerprint) in found
+        ]
 
     def _unwritable(self, error: OSError) -> IclError:
         return IclError(

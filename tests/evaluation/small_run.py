@@ -1,0 +1,72 @@
+"""A small run of all methods on a toy family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from icl.episodes import Episode, EpisodeSampler, Setting
+from icl.evaluation.runfolder import RunFolder
+from icl.evaluation.runner import Entrant, Model, Runner
+from icl.learners.registry import validate
+from icl.models.backbone import Backbone
+from icl.tasks.task import Split, TaskFamily
+from icl.training import TrainingConfig
+from tests.episodes.toy_families import regular_family
+
+TRAINING = TrainingConfig(steps=4, meta_batch=2, shots=1, queries=3, checkpoint_every=1)
+LEARNERS: dict[str, tuple[str, dict[str, Any], TrainingConfig | None]] = {
+    "majority": ("majority", {}, None),
+    "zero-shot": ("zero-shot", {}, None),
+    "in-context": ("in-context", {}, None),
+    "prototypes": ("prototypes", {}, None),
+    "linear-probe": ("linear-probe", {}, None),
+    "lora": ("lora", {"steps": 3}, None),
+    "fomaml": ("fomaml", {"inner_steps": 2}, TRAINING),
+}
+
+
+def family() -> TaskFamily:
+    """A toy family whose training and test languages are apart."""
+    whole = regular_family(languages=("en", "fr", "sw", "de"))
+    tasks = whole.splits["test"].tasks
+    splits = {
+        "train": Split("train", tasks, ("sw", "de")),
+        "test": Split("test", tasks, ("en", "fr")),
+    }
+    return TaskFamily("toy", whole.load, splits)
+
+
+def sampler(split: str, shots: tuple[int, ...], seed: int = 0) -> EpisodeSampler:
+    return EpisodeSampler(
+        family(), split, ways=3, shots=shots, queries=3, setting=Setting("within"), seed=seed
+    )
+
+
+def episodes(count: int = 3) -> list[Episode]:
+    return list(sampler("test", (1, 2)).episodes(count))
+
+
+def run(
+    folder: Path,
+    load: Callable[[], Backbone],
+    learners: Mapping[str, tuple[str, dict[str, Any], TrainingConfig | None]] = LEARNERS,
+    count: int = 3,
+    signature: str | None = "tiny",
+) -> RunFolder:
+    """Run the learners on the first so many episode indices."""
+    entrants = [
+        Entrant(name, method, validate(method, params), training)
+        for name, (method, params, training) in learners.items()
+    ]
+    made = RunFolder(folder)
+    with made.locked():
+        Runner(
+            made,
+            entrants,
+            episodes(count),
+            Model(load, signature),
+            lambda training: sampler(training.split, (training.shots,)),
+        ).run()
+    return made
