@@ -178,6 +178,10 @@ class EpisodeSampler:
             drawn.update(zip(group, many, strict=True))
         return [drawn[index] or self.draw(index, shots) for index in indices]
 
+    def pools(self) -> list[Pool]:
+        """Return what is drawn from, in the order of first use."""
+        return list(self._pools.values())
+
     def _materialise(self, index: int, shots: int, draw: Draw) -> Episode:
         task, language = self._place(index)
         cell = self._source(index).cell

@@ -176,6 +176,15 @@ def drop_leaks(family: TaskFamily, leaks: Sequence[Leak]) -> TaskFamily:
     return replace(family, splits=splits)
 
 
+def without_leaks(family: TaskFamily, near: float | None = None) -> TaskFamily:
+    """Drop the texts, and with `near` the near-duplicates, that a later split holds as well.
+
+    Items that splits share in other languages stay: a family split by language has them by
+    design, and one that promises disjoint ids is refused for them.
+    """
+    return drop_leaks(family, [k for k in find_leaks(family, near) if k.kind != "parallel"])
+
+
 def _without(split: Split, items: frozenset[tuple[str, str]]) -> Split:
     before = split.allows
 

@@ -1,0 +1,97 @@
+"""Episodes as a `datasets.Dataset`, there and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from icl.episodes.episode import Episode
+from icl.errors import IclError, did_you_mean
+from icl.tasks.task import Example, Labels
+from icl.tasks.template import Template
+
+if TYPE_CHECKING:
+    from datasets import Dataset, Features
+
+_INTEGERS = ("seed", "index", "shots")
+
+
+def to_dataset(episodes: Iterable[Episode]) -> Dataset:
+    """Turn episodes into a dataset with a row an episode, ready to be saved or pushed to the Hub.
+
+    Columns are those of `Episode`. `labels` holds ``names``, ``words`` and ``template``;
+    `support` and `query` are lists of examples, whose ``fields`` are lists of (name, value)
+    pairs, since the names differ between tasks and their order counts.
+    """
+    from datasets import Dataset
+
+    rows = [_row(e) for e in episodes]
+    columns = {f.name: [row[f.name] for row in rows] for f in fields(Episode)}
+    return Dataset.from_dict(columns, features=_features())
+
+
+def from_dataset(dataset: Dataset) -> Iterator[Episode]:
+    """Read what `to_dataset` wrote, row by row; the fingerprints are the same.
+
+    Raises:
+        IclError: a column is missing.
+    """
+    for field in fields(Episode):
+        if field.name not in dataset.column_names:
+            raise IclError(
+                f"The dataset has no column {field.name!r} and so holds no episodes."
+                + did_you_mean(field.name, dataset.column_names)
+            )
+    return (_episode(row) for row in dataset)
+
+
+def _features() -> Features:
+    from datasets import Features, Value
+
+    text = Value("string")
+    pair = {"name": text, "value": text}
+    example = {f.name: [pair] if f.name == "fields" else text for f in fields(Example)}
+    template = {f.name: text for f in fields(Template)}
+    special = {
+        "labels": {"names": [text], "words": [text], "template": template},
+        "support": [example],
+        "query": [example],
+        **dict.fromkeys(_INTEGERS, Value("int64")),
+    }
+    return Features({f.name: special.get(f.name, text) for f in fields(Episode)})
+
+
+def _row(episode: Episode) -> dict[str, Any]:
+    row = {f.name: getattr(episode, f.name) for f in fields(Episode)}
+    labels = episode.labels
+    row["labels"] = {
+        "names": list(labels.names),
+        "words": list(labels.words),
+        "template": {f.name: getattr(labels.template, f.name) for f in fields(Template)},
+    }
+    for side in ("support", "query"):
+        row[side] = [_example_row(e) for e in row[side]]
+    return row
+
+
+def _example_row(example: Example) -> dict[str, Any]:
+    row = {f.name: getattr(example, f.name) for f in fields(Example)}
+    row["fields"] = [{"name": name, "value": value} for name, value in example.fields.items()]
+    return row
+
+
+def _episode(row: dict[str, Any]) -> Episode:
+    labels = row["labels"]
+    values = {f.name: row[f.name] for f in fields(Episode)}
+    values["labels"] = Labels(
+        tuple(labels["names"]), tuple(labels["words"]), Template(**labels["template"])
+    )
+    for side in ("support", "query"):
+        values[side] = tuple(_example(e) for e in row[side])
+    return Episode(**values)
+
+
+def _example(row: dict[str, Any]) -> Example:
+    pairs = {pair["name"]: pair["value"] for pair in row["fields"]}
+    return Example(**{**row, "fields": pairs})

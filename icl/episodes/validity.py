@@ -1,0 +1,77 @@
+"""What must hold of any episode, wherever it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from icl.episodes.episode import Episode
+from icl.errors import IclError
+from icl.tasks.task import Example, normalise
+
+_KEYS: dict[str, Callable[[Example], str]] = {
+    "id": lambda e: e.id,
+    "parallel id": lambda e: e.parallel_id,
+    "normalised text": lambda e: normalise(e.text),
+}
+
+
+def check_episode(episode: Episode, name: str) -> None:
+    """Check that an episode does not leak and that its labels are those of its examples.
+
+    Args:
+        episode: the episode.
+        name: what to call it in the message.
+
+    Raises:
+        IclError: support and query share an id, a parallel id or a normalised text; an example
+            stands twice; an example's label is not among the labels; or there is no query.
+    """
+    if not episode.query:
+        raise IclError(f"{name} has no query; draw it again.")
+    for what, key in _KEYS.items():
+        support = {key(e) for e in episode.support}
+        for example in episode.query:
+            if key(example) in support:
+                raise IclError(
+                    f"{name} has the {what} {key(example)!r} in its support and its query set, "
+                    "which leaks the answer; draw it again."
+                )
+    for example in _repeated((*episode.support, *episode.query)):
+        raise IclError(f"{name} holds the example {example.id!r} twice; draw it again.")
+    if not episode.labels:
+        return
+    known = set(episode.labels.names)
+    for example in (*episode.support, *episode.query):
+        if example.label not in known:
+            raise IclError(
+                f"{name} has an example {example.id!r} of the label {example.label!r}, which is "
+                "not one of its labels; draw it again."
+            )
+
+
+def check_nested(less: Episode, more: Episode, name: str) -> None:
+    """Check that two episodes of one index and of ascending shots can be paired.
+
+    Raises:
+        IclError: their labels or queries differ, or the smaller support is not part of the other.
+    """
+    if less.query != more.query or less.labels != more.labels:
+        raise IclError(
+            f"{name} has other labels or queries than the one with {less.shots} shots before it; "
+            "draw both with one sampler."
+        )
+    if not {e.id for e in less.support} <= {e.id for e in more.support}:
+        raise IclError(
+            f"{name} does not hold the support of the one with {less.shots} shots before it; "
+            "draw both with one sampler."
+        )
+
+
+def _repeated(examples: Iterable[Example]) -> list[Example]:
+    seen: set[tuple[str, str]] = set()
+    twice = []
+    for example in examples:
+        if (example.language, example.id) in seen:
+            twice.append(example)
+        seen.add((example.language, example.id))
+    return twice
