@@ -1,0 +1,155 @@
+"""YAML files checked by pydantic, with errors that name file, line and field."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from icl.errors import IclError, did_you_mean
+
+Loc = tuple[str | int, ...]
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def load_yaml(path: Path, model: type[ModelT]) -> ModelT:
+    """Read a YAML file as a pydantic model.
+
+    Raises:
+        IclError: the file cannot be read, is no YAML, or does not fit the model; the sentence names
+            the file, the line and the field.
+    """
+    data, lines = read_yaml(path)
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise IclError(_sentence(path, lines, model, error)) from error
+
+
+def read_yaml(path: Path) -> tuple[Any, Mapping[Loc, int]]:
+    """Read a YAML file; return its value and the line (from 1) of every key and item.
+
+    Raises:
+        IclError: the file cannot be read, is no YAML, or names a key twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise IclError(f"There is no file {path}; check the path.") from error
+    except UnicodeDecodeError as error:
+        raise IclError(
+            f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8."
+        ) from error
+    except OSError as error:
+        raise IclError(f"{path} cannot be read: {error.strerror}.") from error
+    lines: dict[Loc, int] = {}
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        value = None if node is None else _value(node, (), lines, path)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).split("\n", 1)[0]
+        raise IclError(f"{path},{where} not valid YAML: {problem}.") from error
+    except RecursionError as error:
+        raise IclError(f"{path} is nested too deeply to be read; flatten it.") from error
+    return value, lines
+
+
+def _value(node: yaml.Node, loc: Loc, lines: dict[Loc, int], path: Path) -> Any:
+    """Build a node's plain value and note the lines of what is inside."""
+    lines.setdefault(loc, node.start_mark.line + 1)
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(item, (*loc, i), lines, path) for i, item in enumerate(node.value)]
+    if not isinstance(node, yaml.MappingNode):
+        return _scalar(node)
+    values: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key = _scalar(key_node)
+        line = key_node.start_mark.line + 1
+        if not isinstance(key, str | int) or key in values:
+            what = "stands twice" if isinstance(key, str) else "cannot be a key"
+            raise IclError(f"{path}, line {line}: the key {key!r} {what}; rename or remove it.")
+        lines[(*loc, key)] = line
+        values[key] = _value(value_node, (*loc, key), lines, path)
+    return values
+
+
+def _scalar(node: yaml.Node) -> Any:
+    # YAML 1.1 reads `no:` as False; the language code for Norwegian must stay a word
+    if node.tag == "tag:yaml.org,2002:bool" and node.value.lower() in ("no", "yes", "on", "off"):
+        return node.value
+    try:
+        return yaml.SafeLoader("").construct_object(node, deep=True)
+    except (ValueError, OverflowError, KeyError) as error:
+        raise yaml.constructor.ConstructorError(
+            None, None, f"{node.value!r} has no value of its kind", node.start_mark
+        ) from error
+
+
+def _sentence(
+    path: Path, lines: Mapping[Loc, int], model: type[BaseModel], error: ValidationError
+) -> str:
+    # a misspelt field often explains why another is missing
+    errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    first = errors[0]
+    loc = _known(tuple(first["loc"]), lines)
+    line = lines.get(loc, 1)
+    missing = first["type"] == "missing"
+    field = ".".join(str(p) for p in (*loc, first["loc"][-1]) if p != "") if missing else _dots(loc)
+    message = first["msg"].removeprefix("Value error, ").rstrip(".")
+    hint = ""
+    if first["type"] == "extra_forbidden":
+        message = "no such field"
+        names = [name for m in _models_at(model, first["loc"][:-1]) for name in m.model_fields]
+        hint = did_you_mean(str(first["loc"][-1]), names) if names else ""
+    elif missing:
+        message = "this field is missing; add it"
+    return f"{path}, line {line}, field {field!r}: {message}.{hint}"
+
+
+def _dots(loc: Loc) -> str:
+    return ".".join(str(part) for part in loc)
+
+
+def _known(loc: Loc, lines: Mapping[Loc, int]) -> Loc:
+    """Keep the parts of a pydantic location that stand in the file (it also names union tags)."""
+    kept: Loc = ()
+    for part in loc:
+        if (*kept, part) in lines:
+            kept = (*kept, part)
+    return kept
+
+
+def _models_at(model: Any, loc: Loc) -> Iterator[type[BaseModel]]:
+    """Find the models that a location may lead to, through fields, mappings, lists and unions."""
+    models = list(_models_in(model))
+    if not loc:
+        yield from models
+        return
+    for candidate in models:
+        field = candidate.model_fields.get(str(loc[0]))
+        if field is not None:
+            yield from _models_at(field.annotation, loc[1:])
+    if not any(str(loc[0]) in candidate.model_fields for candidate in models):
+        # an index, a mapping's key or a union's tag: the same models stand behind it
+        tagged = [m for m in models if _tag(m) == loc[0]] or models
+        for candidate in tagged:
+            yield from _models_at(candidate, loc[1:])
+
+
+def _tag(model: type[BaseModel]) -> Any:
+    field = model.model_fields.get("type")
+    arguments = typing.get_args(field.annotation) if field else ()
+    return arguments[0] if arguments else None
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _models_in(argument)
