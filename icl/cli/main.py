@@ -1,0 +1,87 @@
+"""The command line. Each command imports what it needs when it runs, so that help is quick."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import icl
+from icl.errors import IclError
+
+app = typer.Typer(
+    help="Compare the ways a language model can learn a new task, on identical episodes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_EXIT_USER_FAULT = 2
+_EXIT_INTERRUPTED = 130
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"icl {icl.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Compare the ways a language model can learn a new task, on identical episodes."""
+
+
+@app.command()
+def run(
+    config: Annotated[
+        str, typer.Argument(help="An experiment's YAML file, or the name of one icl brings along.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder; by default runs/<the experiment's name>.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="A local directory with the task family's data.")
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Only so many episodes of each setting, the whole run's first."),
+    ] = None,
+) -> None:
+    """Run an experiment, or go on with it where it was, and write its report."""
+    from icl.cli.run import run_command
+
+    run_command(config, out, data, limit)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+) -> None:
+    """Write the report of a run's folder again and print its table."""
+    from icl.cli.run import report_command
+
+    report_command(run)
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    sys.stderr.write(f"Note: {message}\n")
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is told in one sentence, with exit code 2."""
+    warnings.showwarning = _warn
+    try:
+        app()
+    except IclError as error:
+        sys.stderr.write(f"icl: {error}\n")
+        sys.exit(_EXIT_USER_FAULT)
+    except KeyboardInterrupt:
+        sys.stderr.write("icl: stopped; run the same command again to go on.\n")
+        sys.exit(_EXIT_INTERRUPTED)

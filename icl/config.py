@@ -1,0 +1,244 @@
+"""The experiment's schema: one YAML file, checked to the end before any model loads."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from icl.episodes import Setting
+from icl.errors import IclError, did_you_mean
+from icl.learners.base import Params
+from icl.training import TrainingConfig
+from icl.yamlfile import Loc, load_yaml, read_yaml
+
+SCHEMA_VERSION = 1
+PACKAGED_MODELS = ("packaged:gemma-3-270m",)
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelConfig(_Strict):
+    """The backbone that all learners share; the fields are those of `load_backbone`."""
+
+    name: str
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str | None = None
+    trust_remote_code: bool = False
+
+    def check_name(self) -> None:
+        """Raise `IclError` for a name that no model can have, or a directory that is not there."""
+        if self.name in PACKAGED_MODELS:
+            return
+        if self.name.startswith((".", "/", "~")):
+            if not Path(self.name).expanduser().is_dir():
+                raise IclError(f"the model directory {self.name!r} does not exist.")
+        elif not _HUB_ID.fullmatch(self.name):
+            raise IclError(
+                f"{self.name!r} is neither a Hub id, nor a directory, nor a packaged model."
+                + did_you_mean(self.name, PACKAGED_MODELS)
+            )
+
+
+class TasksConfig(_Strict):
+    """Where the tasks come from.
+
+    Attributes:
+        family: a family's name or the path of its definition.
+        data: a local directory with the family's data; by default ``$ICL_DATA_<FAMILY>``, else
+            the family's own source.
+    """
+
+    family: str
+    data: str | None = None
+
+    @property
+    def directory(self) -> Path | None:
+        """The data directory, from the file or the environment."""
+        variable = "ICL_DATA_" + re.sub(r"\W", "_", Path(self.family).stem).upper()
+        given = self.data or os.environ.get(variable)
+        return Path(given).expanduser() if given else None
+
+
+class SettingConfig(_Strict):
+    """How support and query relate: in one language, or with support always in another."""
+
+    name: str = Field(min_length=1)
+    support_language: str | None = None
+
+    def setting(self) -> Setting:
+        """Return the sampler's setting."""
+        return Setting(self.name, self.support_language)
+
+
+class EpisodesConfig(_Strict):
+    """What learners are compared on.
+
+    Attributes:
+        count: episodes of each setting; each is drawn at every number of `shots`, with the same
+            queries.
+        split, ways, shots, queries, tasks, languages: see `EpisodeSampler`.
+        settings: by default support and query in the same language.
+    """
+
+    count: int = Field(ge=1)
+    ways: int = Field(ge=2)
+    shots: tuple[int, ...] = Field(min_length=1)
+    queries: int = Field(ge=1)
+    split: str = "test"
+    tasks: tuple[str, ...] | None = None
+    languages: tuple[str, ...] | None = None
+    settings: tuple[SettingConfig, ...] = Field(
+        default=(SettingConfig(name="within"),), min_length=1
+    )
+
+    @field_validator("shots")
+    @classmethod
+    def _shots_are_different_numbers(cls, shots: tuple[int, ...]) -> tuple[int, ...]:
+        if min(shots) < 0 or len(set(shots)) < len(shots):
+            raise ValueError("give different numbers, 0 or more")
+        return shots
+
+    @field_validator("settings")
+    @classmethod
+    def _settings_have_their_own_names(
+        cls, settings: tuple[SettingConfig, ...]
+    ) -> tuple[SettingConfig, ...]:
+        names = [setting.name for setting in settings]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two settings share a name: {', '.join(names)}")
+        return settings
+
+
+class LearnerConfig(BaseModel):
+    """A learner: its method, the method's own parameters beside it, and its meta-training."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    method: str
+    training: TrainingConfig | None = None
+
+    def check(self) -> None:
+        """Raise `IclError` for an unknown method or parameter, or training it does not take."""
+        from icl.learners.registry import is_meta_learner
+
+        self.params()
+        if self.training is not None and not is_meta_learner(self.method):
+            raise IclError(f"the method {self.method!r} is not meta-trained; drop `training`.")
+
+    def params(self) -> Params:
+        """Return the method's parameters, complete with defaults."""
+        from icl.learners.registry import validate
+
+        return validate(self.method, self.model_extra or {})
+
+    def complete(self) -> LearnerConfig:
+        """Return the same learner with every default written out."""
+        from icl.learners.registry import is_meta_learner
+
+        training = self.training
+        if training is None and is_meta_learner(self.method):
+            training = TrainingConfig()
+        return LearnerConfig(method=self.method, training=training, **self.params().model_dump())
+
+
+class ExperimentConfig(_Strict):
+    """An experiment: which learners are compared, with which model, on which episodes.
+
+    Attributes:
+        schema_version: of this schema.
+        name: the run folder's name, unless the user gives another.
+        seed: of all episodes.
+        learners: by their names in the report, in its order.
+    """
+
+    schema_version: Literal[1]
+    name: str
+    seed: int = Field(default=0, ge=0)
+    model: ModelConfig
+    tasks: TasksConfig
+    episodes: EpisodesConfig
+    learners: Mapping[str, LearnerConfig] = Field(min_length=1)
+
+    @field_validator("name")
+    @classmethod
+    def _name_can_be_a_folder(cls, name: str) -> str:
+        if not _FOLDER.fullmatch(name):
+            raise ValueError(f"{name!r} cannot name a folder; take letters, digits, '-', '_', '.'")
+        return name
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the experiment as plain values, complete with defaults."""
+        data = self.model_dump(mode="json", exclude={"learners"})
+        data["learners"] = {
+            name: {
+                key: value
+                for key, value in learner.complete().model_dump(mode="json").items()
+                if not (key == "training" and value is None)
+            }
+            for name, learner in self.learners.items()
+        }
+        return data
+
+    def to_yaml(self) -> str:
+        """Write the experiment as YAML, complete with defaults: it runs as it stands."""
+        return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True)
+
+    def with_data(self, directory: Path) -> ExperimentConfig:
+        """Return the same experiment on data from another directory."""
+        tasks = self.tasks.model_copy(update={"data": str(directory)})
+        return self.model_copy(update={"tasks": tasks})
+
+
+def load_config(path: Path) -> ExperimentConfig:
+    """Read an experiment and check all that can be checked before data or model are touched.
+
+    Raises:
+        IclError: the message names the file, the line, the field and the mend.
+    """
+    data, lines = read_yaml(path)
+    if not isinstance(data, dict):
+        raise IclError(
+            f"{path} holds no experiment; it needs `schema_version`, `name`, `model`, `tasks`,"
+            " `episodes` and `learners`."
+        )
+    config = load_yaml(path, ExperimentConfig)
+    checks: list[tuple[Loc, Callable[[], None]]] = [(("model", "name"), config.model.check_name)]
+    for name, learner in config.learners.items():
+        checks.append((("learners", name), learner.check))
+    for where, check in checks:
+        try:
+            check()
+        except IclError as error:
+            where += _field_at_fault(error)
+            raise IclError(
+                f"{path}, line {_line(lines, where)}, field {_dotted(where)!r}: {error}"
+            ) from error
+    return config
+
+
+def _field_at_fault(error: IclError) -> Loc:
+    """Return the place, within a part, of the first fault that pydantic found in it."""
+    cause = error.__cause__
+    return tuple(cause.errors()[0]["loc"]) if isinstance(cause, ValidationError) else ()
+
+
+def _line(lines: Mapping[Loc, int], where: Loc) -> int:
+    """Return a field's line, or that of the nearest one around it that stands in the file."""
+    while where and where not in lines:
+        where = where[:-1]
+    return lines.get(where, 1)
+
+
+def _dotted(where: Loc) -> str:
+    return ".".join(str(part) for part in where)

@@ -1,0 +1,166 @@
+"""An experiment from its configuration to its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from icl.config import ExperimentConfig, LearnerConfig, ModelConfig
+from icl.episodes import Episode, EpisodeSampler
+from icl.errors import IclError
+from icl.evaluation.environment import environment
+from icl.evaluation.record import EpisodeRecord
+from icl.evaluation.runfolder import RunFolder
+from icl.evaluation.runner import Entrant, Model, Runner
+from icl.models.signature import model_signature
+from icl.tasks import TaskFamily, load_family
+from icl.training import TrainingConfig
+
+if TYPE_CHECKING:
+    from icl.models.backbone import Backbone
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run has found so far.
+
+    Attributes:
+        records: of the run's learners on the run's episodes, in the configuration's order.
+        meta_training: by learner, for those that were meta-trained: seconds, tokens, steps.
+        report: the HTML page.
+    """
+
+    records: Sequence[EpisodeRecord]
+    meta_training: Mapping[str, Mapping[str, float]]
+    report: Path
+
+
+def run_experiment(
+    config: ExperimentConfig, folder: Path, *, command: str, limit: int | None = None
+) -> Outcome:
+    """Run an experiment in a folder, or what is left of it, and write its report.
+
+    Args:
+        config: the experiment.
+        folder: where records, checkpoints and the report go; see `RunFolder`.
+        command: how the user started it; stands in the report.
+        limit: at most so many episodes of each setting; they are the first of the whole run's.
+
+    Raises:
+        IclError: for everything that the user can mend.
+    """
+    family = load_family(config.tasks.family, data=config.tasks.directory)
+    episodes = draw_episodes(config, family, limit)
+    run = RunFolder(folder)
+    with run.locked():
+        run.write("config.yaml", config.to_yaml())
+        run.write_json("environment.json", environment())
+        runner = Runner(
+            run,
+            [_entrant(name, learner) for name, learner in config.learners.items()],
+            episodes,
+            _model(config.model),
+            lambda training: _training_sampler(config, family, training),
+        )
+        runner.run()
+        return write_outcome(run, command=command)
+
+
+def draw_episodes(
+    config: ExperimentConfig, family: TaskFamily, limit: int | None = None
+) -> list[Episode]:
+    """Draw the episodes that learners are compared on.
+
+    Raises:
+        IclError: the family cannot give what the configuration asks for.
+    """
+    asked = config.episodes
+    count = asked.count if limit is None else min(limit, asked.count)
+    episodes: list[Episode] = []
+    for setting in asked.settings:
+        sampler = EpisodeSampler(
+            family,
+            asked.split,
+            ways=asked.ways,
+            shots=asked.shots,
+            queries=asked.queries,
+            setting=setting.setting(),
+            tasks=asked.tasks,
+            languages=asked.languages,
+            seed=config.seed,
+        )
+        episodes += sampler.episodes(count)
+    for episode in episodes:
+        if not episode.labels.names:
+            raise IclError(
+                f"The task {episode.task!r} is a generation task, which these learners do not"
+                " take; leave it out under `episodes.tasks`."
+            )
+    return episodes
+
+
+def write_outcome(run: RunFolder, *, command: str) -> Outcome:
+    """Write the report of what a run's folder holds.
+
+    Raises:
+        IclError: the folder is no run's folder, is damaged, or holds no records yet.
+    """
+    from icl.reporting import write_report
+
+    roster = run.read_json("run.json")
+    if roster is None:
+        raise IclError(
+            f"{run.path} is not a run's folder: it has no run.json; give the folder that"
+            " `icl run` named."
+        )
+    learners: list[dict[str, Any]] = roster["learners"]
+    fingerprints = [episode.fingerprint for episode in run.read_episodes()]
+    keys = {row["name"]: row["key"] for row in learners if row["key"]}
+    records = run.records(keys, fingerprints)
+    meta_training = {
+        row["name"]: {
+            "seconds": row["training"]["seconds"],
+            "tokens": row["training"]["computed_tokens"],
+            "steps": row["training"]["steps"],
+        }
+        for row in learners
+        if row["training"]
+    }
+    report = write_report(
+        run.path,
+        records,
+        config=run.read_yaml("config.yaml"),
+        environment=run.read_json("environment.json"),
+        meta_training=meta_training,
+        command=command,
+    )
+    return Outcome(records, meta_training, report)
+
+
+def _entrant(name: str, learner: LearnerConfig) -> Entrant:
+    complete = learner.complete()
+    return Entrant(name, complete.method, complete.params(), complete.training)
+
+
+def _model(config: ModelConfig) -> Model:
+    def load() -> Backbone:
+        from icl.models.loading import load_backbone
+
+        return load_backbone(**config.model_dump())
+
+    return Model(load, model_signature(config.name, config.revision, config.dtype))
+
+
+def _training_sampler(
+    config: ExperimentConfig, family: TaskFamily, training: TrainingConfig
+) -> EpisodeSampler:
+    return EpisodeSampler(
+        family,
+        training.split,
+        ways=config.episodes.ways,
+        shots=[training.shots],
+        queries=training.queries,
+        seed=config.seed,
+    )
