@@ -1,0 +1,81 @@
+"""Figures as people read them."""
+
+from __future__ import annotations
+
+NBSP = "\N{NO-BREAK SPACE}"
+MINUS = "\N{MINUS SIGN}"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Format a share as a percentage.
+
+    >>> percent(0.6894)
+    '68.9\\xa0%'
+    """
+    return f"{100 * share:.{digits}f}{NBSP}%"
+
+
+def span(low: float, high: float) -> str:
+    """Format an interval of shares in percent, the sign once.
+
+    >>> span(0.641, 0.733)
+    '64.1–73.3\\xa0%'
+    """
+    return f"{100 * low:.1f}–{percent(high)}"
+
+
+def points(difference: float) -> str:
+    """Format a difference of shares in percentage points, always with a sign.
+
+    >>> points(-0.0317), points(0.02), points(-0.0001)
+    ('−3.2', '+2.0', '0.0')
+    """
+    text = f"{100 * abs(difference):.1f}"
+    if text == "0.0":
+        return text
+    return (MINUS if difference < 0 else "+") + text
+
+
+def p_value(p: float) -> str:
+    """Format a p-value as papers do.
+
+    >>> p_value(0.00004), p_value(0.0312), p_value(1.0)
+    ('< 0.001', '0.031', '1')
+    """
+    if p < 0.001:
+        return "< 0.001"
+    return "1" if p > 0.9995 else f"{p:.3f}"
+
+
+def duration(seconds: float) -> str:
+    """Format seconds in the unit that suits them.
+
+    >>> duration(0.0002), duration(0.126), duration(7.96), duration(75), duration(7300)
+    ('0.2\\xa0ms', '126\\xa0ms', '8.0\\xa0s', '1\\xa0min 15\\xa0s', '2\\xa0h 2\\xa0min')
+    """
+    if seconds < 0.9995:
+        milliseconds = 1000 * seconds
+        digits = 0 if milliseconds >= 9.5 or milliseconds == 0 else 1
+        return f"{milliseconds:.{digits}f}{NBSP}ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f}{NBSP}s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60}{NBSP}min {whole % 60}{NBSP}s"
+    return f"{whole // 3600}{NBSP}h {whole % 3600 // 60}{NBSP}min"
+
+
+def count(number: float) -> str:
+    """Format a count with three figures and k, M or G.
+
+    >>> count(0), count(87.4), count(1234.5), count(368640), count(2.7e8)
+    ('0', '87', '1.23k', '369k', '270M')
+    """
+    for unit in ("", "k", "M", "G"):
+        if number < 999.5 or unit == "G":
+            break
+        number /= 1000
+    if not unit:
+        return f"{number:.0f}"
+    digits = 2 if number < 9.995 else 1 if number < 99.95 else 0
+    return f"{number:.{digits}f}{unit}"

@@ -1,0 +1,140 @@
+"""The report's plots. No text of the user's is drawn: names stand in the page's own legend, where
+the reader's fonts know every script.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from icl.evaluation.summary import Board, Summary
+from icl.reporting.formats import NBSP
+from icl.reporting.palette import Style
+from icl.reporting.svg import FAINT, INK, drawing, inline_svg, learner_colour
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_SIZE = (4.5, 3.3)
+
+
+def accuracy_by_shots(
+    summary: Summary, setting: str, styles: Mapping[str, Style], prefix: str
+) -> str:
+    """Draw each learner's accuracy with its interval against shots, in one setting, as SVG."""
+    boards = [board for board in summary.boards if board.setting == setting]
+    with drawing():
+        figure, axes = _accuracy_axes()
+        _chance(axes, boards)
+        width = 0.36 if len(boards) > 1 else 0.8
+        for i, name in enumerate(summary.learners):
+            # Learners stand side by side, so that their intervals can be told apart.
+            shift = width * ((i + 0.5) / len(summary.learners) - 0.5)
+            rows = [board.row(name) for board in boards]
+            style = styles[name]
+            axes.errorbar(
+                [x + shift for x in range(len(boards))],
+                [100 * row.accuracy for row in rows],
+                yerr=[
+                    [100 * max(row.accuracy - row.low, 0.0) for row in rows],
+                    [100 * max(row.high - row.accuracy, 0.0) for row in rows],
+                ],
+                color=learner_colour(style.colour),
+                marker=style.marker,
+                **_LOOK,
+            )
+        axes.set_xticks(range(len(boards)), [str(board.shots) for board in boards])
+        axes.set_xlim(-0.5, len(boards) - 0.5)
+        axes.set_xlabel("Shots (examples per class)")
+        return inline_svg(figure, prefix, "Accuracy by shots; the tables hold the same figures")
+
+
+def accuracy_by_cost(
+    board: Board,
+    cost: Literal["seconds", "computed_tokens"],
+    styles: Mapping[str, Style],
+    prefix: str,
+) -> str:
+    """Draw accuracy against what an episode costs, on a scale of tens, as SVG.
+
+    The dashed line joins the learners that no other beats at their cost or less.
+    """
+    spent = {row.learner: float(getattr(row, cost)) for row in board.rows}
+    known = [math.log10(value) for value in spent.values() if value > 0]
+    zero = math.floor(min(known)) - 1 if known else 0  # free learners stand left of all others
+    place = {name: math.log10(v) if v > 0 else zero for name, v in spent.items()}
+    with drawing():
+        figure, axes = _accuracy_axes()
+        _chance(axes, [board])
+        frontier, best = [], -1.0
+        for row in sorted(board.rows, key=lambda row: (spent[row.learner], -row.accuracy)):
+            if row.accuracy > best:
+                best = row.accuracy
+                frontier.append((place[row.learner], 100 * best))
+        axes.plot(*zip(*frontier, strict=True), color=FAINT, linestyle="--", linewidth=1, zorder=1)
+        for row in board.rows:
+            style = styles[row.learner]
+            axes.errorbar(
+                [place[row.learner]],
+                [100 * row.accuracy],
+                yerr=[
+                    [100 * max(row.accuracy - row.low, 0.0)],
+                    [100 * max(row.high - row.accuracy, 0.0)],
+                ],
+                color=learner_colour(style.colour),
+                marker=style.marker,
+                **_LOOK,
+            )
+        low, high = math.floor(min(place.values())), math.ceil(max(place.values()))
+        step = max(1, math.ceil((high - low) / 5))
+        ticks = sorted({*range(high, low - 1, -step), *([zero] if 0 in spent.values() else [])})
+        label = _seconds if cost == "seconds" else _tokens
+        free = 0 in spent.values()
+        axes.set_xticks(ticks, ["0" if free and t == zero else label(t) for t in ticks])
+        axes.set_xlim(low - 0.3, max(high, low + 1) + 0.3)
+        axes.set_xlabel("Time an episode" if cost == "seconds" else "Tokens computed an episode")
+        return inline_svg(figure, prefix, "Accuracy against cost; the tables hold the figures")
+
+
+_LOOK: Mapping[str, Any] = {
+    "markersize": 6.5,
+    "linewidth": 1.4,
+    "elinewidth": 1.2,
+    "capsize": 2.5,
+    "zorder": 2,
+}
+
+
+def _accuracy_axes() -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_ylim(0, 100)
+    axes.set_yticks(range(0, 101, 20), [f"{tick}{NBSP}%" for tick in range(0, 101, 20)])
+    axes.set_ylabel("Accuracy")
+    axes.grid(axis="y", color=FAINT, linewidth=0.6, alpha=0.5)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _chance(axes: Axes, boards: list[Board]) -> None:
+    """Mark even guessing with a dotted line; settings may differ in their number of labels."""
+    levels = sorted({round(100 * board.chance, 6) for board in boards})
+    for level in levels:
+        axes.axhline(level, color=INK, linestyle=":", linewidth=1, zorder=1)
+
+
+def _seconds(power: int) -> str:
+    if power < -3:
+        return f"{10 ** (power + 6):g}{NBSP}µs" if power >= -6 else f"1e{power}{NBSP}s"
+    return f"{10 ** (power + 3)}{NBSP}ms" if power < 0 else f"{10**power}{NBSP}s"
+
+
+def _tokens(power: int) -> str:
+    for unit, base in (("G", 9), ("M", 6), ("k", 3)):
+        if power >= base:
+            return f"{10 ** (power - base)}{unit}"
+    return f"{10.0**power:g}"

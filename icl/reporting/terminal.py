@@ -1,0 +1,129 @@
+"""The leader board in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from icl.evaluation.record import EpisodeRecord
+from icl.evaluation.summary import Board, Summary, summarise
+from icl.reporting.formats import count, duration, p_value, percent, points
+from icl.reporting.verdict import notes, verdict
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+def print_table(
+    records: Iterable[EpisodeRecord],
+    console: Console,
+    meta_training: Mapping[str, Mapping[str, float]] | None = None,
+) -> None:
+    """Print verdict, leader boards and meta-training costs; raises `IclError` as `summarise`."""
+    from rich.text import Text
+
+    summary = summarise(records, meta_training)
+    # `Text` everywhere: a learner may be named "[red]", which rich would take for markup.
+    console.print(Text(verdict(summary), style="bold"))
+    for note in notes(summary):
+        console.print(Text(note, style="yellow"))
+    console.print()
+    console.print(_board(summary.overall))
+    if len(summary.boards) > 1:
+        for setting in summary.settings:
+            console.print()
+            console.print(_by_shots(summary, setting))
+    if summary.meta_training:
+        console.print()
+        console.print(_meta_training(summary))
+    console.print()
+    console.print(
+        Text(
+            "Intervals: 95 %, clustered by episode and item. To best: difference in points, paired "
+            "on identical episodes, with p Holm-corrected over all pairs. Time and tokens computed "
+            "are an episode's.",
+            style="dim",
+        )
+    )
+
+
+def board_title(board: Board) -> str:
+    """Name a board by its episodes."""
+    which = (
+        "All episodes"
+        if board.setting is None
+        else f"{board.setting}, {board.shots} shot{'s' * (board.shots != 1)}"
+    )
+    return (
+        f"{which}: {board.episodes} episodes, {board.queries} queries, "
+        f"chance {percent(board.chance)}"
+    )
+
+
+def _board(board: Board) -> Table:
+    from rich.text import Text
+
+    table = _table(board_title(board))
+    for heading in ("Accuracy", "95 % interval", "To best", "p", "Time", "Tokens"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in board.rows:
+        best = row is board.best
+        cells = (
+            percent(row.accuracy) + ("" if row.above_chance else " °"),
+            f"{100 * row.low:.1f}–{100 * row.high:.1f}",
+            "best" if best else points(row.difference),
+            "" if best else p_value(row.p),
+            duration(row.seconds),
+            count(row.computed_tokens),
+        )
+        table.add_row(Text(row.learner), *map(Text, cells), style="bold" if best else "")
+    if not all(row.above_chance for row in board.rows):
+        table.caption = Text("° not above chance: the interval reaches it")
+    return table
+
+
+def _by_shots(summary: Summary, setting: str) -> Table:
+    """Accuracies of one setting, a column a number of shots, ± half the interval's width."""
+    from rich.text import Text
+
+    boards = [board for board in summary.boards if board.setting == setting]
+    table = _table(f"{setting}: accuracy in %")
+    for board in boards:
+        heading = f"{board.shots} shot{'s' * (board.shots != 1)}"
+        table.add_column(heading, justify="right", no_wrap=True)
+    for best in summary.overall.rows:
+        rows = [board.row(best.learner) for board in boards]
+        cells = (f"{100 * r.accuracy:.1f} ±{50 * (r.high - r.low):.1f}" for r in rows)
+        table.add_row(Text(best.learner), *map(Text, cells))
+    return table
+
+
+def _table(title: str) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text(title),
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("Learner", overflow="fold", min_width=8)
+    return table
+
+
+def _meta_training(summary: Summary) -> Table:
+    from rich.text import Text
+
+    table = _table("Meta-training (spent once)")
+    for heading in ("Time", "Tokens", "Steps"):
+        table.add_column(heading, justify="right")
+    for name, spent in summary.meta_training.items():
+        cells = (duration(spent.seconds), count(spent.tokens), count(spent.steps))
+        table.add_row(Text(name), *map(Text, cells))
+    return table

@@ -1,0 +1,69 @@
+"""What a run says, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from icl.evaluation.summary import Board, Summary
+from icl.reporting.formats import NBSP, percent, span
+
+SIGNIFICANT = 0.05
+
+
+def verdict(summary: Summary) -> str:
+    """Return the one sentence that a reader should take home: the best, its lead, its certainty."""
+    board = summary.overall
+    best = board.best
+    figures = f"{percent(best.accuracy)} (95{NBSP}% interval {span(best.low, best.high)})"
+    if len(board.rows) == 1:
+        return (
+            f"{best.learner} labels {figures} of the queries right, with chance at "
+            f"{percent(board.chance)}; there is no other learner to compare it with."
+        )
+    if not any(row.above_chance for row in board.rows):
+        return (
+            f"No learner is clearly above chance ({percent(board.chance)}) on these "
+            f"{board.episodes} episodes; the highest is {best.learner} with {figures}."
+        )
+    return f"{best.learner} learns best: {figures} of the queries right, {_lead(board)}."
+
+
+def _lead(board: Board) -> str:
+    others = board.rows[1:]
+    open_ = [row.learner for row in others if row.p >= SIGNIFICANT]
+    if not open_:
+        return (
+            "clearly more than "
+            + (others[0].learner if len(others) == 1 else f"each of the {len(others)} others")
+            + f" on the same {board.episodes} episodes"
+        )
+    if len(open_) == len(others):
+        who = open_[0] if len(open_) == 1 else "any other learner"
+        return f"but its lead over {who} may be luck on these {board.episodes} episodes"
+    return f"clearly more than {_rest(len(others) - len(open_))}, but {_may_be_luck(open_)}"
+
+
+def _rest(number: int) -> str:
+    return "one other learner" if number == 1 else f"{number} other learners"
+
+
+def _may_be_luck(names: Sequence[str]) -> str:
+    shown = (
+        f"{', '.join(names[:-1])} and {names[-1]}"
+        if 1 < len(names) <= 3
+        else names[0]
+        if len(names) == 1
+        else f"{names[0]} and {len(names) - 1} more"
+    )
+    return f"its lead over {shown} may be luck"
+
+
+def notes(summary: Summary) -> list[str]:
+    """Return what a reader must know before trusting the figures; empty for a finished run."""
+    if not summary.left_out:
+        return []
+    return [
+        f"Unfinished run: learners are compared on the {summary.overall.episodes} episodes that "
+        f"all of them have done; {sum(summary.left_out.values())} further records wait until the "
+        "others catch up."
+    ]
