@@ -128,8 +128,15 @@ class LearnerConfig(BaseModel):
     method: str
     training: TrainingConfig | None = None
 
+    def check_method(self) -> None:
+        """Raise `IclError` for an unknown method."""
+        from icl.learners.registry import methods
+
+        if self.method not in methods():
+            raise IclError(f"no method {self.method!r}." + did_you_mean(self.method, methods()))
+
     def check(self) -> None:
-        """Raise `IclError` for an unknown method or parameter, or training it does not take."""
+        """Raise `IclError` for a parameter, or for training, that the method does not take."""
         from icl.learners.registry import is_meta_learner
 
         self.params()
@@ -215,12 +222,13 @@ def load_config(path: Path) -> ExperimentConfig:
     config = load_yaml(path, ExperimentConfig)
     checks: list[tuple[Loc, Callable[[], None]]] = [(("model", "name"), config.model.check_name)]
     for name, learner in config.learners.items():
+        checks.append((("learners", name, "method"), learner.check_method))
         checks.append((("learners", name), learner.check))
-    for where, check in checks:
+    for part, check in checks:
         try:
             check()
         except IclError as error:
-            where += _field_at_fault(error)
+            where = (*part, *_field_at_fault(error))
             raise IclError(
                 f"{path}, line {_line(lines, where)}, field {_dotted(where)!r}: {error}"
             ) from error

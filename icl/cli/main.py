@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 import icl
+from icl.cli import episodes
 from icl.errors import IclError
 
 app = typer.Typer(
@@ -18,6 +19,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(episodes.app, name="episodes")
 
 _EXIT_USER_FAULT = 2
 _EXIT_INTERRUPTED = 130
