@@ -62,7 +62,8 @@ def duration(seconds: float) -> str:
     whole = round(seconds)
     if whole < 3600:
         return f"{whole // 60}{NBSP}min {whole % 60}{NBSP}s"
-    return f"{whole // 3600}{NBSP}h {whole % 3600 // 60}{NBSP}min"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60}{NBSP}h {minutes % 60}{NBSP}min"
 
 
 def count(number: float) -> str:

@@ -85,6 +85,36 @@ def test_clustering_by_query_alone_would_not_cover():
     assert np.mean(covered) < 0.9
 
 
+@pytest.mark.slow
+def test_percentile_bootstraps_cover_too_seldom_or_are_too_wide():
+    """Why the closed form: the figures that the module's docstring quotes."""
+    rng, world, draws = np.random.default_rng(0), WORLDS["both clusterings"], 500
+    truth = true_accuracy(world["level"], world["episode_sd"], world["item_sd"])
+    covered = {name: [] for name in ("episodes", "items", "both", "ours")}
+    widths = {name: [] for name in covered}
+    for _ in range(800):
+        sample = simulate(rng, 1, **world)
+        right, (episodes, items) = sample.values[0], sample.clusters
+        times = [
+            rng.multinomial(n, np.full(n, 1 / n), size=draws)[:, codes]
+            for codes in (episodes, items)
+            for n in [codes.max() + 1]
+        ]
+        means = sample.means()
+        ends = {"ours": (means.low[0], means.high[0])}
+        for name, weight in zip(covered, (*times, times[0] * times[1]), strict=False):
+            drawn = (weight @ right) / weight.sum(axis=1)
+            ends[name] = tuple(np.quantile(drawn, [0.025, 0.975]))
+        for name, (low, high) in ends.items():
+            covered[name].append(low <= truth <= high)
+            widths[name].append(high - low)
+    rate = {name: float(np.mean(hits)) for name, hits in covered.items()}
+    assert 0.80 <= rate["items"] <= rate["episodes"] <= 0.92
+    assert rate["both"] >= 0.97
+    assert 0.93 <= rate["ours"] <= 0.975
+    assert np.mean(widths["both"]) > 1.25 * np.mean(widths["ours"])
+
+
 def test_independent_observations_give_the_wilson_interval_with_t():
     values = np.array([1.0] * 70 + [0.0] * 30)
     means = clustered_sample(values, list(range(100))).means()

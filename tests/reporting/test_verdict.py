@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from icl.evaluation.summary import Summary, summarise
+from icl.reporting.verdict import notes, verdict
+from tests.evaluation.synthetic import LEARNERS, run_records
+
+
+def with_p(p: dict[str, float]) -> Summary:
+    """A summary in which the p-values to the best are as given, and the others below 0.001."""
+    summary = summarise(run_records())
+    board = summary.overall
+    rows = (board.best, *(replace(row, p=p.get(row.learner, 0.0001)) for row in board.rows[1:]))
+    return replace(summary, overall=replace(board, rows=rows))
+
+
+def test_a_clear_winner_is_called_so():
+    text = verdict(with_p({}))
+    assert text.startswith("prototypes learns best: 68.9")
+    assert text.endswith("clearly more than each of the 6 others on the same 88 episodes.")
+
+
+def test_a_lead_that_may_be_luck_is_called_so_and_says_over_whom():
+    assert verdict(with_p({"lora": 0.05})).endswith("its lead over lora may be luck.")
+    text = verdict(with_p({"lora": 0.3, "fomaml": 0.2, "in-context": 0.9}))
+    assert text.endswith(
+        "3 other learners, but its lead over fomaml, in-context and lora may be luck."
+    )
+
+
+def test_many_open_leads_are_counted_not_listed():
+    names = ["fomaml", "linear-probe", "in-context", "lora"]
+    text = verdict(with_p(dict.fromkeys(names, 0.2)))
+    assert text.endswith("2 other learners, but its lead over fomaml and 3 more may be luck.")
+
+
+def test_no_clear_lead_at_all_is_admitted():
+    text = verdict(with_p(dict.fromkeys(LEARNERS, 0.5)))
+    assert text.endswith("but its lead over any other learner may be luck on these 88 episodes.")
+
+
+def test_nobody_above_chance_has_no_winner():
+    levels = {"a": (0.25, 0.0, 1.0), "b": (0.22, 0.0, 1.0)}
+    text = verdict(summarise(run_records(learners=levels, seed=3)))
+    assert text.startswith("No learner is clearly above chance (25.0")
+
+
+def test_a_single_learner_is_not_called_best():
+    text = verdict(summarise(run_records(learners={"solo": (0.6, 0.1, 1.0)})))
+    assert "best" not in text and "no other learner" in text
+
+
+def test_two_learners_are_named():
+    text = verdict(summarise(run_records(learners={"good": (0.8, 0.0, 1), "bad": (0.3, 0.0, 1)})))
+    assert text.endswith("clearly more than bad on the same 88 episodes.")
+
+
+def test_a_verdict_is_one_sentence():
+    for text in (verdict(with_p({})), verdict(with_p({"lora": 0.5}))):
+        assert text.count(". ") == 0 and text.endswith(".")
+
+
+def test_only_an_unfinished_run_has_a_note():
+    records = list(run_records())
+    assert notes(summarise(records)) == []
+    cut = [r for r in records if r.learner != "lora" or r.index < 80]
+    (note,) = notes(summarise(cut))
+    assert "compared on the 80 episodes" in note and "48 further records" in note
