@@ -43,25 +43,16 @@ class EpisodeSet:
         return int(self.manifest["episodes"])
 
     def __iter__(self) -> Iterator[Episode]:
-        return (episode for _, episode in self._numbered())
+        return (episode for _, episode in read_lines(self.path / EPISODES))
 
-    def _numbered(self) -> Iterator[tuple[int, Episode]]:
-        file = self.path / EPISODES
-        with file.open(encoding="utf-8", newline="\n") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    yield number, Episode.from_json(line)
-                except (ValueError, KeyError, TypeError, AttributeError, IclError) as error:
-                    raise IclError(
-                        f"{file}, line {number} is not an episode ({error}); make the set again."
-                    ) from error
-
-    def check(self) -> None:
+    def check(self, near: float | None = None) -> None:
         """Check the file against its manifest and every episode against the rules.
 
+        Args:
+            near: also refuse support and query texts that are at least this similar.
+
         Raises:
-            IclError: the lines were changed or cut, or an episode leaks, holds a label that it
-                does not list, or does not pair with the one of fewer shots before it.
+            IclError: the lines were changed or cut, or `check_lines` finds a fault.
         """
         file = self.path / EPISODES
         digest = hashlib.sha256()
@@ -73,14 +64,7 @@ class EpisodeSet:
                 f"{file} is not the file that {MANIFEST} was written for (its SHA-256 differs); "
                 "get it again."
             )
-        before: Episode | None = None
-        number = 0
-        for number, episode in self._numbered():
-            name = f"{file}, line {number}: the episode {episode.index} with {episode.shots} shots"
-            check_episode(episode, name)
-            if before is not None and _place(before) == _place(episode):
-                check_nested(before, episode, name)
-            before = episode
+        number = check_lines(file, near)
         if number != len(self):
             raise IclError(
                 f"{file} has {number} lines where {MANIFEST} says {len(self)}; get it again."
@@ -226,6 +210,47 @@ def open_episodes(path: Path) -> EpisodeSet:
     if not (path / EPISODES).is_file():
         raise IclError(f"{path} lacks {EPISODES}; get the folder again.")
     return EpisodeSet(path, manifest)
+
+
+def read_lines(file: Path) -> Iterator[tuple[int, Episode]]:
+    """Read a file with an episode a line: (line number, episode), one at a time.
+
+    Raises:
+        IclError: the file cannot be read or a line is not an episode.
+    """
+    try:
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    yield number, Episode.from_json(line.decode())
+                except (ValueError, KeyError, TypeError, AttributeError, IclError) as error:
+                    raise IclError(
+                        f"{file}, line {number} is not an episode ({error}); make the set again."
+                    ) from error
+    except OSError as error:
+        raise IclError(
+            f"{file} cannot be read ({error.strerror}); name a file of episodes."
+        ) from error
+
+
+def check_lines(file: Path, near: float | None = None) -> int:
+    """Check each episode of a file and that those of one index are paired over shots.
+
+    Returns:
+        The number of episodes.
+
+    Raises:
+        IclError: see `check_episode` and `check_nested`; the message names the line.
+    """
+    before: Episode | None = None
+    number = 0
+    for number, episode in read_lines(file):
+        name = f"{file}, line {number}: the episode {episode.index} with {episode.shots} shots"
+        check_episode(episode, name, near)
+        if before is not None and _place(before) == _place(episode):
+            check_nested(before, episode, name)
+        before = episode
+    return number
 
 
 def _settle(file: BinaryIO) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from icl.episodes.episode import Episode
+from icl.episodes.near import near_pairs
 from icl.errors import IclError
 from icl.tasks.task import Example, normalise
 
@@ -15,12 +16,13 @@ _KEYS: dict[str, Callable[[Example], str]] = {
 }
 
 
-def check_episode(episode: Episode, name: str) -> None:
+def check_episode(episode: Episode, name: str, near: float | None = None) -> None:
     """Check that an episode does not leak and that its labels are those of its examples.
 
     Args:
         episode: the episode.
         name: what to call it in the message.
+        near: refuse support and query texts that are at least this similar as well.
 
     Raises:
         IclError: support and query share an id, a parallel id or a normalised text; an example
@@ -36,6 +38,8 @@ def check_episode(episode: Episode, name: str) -> None:
                     f"{name} has the {what} {key(example)!r} in its support and its query set, "
                     "which leaks the answer; draw it again."
                 )
+    if near is not None:
+        _check_near(episode, name, near)
     for example in _repeated((*episode.support, *episode.query)):
         raise IclError(f"{name} holds the example {example.id!r} twice; draw it again.")
     if not episode.labels:
@@ -65,6 +69,17 @@ def check_nested(less: Episode, more: Episode, name: str) -> None:
             f"{name} does not hold the support of the one with {less.shots} shots before it; "
             "draw both with one sampler."
         )
+
+
+def _check_near(episode: Episode, name: str, near: float) -> None:
+    texts = [e.text for e in (*episode.support, *episode.query)]
+    edge = len(episode.support)
+    for first, second in near_pairs(texts, near).tolist():
+        if first < edge <= second:
+            raise IclError(
+                f"{name} has the near-duplicates {texts[first]!r} and {texts[second]!r} in its "
+                "support and its query set; draw it again with `near`."
+            )
 
 
 def _repeated(examples: Iterable[Example]) -> list[Example]:

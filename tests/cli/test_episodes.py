@@ -1,0 +1,211 @@
+"""`icl episodes make | show | check`, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import icl.tasks
+from icl.cli.episodes import app
+from icl.errors import IclError
+from icl.tasks.task import Split, TaskFamily
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "episodes"))
+from toy_families import make_family, regular_family
+
+WORDS = {
+    "arb": ["كتاب", "قلم", "بيت", "شمس", "قمر", "نهر", "جبل", "بحر", "باب", "ولد", "بنت", "حجر"],
+    "heb": ["ספר", "עט", "בית", "שמש", "ירח", "נהר", "הר", "ים", "דלת", "ילד", "ילדה", "אבן"],
+    "amh": ["መጽሐፍ", "ብዕር", "ቤት", "ፀሐይ", "ጨረቃ", "ወንዝ", "ተራራ", "ባሕር", "በር", "ልጅ", "ሴት", "ድንጋይ"],
+    "jpn": ["本", "筆", "家", "太陽", "月", "川", "山", "海", "扉", "男の子", "女の子", "石"],
+}
+NAMES = {
+    "arb": ("أ شيء", "ب شيء"),
+    "heb": ("דבר א", "דבר ב"),
+    "amh": ("ሀ", "ለ"),
+    "jpn": ("甲", "乙"),
+}
+
+
+def many_scripts() -> TaskFamily:
+    import dataclasses
+
+    tables = {
+        ("kind", language): [
+            (f"{language}{i}", str(i), word, "xy"[i % 2]) for i, word in enumerate(words)
+        ]
+        for language, words in WORDS.items()
+    }
+    family = make_family(tables, "xy")
+
+    def load(task: str, language: str):  # type: ignore[no-untyped-def]
+        words = dict(zip("xy", NAMES[language], strict=True))
+        return dataclasses.replace(family.load(task, language), words=words)
+
+    return dataclasses.replace(family, load=load)
+
+
+FAMILIES = {"regular": regular_family(), "scripts": many_scripts()}
+
+
+@pytest.fixture(autouse=True)
+def families(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(icl.tasks, "load_family", lambda name, data=None: FAMILIES[name], False)
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_what_was_made_is_checked_and_drawn_again(tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    options = ["--ways", 3, "--shots", "0,2", "--queries", 6, "--count", 5]
+    assert "10 episodes" in run(
+        "make", "regular", "--out", out, *options, "--support-language", "en"
+    )
+    assert "10 episodes, as written, none leaks" in run("check", out)
+    assert "the same bytes" in run("check", out, "--family", "regular")
+    assert "10 episodes" in run("check", out / "episodes.jsonl")
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["sampler"]["setting"]["name"] == "cross-lingual"
+
+
+def test_every_option_of_make_reaches_the_sampler(tmp_path: Path) -> None:
+    options = [
+        "--ways", 2, "--max-ways", 4, "--vary-shots", "--natural-support", "--natural-queries",
+        "--imbalance", 2, "--near", 0.9, "--seed", 3, "--task", "task1", "--language", "fr",
+        "--shots", "4", "--queries", 8, "--count", 2, "--variant", "flipped-labels",
+        "--setting", "mine", "--drop-leaks",
+    ]  # fmt: skip
+    run("make", "regular", "--out", tmp_path / "set", *options)
+    manifest = json.loads((tmp_path / "set" / "manifest.json").read_text())
+    assert manifest["sampler"] == {
+        "split": "test", "ways": 2, "shots": [4], "queries": 8, "seed": 3, "near": 0.9,
+        "setting": {"name": "mine", "support_language": None, "domain_field": None},
+        "tasks": ["task1"], "languages": ["fr"],
+        "composition": {
+            "max_ways": 4, "vary_shots": True, "support": "natural", "imbalance": 2.0,
+            "queries": "natural",
+        },
+    }  # fmt: skip
+    assert (manifest["variant"], manifest["drop_leaks"]) == ("flipped-labels", True)
+    run("check", tmp_path / "set", "--family", "regular")
+
+
+@pytest.mark.parametrize("language", sorted(WORDS))
+def test_show_prints_the_prompt_in_logical_order_with_the_label_marked(
+    tmp_path: Path, language: str
+) -> None:
+    options = ["--ways", 2, "--shots", "2", "--queries", 4, "--language", language]
+    run("make", "scripts", "--out", tmp_path / "set", *options, "--count", 1)
+    shown = run("show", tmp_path / "set", "--query", 1)
+    from icl.episodes.files import open_episodes
+
+    (episode,) = open_episodes(tmp_path / "set")
+    words = dict(zip(episode.labels.names, episode.labels.words, strict=True))
+    query = episode.query[1]
+    demos = [(e.fields, words[e.label]) for e in episode.support]
+    prompt = episode.labels.template.prompt(demos, query.fields)
+    assert f"{prompt}⟦\u2068 {words[query.label]}\u2069⟧" in shown
+    assert f"Characters: {len(prompt)} = 0 instruction +" in shown
+
+
+@pytest.fixture
+def tokenizer_folder(tmp_path: Path) -> Path:
+    """A byte-level BPE tokenizer as GPT-2's, trained on a few words."""
+    import tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
+    bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=600, initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    )
+    bpe.train_from_iterator(
+        [f" {w} = {n}" for k in WORDS for w in WORDS[k] for n in NAMES[k]], trainer
+    )
+    PreTrainedTokenizerFast(tokenizer_object=bpe).save_pretrained(tmp_path / "tokenizer")
+    return tmp_path / "tokenizer"
+
+
+@pytest.mark.parametrize("language", sorted(WORDS))
+def test_show_counts_tokens_as_the_model_does_and_marks_the_boundary(
+    tmp_path: Path, language: str, tokenizer_folder: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    from icl.episodes.files import open_episodes
+
+    options = ["--ways", 2, "--shots", "2", "--queries", 4, "--language", language]
+    run("make", "scripts", "--out", tmp_path / "set", *options, "--count", 1)
+    shown = run("show", tmp_path / "set", "--model", tokenizer_folder)
+    (episode,) = open_episodes(tmp_path / "set")
+    words = dict(zip(episode.labels.names, episode.labels.words, strict=True))
+    demos = [(e.fields, words[e.label]) for e in episode.support]
+    prompt = episode.labels.template.prompt(demos, episode.query[0].fields)
+    count = len(AutoTokenizer.from_pretrained(tokenizer_folder)(prompt)["input_ids"])
+    assert f"Tokens: {count}, of which" in shown
+    assert f"between the tokens {count - 1} and {count}: " in shown
+    after = shown.rsplit("⟦", 1)[1]
+    spelt = "".join(c for c in after if c not in "⟧\u2068\u2069'\n").replace(" ", "")
+    assert spelt == words[episode.query[0].label].replace(" ", "")
+
+
+def test_show_takes_the_most_shots_unless_told(tmp_path: Path) -> None:
+    options = ["--ways", 2, "--shots", "0,1,2", "--queries", 4, "--count", 3]
+    run("make", "regular", "--out", tmp_path / "set", *options)
+    assert "Episode 0 of" in (first := run("show", tmp_path / "set"))
+    assert "2 shots" in first
+    assert "0 shots" in run("show", tmp_path / "set", "--index", 2, "--shots", 0)
+
+
+def test_check_of_a_family_tells_what_splits_share() -> None:
+    test = FAMILIES["regular"].split("test")
+    FAMILIES["split"] = TaskFamily(
+        "split",
+        FAMILIES["regular"].load,
+        {
+            "train": Split("train", test.tasks, ("en",)),
+            "test": Split("test", test.tasks, ("fr", "sw")),
+        },
+        ("language",),
+    )
+    told = run("check", "--family", "split")
+    assert "disjoint by language, and are" in told
+    assert "144 examples of train are also in test (the same item, by parallel id)" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["make", "regular", "--out", "OUT", "--shots", "one"], "--shots is 'one'"),
+        (["make", "regular", "--out", "OUT", "--variant", "odd"], "no variant 'odd'"),
+        (["make", "regular", "--out", "SET"], "exists"),
+        (["show", "OUT"], "cannot be read"),
+        (["show", "SET", "--index", "9"], "no episode 9"),
+        (["show", "SET", "--shots", "9"], "no episode 0 with 9 shots"),
+        (["show", "SET", "--query", "99"], "has 4 queries"),
+        (["show", "SET", "--model", "./none"], "tokenizer of the model './none'"),
+        (["check"], "Nothing to check"),
+        (["check", "OUT"], "cannot be read"),
+        (["check", "SET/episodes.jsonl", "--family", "regular"], "no manifest"),
+    ],
+)
+def test_faults_are_told_in_one_sentence(tmp_path: Path, arguments: list[str], words: str) -> None:
+    options = ["--ways", 2, "--shots", "1", "--queries", 4, "--count", 1]
+    run("make", "regular", "--out", tmp_path / "set", *options)
+    places = {"OUT": tmp_path / "none", "SET": tmp_path / "set"}
+    filled = [
+        str(places[a]) if a in places else a.replace("SET/", f"{tmp_path}/set/") for a in arguments
+    ]
+    result = CliRunner().invoke(app, filled)
+    assert isinstance(result.exception, IclError), result.output
+    assert words in str(result.exception)
+    assert "\n" not in str(result.exception)
