@@ -4,12 +4,13 @@ Why not a percentile bootstrap: the queries of a few-shot evaluation are cluster
 of one episode share its support set; queries that are the same item (a translation in another
 language, or the same item drawn again) share its difficulty, across episodes. With the couple of
 dozen episodes that people can afford, and both kinds of likeness, percentile bootstraps over one
-clustering covered the truth in 84 to 91 % of simulated experiments instead of 95 %, and the two-way
-("pigeonhole") bootstrap in 98 to 99 % at 1.3 times the width needed (a test repeats this). The closed
-form used here covers 94 to 98 % in the simulated worlds of its tests, takes milliseconds and needs no seed:
+clustering covered the truth in 84 to 91 % of simulated experiments instead of 95 %, and the
+two-way ("pigeonhole") bootstrap in 98 to 99 % at 1.3 times the width needed (a slow test repeats
+this). The closed form used here covers 94 to 98 % in the simulated worlds of its tests, takes
+milliseconds and needs no seed:
 
 - the two-way cluster-robust variance (Cameron, Gelbach & Miller 2011, "Robust inference with
-  multiway clustering", section 2.2): the sum over clusterings, less what is counted twice;
+  multiway clustering"): the sum over clusterings, less what is counted twice;
   never below any single clustering's variance, which guards against negative estimates;
 - turned into an effective number of queries and a Wilson interval with Student's t on one less
   than the smallest number of clusters as degrees of freedom (Korn & Graubard 1998, "Confidence
