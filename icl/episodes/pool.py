@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -94,10 +95,9 @@ def build_pool(
     allows = family.split(split).allows
     generation = task.kind == "generation"
     column = {label: place for place, label in enumerate(task.labels)}
-    rows: list[int] = []
-    classes: list[int] = []
+    rows, classes = array("q"), array("q")
     keys = bytearray()
-    domains: list[int] = []
+    domains = array("q")
     domain_places: dict[str, int] = {}
 
     def admitted() -> Iterator[tuple[int, Example]]:
@@ -131,7 +131,7 @@ def build_pool(
                 )
             name = example.fields[domain_field]
             domains.append(domain_places.setdefault(name, len(domain_places)))
-    table = np.frombuffer(bytes(keys), dtype="<u8").astype(np.uint64).reshape(-1, 3)
+    table = np.frombuffer(keys, dtype=np.uint64).reshape(-1, 3)
     labels = np.array(classes, dtype=np.int64)
     keep = ~_conflicting(table[:, 2], labels)
     return Pool(
@@ -140,7 +140,7 @@ def build_pool(
         classes=labels[keep],
         keys=table[keep],
         conflicting=int((~keep).sum()),
-        domains=np.array(domains or [0] * len(rows), dtype=np.int64)[keep],
+        domains=np.array(domains or np.zeros(len(rows)), dtype=np.int64)[keep],
         domain_names=tuple(domain_places),
     )
 
