@@ -1,1 +1,17 @@
 """Tasks: definitions, templates, sources, families."""
+
+from icl.tasks.family import family_names, load_family
+from icl.tasks.task import Example, Labels, Split, Task, TaskFamily
+from icl.tasks.template import Fields, Template
+
+__all__ = [
+    "Example",
+    "Fields",
+    "Labels",
+    "Split",
+    "Task",
+    "TaskFamily",
+    "Template",
+    "family_names",
+    "load_family",
+]

@@ -1,0 +1,230 @@
+"""Classification tasks from Unicode CLDR, through Babel: one item in hundreds of languages.
+
+CLDR (the Unicode Common Locale Data Repository) gives names of countries, languages, currencies,
+cities, units, months and weekdays in many languages. Labels come from what CLDR says of the things
+themselves, so an item has the same label in every language and its code is its parallel id.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from icl.errors import IclError, did_you_mean
+from icl.tasks.task import Example, normalise
+
+if TYPE_CHECKING:
+    from babel import Locale
+
+Item = tuple[str, str, str]  # code, name in the language, label
+
+_CONTINENTS = {
+    "Africa": "Africa",
+    "America": "America",
+    "Asia": "Asia",
+    "Europe": "Europe",
+    "Australia": "Oceania",
+    "Pacific": "Oceania",
+}
+_SCRIPTS = {"Latn": "Latin", "Cyrl": "Cyrillic", "Arab": "Arabic", "Deva": "Devanagari"}
+_MONEY = ("dollar", "euro", "franc", "pound", "peso", "dinar")
+
+
+def cldr_examples(task: str, language: str, labels: tuple[str, ...]) -> list[Example]:
+    """Return the examples of a CLDR task in a language, in the order of their codes.
+
+    Names that CLDR lacks in the language, or leaves untranslated in one that does not write Latin
+    letters, are left out, and so are texts that would stand under two labels.
+
+    Raises:
+        IclError: no such task or language, or the extra ``offline`` is not installed.
+    """
+    try:
+        from babel import Locale, UnknownLocaleError
+    except ImportError as error:
+        raise IclError(
+            "The CLDR tasks need Babel, which is not installed; run pip install 'icl[offline]'."
+        ) from error
+    if task not in _TASKS:
+        raise IclError(f"There is no CLDR task {task!r}." + did_you_mean(task, _TASKS))
+    try:
+        locale = Locale.parse(language)
+    except (UnknownLocaleError, ValueError) as error:
+        raise IclError(
+            f"CLDR has no language {language!r}; give a code such as 'sw' or 'zh_Hans'."
+        ) from error
+    items = [item for item in _TASKS[task](locale) if item[2] in labels and _is_name(item, locale)]
+    owners = defaultdict(set)
+    for _, name, label in items:
+        owners[normalise(name)].add(label)
+    return [
+        Example(f"{language}/{code}", {"text": name}, label, language, code)
+        for code, name, label in sorted(items)
+        if len(owners[normalise(name)]) == 1
+    ]
+
+
+def _is_name(item: Item, locale: Locale) -> bool:
+    """Tell whether an item has a name of its own in the language."""
+    code, name, _ = item
+    kind, _, own = code.partition("/")
+    untranslated = name == own and kind != "city"
+    return bool(name) and not untranslated and (not name.isascii() or _writes_latin(locale))
+
+
+def _writes_latin(locale: Locale) -> bool:
+    return _script_of(str(locale)) == "Latn"
+
+
+@lru_cache(maxsize=1024)
+def _subtags(code: str) -> tuple[str, str, str] | None:
+    """Return the likely (language, script, territory) of a language code, where CLDR has one."""
+    from babel.core import get_global
+
+    parts = code.split("_")
+    likely = get_global("likely_subtags").get(code) or get_global("likely_subtags").get(parts[0])
+    if likely is None:
+        return None
+    language, script, territory = likely.split("_")[:3]
+    return language, next((p for p in parts[1:] if len(p) == 4), script), territory
+
+
+def _script_of(code: str) -> str | None:
+    found = _subtags(code)
+    return None if found is None else found[1]
+
+
+@lru_cache(maxsize=1)
+def _continents() -> dict[str, str]:
+    """Return territory -> continent, for territories whose time zones all lie on one."""
+    from babel.core import get_global
+
+    found: dict[str, set[str | None]] = defaultdict(set)
+    for zone, territory in get_global("zone_territories").items():
+        found[territory].add(_CONTINENTS.get(zone.split("/")[0]))
+    return {
+        territory: next(iter(names))  # type: ignore[misc]  # None is ruled out beside it
+        for territory, names in found.items()
+        if len(names) == 1 and None not in names
+    }
+
+
+def _currency_of(territory: str) -> str | None:
+    """Return the one currency that a territory uses today, or None."""
+    from babel.core import get_global
+
+    current = [
+        code
+        for code, _, end, tender in get_global("territory_currencies").get(territory, [])
+        if end is None and tender
+    ]
+    return current[0] if len(current) == 1 else None
+
+
+def _countries(locale: Locale) -> Iterator[tuple[str, str]]:
+    """Yield (code, name) of countries: territories with time zones, no regions or groups."""
+    from babel.core import get_global
+
+    with_zones = set(get_global("zone_territories").values())
+    for code, name in locale.territories.items():
+        if len(code) == 2 and code in with_zones:
+            yield code, name
+
+
+def _languages(locale: Locale) -> Iterator[tuple[str, str]]:
+    for code, name in locale.languages.items():
+        if "_" not in code:
+            yield code, name
+
+
+def _units(locale: Locale) -> Iterator[tuple[str, str]]:
+    for code, names in locale.unit_display_names.items():
+        if "long" in names:
+            yield code, names["long"]
+
+
+def _word_kind(locale: Locale) -> Iterator[Item]:
+    from babel.core import get_global
+
+    spoken = {code for codes in get_global("territory_languages").values() for code in codes}
+    # Not "stand-alone": Babel 2.18 stores what it resolves for one language in the data that all
+    # share, so that after Swahili was read the German weekdays are Swahili.
+    for number, name in locale.months["format"]["wide"].items():
+        yield f"month/{number}", name, "month"
+    for number, name in locale.days["format"]["wide"].items():
+        yield f"weekday/{number}", name, "weekday"
+    for code, name in locale.currencies.items():
+        yield f"currency/{code}", name, "currency"
+    for code, name in _languages(locale):
+        if code in spoken:
+            yield f"language/{code}", name, "language"
+    for code, name in _countries(locale):
+        yield f"country/{code}", name, "country"
+    for code, name in _units(locale):
+        yield f"unit/{code}", name, "unit"
+
+
+def _country_continent(locale: Locale) -> Iterator[Item]:
+    for code, name in _countries(locale):
+        if code in _continents():
+            yield f"country/{code}", name, _continents()[code]
+
+
+def _city_continent(locale: Locale) -> Iterator[Item]:
+    from babel.core import get_global
+
+    names: Any = locale.time_zones
+    for zone in get_global("zone_territories"):
+        area, _, rest = zone.partition("/")
+        if area not in _CONTINENTS or "/" in rest:
+            continue
+        name = names.get(zone, {}).get("city")
+        if name is None and _writes_latin(locale):  # CLDR's fallback is the zone's own id
+            name = rest.replace("_", " ")
+        if name is not None:
+            yield f"city/{zone}", name, _CONTINENTS[area]
+
+
+def _language_script(locale: Locale) -> Iterator[Item]:
+    for code, name in _languages(locale):
+        script = _script_of(code)
+        if script in _SCRIPTS:
+            yield f"language/{code}", name, _SCRIPTS[script]
+
+
+def _language_continent(locale: Locale) -> Iterator[Item]:
+    for code, name in _languages(locale):
+        found = _subtags(code)
+        if found is not None and found[2] in _continents():
+            yield f"language/{code}", name, _continents()[found[2]]
+
+
+def _country_currency(locale: Locale) -> Iterator[Item]:
+    from babel import Locale as Babel
+
+    english = Babel.parse("en").currencies
+    for code, name in _countries(locale):
+        currency = english.get(_currency_of(code) or "", "").lower().split(" ")
+        kinds = [kind for kind in _MONEY if kind in currency]
+        if kinds:
+            yield f"country/{code}", name, kinds[0]
+
+
+def _currency_continent(locale: Locale) -> Iterator[Item]:
+    for code, name in locale.currencies.items():
+        territory = code[:2]  # ISO 4217: a currency's code begins with its country's
+        if _currency_of(territory) == code and territory in _continents():
+            yield f"currency/{code}", name, _continents()[territory]
+
+
+_TASKS: dict[str, Callable[[Any], Iterator[Item]]] = {
+    "word-kind": _word_kind,
+    "country-continent": _country_continent,
+    "city-continent": _city_continent,
+    "language-script": _language_script,
+    "language-continent": _language_continent,
+    "country-currency": _country_currency,
+    "currency-continent": _currency_continent,
+}
