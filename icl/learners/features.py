@@ -22,14 +22,15 @@ class FeatureParams(Params):
     """How texts are embedded.
 
     Attributes:
-        layer: states after so many decoder layers; -1 for the last, normed ones.
+        layer: states after so many decoder layers; -1 for the last, normed ones; by default two
+            thirds of the way up, where a causal model's states say most about what it has read.
         pooling: ``last`` token or ``mean`` over tokens.
         prompted: embed the rendered template instead of the bare text.
         normalise: scale vectors to unit length.
     """
 
-    layer: int = Field(default=-1, ge=-1)
-    pooling: Pooling = "mean"
+    layer: int | None = Field(default=None, ge=-1)
+    pooling: Pooling = "last"
     prompted: bool = False
     normalise: bool = True
 
@@ -38,7 +39,9 @@ class Features:
     """Embeds examples and queries as `FeatureParams` say."""
 
     def __init__(self, backbone: Backbone, params: FeatureParams) -> None:
-        self._embedder = Embedder(backbone, params.layer, params.pooling)
+        middle = round(2 * len(backbone.layers) / 3)
+        layer = middle if params.layer is None else params.layer
+        self._embedder = Embedder(backbone, layer, params.pooling)
         self._params = params
 
     def __call__(self, texts: Sequence[Fields], labels: Labels) -> Tensor:

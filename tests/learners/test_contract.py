@@ -96,7 +96,7 @@ def test_an_unknown_method_suggests_the_nearest() -> None:
 
 
 def test_an_unknown_parameter_suggests_the_nearest() -> None:
-    with pytest.raises(IclError, match="'inner_step'.*Did you mean 'inner_steps'"):
+    with pytest.raises(IclError, match=r"'inner_step'.*Did you mean 'inner_steps'"):
         validate("fomaml", {"inner_step": 3})
 
 

@@ -15,6 +15,7 @@ from tests.learners import problems
 
 SUPPORT, LABELS = problems.support(3), problems.labels()
 TEXTS = [e.fields for e in problems.query()]
+PLAIN = {"layer": -1, "pooling": "mean"}
 
 
 def embed(texts: list[str]) -> np.ndarray:
@@ -57,7 +58,7 @@ def test_prototypes_equal_the_papers_equation() -> None:
     means = np.stack([support[wanted == name].mean(0) for name in LABELS.names])
     scores = -((queries[:, None] - means[None]) ** 2).sum(-1) / 0.1
     expected = scores - np.log(np.exp(scores).sum(1, keepdims=True))
-    out = make("prototypes", {}, tiny.backbone()).adapt(SUPPORT, LABELS).log_probs(TEXTS)
+    out = make("prototypes", PLAIN, tiny.backbone()).adapt(SUPPORT, LABELS).log_probs(TEXTS)
     np.testing.assert_allclose(out.numpy(), expected, atol=1e-4)
 
 
@@ -75,6 +76,6 @@ def test_the_linear_probe_is_scikit_learns_logistic_regression() -> None:
     classifier = LogisticRegression(C=10.0, max_iter=1000, tol=1e-6)
     classifier.fit(embed([e.text for e in SUPPORT]), wanted)
     expected = classifier.predict_log_proba(embed([t["text"] for t in TEXTS]))
-    predictor = make("linear-probe", {}, tiny.backbone()).adapt(SUPPORT, LABELS)
+    predictor = make("linear-probe", PLAIN, tiny.backbone()).adapt(SUPPORT, LABELS)
     np.testing.assert_allclose(predictor.log_probs(TEXTS).numpy(), expected, atol=1e-3)
     assert predictor.trained_parameters == 3 * (32 + 1)
