@@ -13,6 +13,7 @@ from icl.episodes.checks import at_least, check_words, chosen
 from icl.episodes.composition import PLAIN, Composition
 from icl.episodes.episode import Episode
 from icl.episodes.pool import Pool, build_pool
+from icl.episodes.reading import Rows, Shelf
 from icl.episodes.setting import WITHIN, Setting
 from icl.episodes.splits import check_disjoint
 from icl.episodes.stream import Stream, stream_words
@@ -128,16 +129,22 @@ class EpisodeSampler:
         Raises:
             IclError: `shots` is more than the sampler was made for.
         """
-        return self._materialise(index, shots, self.draw(index, shots))
+        return self._materialise(index, shots, self.draw(index, shots), Shelf())
 
-    def episodes(self, count: int) -> Iterator[Episode]:
-        """Draw the first `count` indices, each at every number of shots, ascending."""
-        for start in range(0, count, _CHUNK):
-            indices = range(start, min(start + _CHUNK, count))
+    def episodes(self, count: int, start: int = 0) -> Iterator[Episode]:
+        """Draw `count` indices from `start` on, each at every number of shots, ascending."""
+        stop = start + count
+        for first in range(start, stop, _CHUNK):
+            indices = range(first, min(first + _CHUNK, stop))
             by_shots = [self.draws(indices, shots) for shots in self.shots]
-            for index, draws in zip(indices, zip(*by_shots, strict=True), strict=True):
-                for shots, draw in zip(self.shots, draws, strict=True):
-                    yield self._materialise(index, shots, draw)
+            drawn = [
+                (index, shots, draw)
+                for index, draws in zip(indices, zip(*by_shots, strict=True), strict=True)
+                for shots, draw in zip(self.shots, draws, strict=True)
+            ]
+            shelf = Shelf(rows for index, _, draw in drawn for rows in self._rows(index, draw))
+            for index, shots, draw in drawn:
+                yield self._materialise(index, shots, draw, shelf)
 
     def draw(self, index: int, shots: int) -> Draw:
         """Draw row numbers only: what `episode` turns into examples."""
@@ -182,15 +189,22 @@ class EpisodeSampler:
         """Return what is drawn from, in the order of first use."""
         return list(self._pools.values())
 
-    def _materialise(self, index: int, shots: int, draw: Draw) -> Episode:
+    def _rows(self, index: int, draw: Draw) -> tuple[Rows, Rows]:
+        cell = self._source(index).cell
+        return (
+            (cell.support_task.examples, draw.support),
+            (cell.query_task.examples, draw.query),
+        )
+
+    def _materialise(self, index: int, shots: int, draw: Draw, shelf: Shelf) -> Episode:
         task, language = self._place(index)
         cell = self._source(index).cell
-        shown, asked = cell.support_task.examples, cell.query_task.examples
+        support, query = self._rows(index, draw)
         return Episode(
             task=task,
             labels=_labels(cell.support_task, [cell.labels[c] for c in draw.classes]),
-            support=tuple([shown[row] for row in draw.support]),
-            query=tuple([asked[row] for row in draw.query]),
+            support=shelf.get(*support),
+            query=shelf.get(*query),
             seed=self.seed,
             index=index,
             shots=shots,

@@ -50,6 +50,7 @@ def test_a_mapped_file_reads_as_the_list_it_was_made_of(tmp_path: Path) -> None:
     assert [examples[i] for i in range(len(examples))] == list(task.examples)
     assert examples[-1] == task.examples[-1]
     assert examples[3:9:2] == list(task.examples[3:9:2])
+    assert examples.take([0, 3, 20, 71]) == [task.examples[i] for i in (0, 3, 20, 71)]
     with pytest.raises(IndexError):
         examples[len(examples)]
 
@@ -86,3 +87,36 @@ def test_what_is_missing_is_told(tmp_path: Path) -> None:
     with pytest.raises(IclError, match="cannot be written as"):
         parquet_to_arrow(tmp_path / "none.parquet", tmp_path / "x.arrow")
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "dictionary"])
+@pytest.mark.parametrize("batch", [1, 3, 100])
+def test_any_layout_of_strings_reads_the_same(tmp_path: Path, kind: str, batch: int) -> None:
+    texts = ["", "a", "éü", "日本", "𝔘", "b" * 99] * 3
+    types = {
+        "string": pa.string(),
+        "large_string": pa.large_string(),
+        "dictionary": pa.dictionary(pa.int32(), pa.string()),
+    }
+    table = pa.table({"text": pa.array(texts).cast(types[kind]), "label": texts})
+    path = tmp_path / "x.arrow"
+    with pa.ipc.new_file(str(path), table.schema) as writer:
+        writer.write_table(table, max_chunksize=batch)
+    examples = ArrowExamples(path, fields=["text"], label="label", language="x")
+    assert [e.fields["text"] for e in examples] == texts
+    assert [examples[i].fields["text"] for i in range(len(texts))] == texts
+    assert [e.fields["text"] for e in examples.take(range(len(texts)))] == texts
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [(["a", None], "row 1: the column 'text' is empty"), ([1, 2], "is of int64")],
+)
+def test_cells_that_are_no_strings_are_told(
+    tmp_path: Path, cells: list[object], words: str
+) -> None:
+    table = pa.table({"text": cells, "label": ["x", "y"]})
+    with pa.ipc.new_file(str(tmp_path / "x.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(IclError, match=words):
+        ArrowExamples(tmp_path / "x.arrow", fields=["text"], label="label", language="x")

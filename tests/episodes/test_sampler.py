@@ -157,6 +157,7 @@ def test_many_draws_at_once_equal_the_loop(
 def test_the_iterator_equals_the_loop(family: TaskFamily) -> None:
     drawn = sampler(family)
     assert list(drawn.episodes(300)) == [drawn.episode(i, k) for i in range(300) for k in (0, 1, 3)]
+    assert list(drawn.episodes(9, 291)) == list(drawn.episodes(300))[-27:]
 
 
 def test_episodes_come_by_index_then_by_shots(family: TaskFamily) -> None:
