@@ -178,8 +178,11 @@ def _check_splits(family: TaskFamily, near: float | None) -> None:
     from icl.episodes.splits import check_disjoint, find_leaks
 
     check_disjoint(family)
-    kept = " and ".join(family.disjoint) or "nothing"
-    typer.echo(f"{family.name}: splits promise to be disjoint by {kept}, and are.")
+    kept = " and ".join(family.disjoint)
+    promise = (
+        f"splits are disjoint by {kept}, as promised" if kept else "no split is promised apart"
+    )
+    typer.echo(f"{family.name}: {promise}.")
     leaks = find_leaks(family, near)
     kinds = Counter((k.split, k.other_split, k.kind) for k in leaks)
     for (split, other, kind), number in sorted(kinds.items()):

@@ -80,7 +80,6 @@ class Cell:
         labels: the query task's labels; a class is a place in it.
         query, support: the candidates of each side.
         within: whether both sides draw from the same pool.
-        clean: whether no group of copies can be drawn twice by chance.
     """
 
     def __init__(self, support: Pool, query: Pool, near: float | None = None) -> None:
@@ -109,7 +108,6 @@ class Cell:
             self.query = _side(query.rows, groups[:edge], query.classes, count)
             self.support = _side(support.rows[known], groups[edge:], classes[known], count)
             self._mixed = _mixed(groups, both, count)
-        self.clean = self.within and not any(self._mixed)
         self._overlap = tuple(self._shared(label) for label in range(count))
 
     def _shared(self, label: int) -> int:

@@ -168,7 +168,7 @@ class EpisodeSampler:
 
     def draws(self, indices: Sequence[int], shots: int) -> list[Draw]:
         """Draw row numbers for many indices at once: equal to the loop over `draw`, faster."""
-        if not self.composition.plain or shots > self.shots[-1]:
+        if not self.composition.plain or not 0 <= shots <= self.shots[-1]:
             return [self.draw(index, shots) for index in indices]
         members: dict[int, tuple[_Source, list[int]]] = {}
         for index in indices:
@@ -271,9 +271,10 @@ class EpisodeSampler:
         ways = self.ways if cell.query_task.kind == "classification" else 1
         present = cell.present()
         if len(present) < ways:
+            mend = f"lower ways to {len(present)} or leave it out" if present else "leave it out"
             raise IclError(
                 f"{where} has {len(present)} classes in the split {self.split!r}, fewer than "
-                f"{ways} ways; lower ways to {len(present)} or leave the task out."
+                f"{ways} ways; {mend}."
             )
         shots = self.composition.least_support(self.shots[-1])
         each = math.ceil(self.queries / ways)

@@ -178,7 +178,7 @@ def test_check_of_a_family_tells_what_splits_share() -> None:
         ("language",),
     )
     told = run("check", "--family", "split")
-    assert "disjoint by language, and are" in told
+    assert "disjoint by language, as promised" in told
     assert "144 examples of train are also in test (the same item, by parallel id)" in told
 
 

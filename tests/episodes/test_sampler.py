@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import multiprocessing
 import os
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -340,6 +342,18 @@ def digest() -> str:
 
 def test_the_same_seed_gives_the_same_bytes_for_ever() -> None:
     assert digest() == "5a02fe83f39c6f4a497477874f096d2868420c406d2d0e962a83da8636476614"
+
+
+def part(indices: list[int]) -> dict[int, str]:
+    """Draw some indices, as one process of several does."""
+    drawn = sampler(regular_family())
+    return {i: drawn.episode(i, 3).fingerprint for i in indices}
+
+
+def test_two_processes_draw_what_one_does() -> None:
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as processes:
+        halves = list(processes.map(part, [[0, 2, 4, 6], [7, 5, 3, 1]]))
+    assert halves[0] | halves[1] == part(list(range(8)))
 
 
 @pytest.mark.parametrize("hash_seed", ["1", "2"])
