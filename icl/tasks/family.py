@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -55,9 +56,7 @@ def load_family(name_or_path: str, *, data: str | Path | None = None) -> TaskFam
         )
         for name, split in definition.splits.items()
     }
-    return TaskFamily(
-        definition.name, load, splits, tuple(sorted({what for _, _, what in definition.disjoint}))
-    )
+    return TaskFamily(definition.name, load, splits, _apart_throughout(definition))
 
 
 def family_names() -> tuple[str, ...]:
@@ -73,6 +72,16 @@ def _find(name_or_path: str) -> Path:
             f"No task family {name_or_path!r}." + did_you_mean(name_or_path, family_names())
         )
     return shipped("tasks") / f"{name_or_path}.yaml"
+
+
+def _apart_throughout(definition: Definition) -> tuple[str, ...]:
+    """Return the kinds by which every pair of splits is apart, which samplers check once more."""
+    pairs = {frozenset(pair) for pair in itertools.combinations(definition.splits, 2)}
+    return tuple(
+        kind
+        for kind in ("language", "task", "id")
+        if pairs <= {frozenset((a, b)) for a, b, what in definition.disjoint if what == kind}
+    )
 
 
 def _allow(parts: tuple[str, ...]) -> Callable[[str, str, str], bool]:
