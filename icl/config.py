@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -51,23 +50,10 @@ class ModelConfig(_Strict):
 
 
 class TasksConfig(_Strict):
-    """Where the tasks come from.
-
-    Attributes:
-        family: a family's name or the path of its definition.
-        data: a local directory with the family's data; by default ``$ICL_DATA_<FAMILY>``, else
-            the family's own source.
-    """
+    """Where the tasks come from: see `load_family`."""
 
     family: str
     data: str | None = None
-
-    @property
-    def directory(self) -> Path | None:
-        """The data directory, from the file or the environment."""
-        variable = "ICL_DATA_" + re.sub(r"\W", "_", Path(self.family).stem).upper()
-        given = self.data or os.environ.get(variable)
-        return Path(given).expanduser() if given else None
 
 
 class SettingConfig(_Strict):

@@ -51,7 +51,7 @@ def run_experiment(
     Raises:
         IclError: for everything that the user can mend.
     """
-    family = load_family(config.tasks.family, data=config.tasks.directory)
+    family = load_family(config.tasks.family, data=config.tasks.data)
     episodes = draw_episodes(config, family, limit)
     run = RunFolder(folder)
     with run.locked():

@@ -113,12 +113,7 @@ def test_a_file_without_an_experiment_is_told(text: str, tmp_path: Path) -> None
         _load(tmp_path, text)
 
 
-def test_the_data_directory_comes_from_the_file_or_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = _load(tmp_path, TEXT.replace("family: toy", "family: sib200"))
-    monkeypatch.delenv("ICL_DATA_SIB200", raising=False)
-    assert config.tasks.directory is None
-    monkeypatch.setenv("ICL_DATA_SIB200", "/from/environment")
-    assert config.tasks.directory == Path("/from/environment")
-    assert config.with_data(Path("/given")).tasks.directory == Path("/given")
+def test_the_data_directory_can_be_given_from_outside(tmp_path: Path) -> None:
+    config = _load(tmp_path, TEXT)
+    assert config.with_data(tmp_path).tasks.data == str(tmp_path)
+    assert config.tasks.data is None
