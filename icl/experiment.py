@@ -53,18 +53,13 @@ def run_experiment(
     """
     family = load_family(config.tasks.family, data=config.tasks.data)
     episodes = draw_episodes(config, family, limit)
+    entrants = [_entrant(name, learner) for name, learner in config.learners.items()]
+    training = {e.name: training_sampler(config, family, e) for e in entrants if e.training}
     run = RunFolder(folder)
     with run.locked():
         run.write("config.yaml", config.to_yaml())
         run.write_json("environment.json", environment())
-        runner = Runner(
-            run,
-            [_entrant(name, learner) for name, learner in config.learners.items()],
-            episodes,
-            _model(config.model),
-            lambda training: _training_sampler(config, family, training),
-        )
-        runner.run()
+        Runner(run, entrants, episodes, _model(config.model), training).run()
         return write_outcome(run, command=command)
 
 
@@ -99,6 +94,28 @@ def draw_episodes(
                 " take; leave it out under `episodes.tasks`."
             )
     return episodes
+
+
+def training_sampler(
+    config: ExperimentConfig, family: TaskFamily, entrant: Entrant
+) -> EpisodeSampler:
+    """Return the sampler that a meta-learner is trained on.
+
+    Raises:
+        IclError: the family cannot give what the training asks for; names the learner.
+    """
+    training = entrant.training or TrainingConfig()
+    try:
+        return EpisodeSampler(
+            family,
+            training.split,
+            ways=config.episodes.ways,
+            shots=[training.shots],
+            queries=training.queries,
+            seed=config.seed,
+        )
+    except IclError as error:
+        raise IclError(f"The learner {entrant.name!r} cannot be meta-trained: {error}") from error
 
 
 def write_outcome(run: RunFolder, *, command: str) -> Outcome:
@@ -146,21 +163,12 @@ def _entrant(name: str, learner: LearnerConfig) -> Entrant:
 
 def _model(config: ModelConfig) -> Model:
     def load() -> Backbone:
+        from transformers.utils import logging
+
         from icl.models.loading import load_backbone
 
+        # Reading the weights takes a moment and would tear our bar; downloads still show theirs.
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         return load_backbone(**config.model_dump())
 
     return Model(load, model_signature(config.name, config.revision, config.dtype))
-
-
-def _training_sampler(
-    config: ExperimentConfig, family: TaskFamily, training: TrainingConfig
-) -> EpisodeSampler:
-    return EpisodeSampler(
-        family,
-        training.split,
-        ways=config.episodes.ways,
-        shots=[training.shots],
-        queries=training.queries,
-        seed=config.seed,
-    )

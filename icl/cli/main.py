@@ -60,7 +60,11 @@ def run(
     """Run an experiment, or go on with it where it was, and write its report."""
     from icl.cli.run import run_command
 
-    run_command(config, out, data, limit)
+    try:
+        run_command(config, out, data, limit)
+    except KeyboardInterrupt:
+        sys.stderr.write("icl: stopped; run the same command again to go on.\n")
+        raise typer.Exit(_EXIT_INTERRUPTED) from None
 
 
 @app.command()
@@ -85,6 +89,3 @@ def main() -> None:
     except IclError as error:
         sys.stderr.write(f"icl: {error}\n")
         sys.exit(_EXIT_USER_FAULT)
-    except KeyboardInterrupt:
-        sys.stderr.write("icl: stopped; run the same command again to go on.\n")
-        sys.exit(_EXIT_INTERRUPTED)

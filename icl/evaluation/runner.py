@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +84,7 @@ class Runner:
         entrants: the learners, in the report's order.
         episodes: what they are compared on.
         model: the backbone that all of them share.
-        training_episodes: makes the sampler that a meta-learner is trained on.
+        training_episodes: what each meta-learner is trained on, by the entrant's name.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Runner:
         entrants: Sequence[Entrant],
         episodes: Sequence[Episode],
         model: Model,
-        training_episodes: Callable[[TrainingConfig], EpisodeSampler],
+        training_episodes: Mapping[str, EpisodeSampler],
     ) -> None:
         self._folder = folder
         self._entrants = entrants
@@ -142,7 +142,7 @@ class Runner:
         if entrant.training is None:
             row["key"] = learner_key(entrant.method, params, identity)
             return
-        sampler = self._training_episodes(entrant.training)
+        sampler = self._training_episodes[entrant.name]
         shots = max(sampler.shots)
         row["folder"] = "meta/" + training_key(
             entrant.method,
@@ -192,7 +192,7 @@ class Runner:
             raise IclError(f"The method {entrant.method!r} is not meta-trained; drop `training`.")
         row = self._roster[entrant.name]
         folder = row["folder"]
-        sampler = self._training_episodes(training)
+        sampler = self._training_episodes[entrant.name]
         trainer = MetaTrainer(
             learner, self._model.backbone(), sampler, training, self._folder.path / folder, folder
         )

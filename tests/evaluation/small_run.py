@@ -67,6 +67,6 @@ def run(
             entrants,
             episodes(count),
             Model(load, signature),
-            lambda training: sampler(training.split, (training.shots,)),
+            {e.name: sampler("train", (e.training.shots,)) for e in entrants if e.training},
         ).run()
     return made
