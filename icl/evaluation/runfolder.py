@@ -131,9 +131,7 @@ class RunFolder:
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise IclError(f"Cannot read {path} ({error}); run the experiment again.") from error
 
-    def records(
-        self, keys: Mapping[str, str], fingerprints: Sequence[str]
-    ) -> list[EpisodeRecord]:
+    def records(self, keys: Mapping[str, str], fingerprints: Sequence[str]) -> list[EpisodeRecord]:
         """Return the records of some learners on some episodes, in that order.
 
         The order of writing, earlier names and records of other configurations leave no trace.
