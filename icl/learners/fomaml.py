@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 class FOMAMLParams(LoraParams):
     """The adapter, and the inner loop: `inner_steps` of gradient descent at `inner_rate`."""
 
-    inner_steps: int = Field(default=5, ge=0)
-    inner_rate: float = Field(default=0.1, gt=0)
+    inner_steps: int = Field(default=3, ge=0)
+    inner_rate: float = Field(default=0.03, gt=0)
 
 
 class FOMAML(MetaLearner):

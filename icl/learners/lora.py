@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class LoraFineTuningParams(LoraParams):
     """The adapter, and how it is trained on each support set."""
 
-    steps: int = Field(default=20, ge=0)
-    learning_rate: float = Field(default=5e-3, gt=0)
+    steps: int = Field(default=10, ge=0)
+    learning_rate: float = Field(default=2e-3, gt=0)
 
 
 class LoraFineTuning(Learner):
