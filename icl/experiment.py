@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from icl.config import ExperimentConfig, LearnerConfig, ModelConfig
 from icl.episodes import Episode, EpisodeSampler
 from icl.errors import IclError
-from icl.evaluation.environment import environment
 from icl.evaluation.record import EpisodeRecord
 from icl.evaluation.runfolder import RunFolder
 from icl.evaluation.runner import Entrant, Model, Runner
@@ -58,7 +57,6 @@ def run_experiment(
     run = RunFolder(folder)
     with run.locked():
         run.write("config.yaml", config.to_yaml())
-        run.write_json("environment.json", environment())
         Runner(run, entrants, episodes, _model(config.model), training).run()
         return write_outcome(run, command=command)
 

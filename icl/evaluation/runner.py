@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from icl.episodes import Episode, EpisodeSampler
 from icl.errors import IclError
+from icl.evaluation.environment import environment
 from icl.evaluation.judge import judge
 from icl.evaluation.keys import learner_key, training_key
 from icl.evaluation.pace import Pace
@@ -121,6 +122,7 @@ class Runner:
         todo = [e for e in self._entrants if self._is_pending(e)]
         if not todo:
             return
+        self._folder.write_json("environment.json", environment())
         self._plan(todo, records)
         with progress("Running") as bar:
             # The first episode of each tells what the rest will take; then the quick ones first.
