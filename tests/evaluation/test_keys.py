@@ -1,0 +1,67 @@
+"""A key changes with everything that decides a number, and with nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from icl.evaluation import keys
+from icl.evaluation.keys import learner_key, training_key
+from tests.evaluation import small_run
+
+LEARNER: dict[str, Any] = {
+    "method": "lora",
+    "params": {"steps": 3, "rank": 8},
+    "identity": "model",
+    "state": None,
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": "fomaml"},
+        {"params": {"steps": 4, "rank": 8}},
+        {"params": {"steps": 3}},
+        {"identity": "another"},
+        {"state": "trained"},
+    ],
+)
+def test_each_part_of_a_learner_changes_its_key(change: dict[str, Any]) -> None:
+    assert learner_key(**(LEARNER | change)) != learner_key(**LEARNER)
+
+
+def test_the_order_of_parameters_does_not_matter() -> None:
+    turned = LEARNER | {"params": {"rank": 8, "steps": 3}}
+    assert learner_key(**turned) == learner_key(**LEARNER)
+
+
+def test_code_that_decides_answers_changes_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = learner_key(**LEARNER)
+    monkeypatch.setattr(keys, "code_key", lambda: "other code")
+    assert learner_key(**LEARNER) != before
+
+
+def test_a_key_is_the_same_in_every_process() -> None:
+    code = f"from icl.evaluation.keys import learner_key; print(learner_key(**{LEARNER!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONHASHSEED": "7", "PYTHONPATH": ":".join(sys.path)},
+    )
+    assert done.stdout.strip() == learner_key(**LEARNER)
+
+
+def test_other_training_episodes_change_a_training_key() -> None:
+    def key(seed: int, learning_rate: float = 0.1) -> str:
+        sampler = small_run.sampler("train", (1,), seed)
+        episodes = [sampler.episode(index, 1) for index in range(3)]
+        return training_key("fomaml", {}, {"learning_rate": learning_rate}, "model", episodes)
+
+    assert key(0) == key(0)
+    assert len({key(0), key(1), key(0, learning_rate=0.2)}) == 3
