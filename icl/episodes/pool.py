@@ -47,16 +47,17 @@ class Pool:
 
     def inside(self, domain: str) -> Pool:
         """Return the part that belongs to a domain."""
-        return self._part(self.domains == self._domain(domain))
+        return self.part(self.domains == self._domain(domain))
 
     def outside(self, domain: str) -> Pool:
         """Return the part that belongs to other domains."""
-        return self._part(self.domains != self._domain(domain))
+        return self.part(self.domains != self._domain(domain))
 
     def _domain(self, name: str) -> int:
         return self.domain_names.index(name) if name in self.domain_names else -1
 
-    def _part(self, keep: NDArray[np.bool_]) -> Pool:
+    def part(self, keep: NDArray[np.bool_]) -> Pool:
+        """Return the part at the marked rows."""
         return replace(
             self,
             rows=self.rows[keep],
@@ -132,17 +133,21 @@ def build_pool(
             name = example.fields[domain_field]
             domains.append(domain_places.setdefault(name, len(domain_places)))
     table = np.frombuffer(keys, dtype=np.uint64).reshape(-1, 3)
-    labels = np.array(classes, dtype=np.int64)
-    keep = ~_conflicting(table[:, 2], labels)
-    return Pool(
+    pool = Pool(
         task=task,
-        rows=np.array(rows, dtype=np.int64)[keep],
-        classes=labels[keep],
-        keys=table[keep],
-        conflicting=int((~keep).sum()),
-        domains=np.array(domains or np.zeros(len(rows)), dtype=np.int64)[keep],
+        rows=np.frombuffer(rows, dtype=np.int64),
+        classes=np.frombuffer(classes, dtype=np.int64),
+        keys=table,
+        conflicting=0,
+        domains=np.frombuffer(domains, dtype=np.int64)
+        if domains
+        else np.broadcast_to(0, len(rows)),
         domain_names=tuple(domain_places),
     )
+    marked = _conflicting(table[:, 2], pool.classes)
+    if not marked.any():
+        return pool
+    return replace(pool.part(~marked), conflicting=int(marked.sum()))
 
 
 def _conflicting(texts: Keys, classes: Ints) -> NDArray[np.bool_]:
