@@ -52,9 +52,12 @@ def many_scripts() -> TaskFamily:
 FAMILIES = {"regular": regular_family(), "scripts": many_scripts()}
 
 
+REAL = icl.tasks.load_family
+
+
 @pytest.fixture(autouse=True)
 def families(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(icl.tasks, "load_family", lambda name, data=None: FAMILIES[name], False)
+    monkeypatch.setattr(icl.tasks, "load_family", lambda name, data=None: FAMILIES[name])
 
 
 def run(*arguments: object) -> str:
@@ -209,3 +212,16 @@ def test_faults_are_told_in_one_sentence(tmp_path: Path, arguments: list[str], w
     assert isinstance(result.exception, IclError), result.output
     assert words in str(result.exception)
     assert "\n" not in str(result.exception)
+
+
+def test_the_packaged_family_goes_the_whole_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("babel")
+    monkeypatch.setattr(icl.tasks, "load_family", REAL)
+    options = ["--ways", 3, "--shots", "0,2", "--queries", 6, "--count", 3]
+    languages = ["--language", "he", "--language", "ka", "--support-language", "en"]
+    told = run("make", "cldr", "--out", tmp_path / "set", *options, *languages)
+    assert "6 episodes" in told
+    assert "the same bytes" in run("check", tmp_path / "set", "--family", "cldr")
+    assert "en → " in run("show", tmp_path / "set")
