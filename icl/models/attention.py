@@ -135,11 +135,11 @@ def attend(
     lses.append(torch.full((1, heads), -torch.inf, device=query.device))
     parts, weights = torch.cat(outs), torch.cat(lses)
     if len(layout.merge) == 1:
-        return parts[layout.merge[0]]
-    weight = torch.softmax(weights[layout.merge], dim=0)  # (depths, rows, heads)
-    merged = parts[layout.merge[0]] * weight[0, ..., None].to(parts.dtype)
+        return parts.index_select(0, layout.merge[0])
+    weight = torch.softmax(_pick(weights, layout.merge), dim=0)  # (depths, rows, heads)
+    merged = parts.index_select(0, layout.merge[0]) * weight[0, ..., None].to(parts.dtype)
     for places, w in zip(layout.merge[1:], weight[1:], strict=True):
-        merged = merged + parts[places] * w[..., None].to(parts.dtype)
+        merged = merged + parts.index_select(0, places) * w[..., None].to(parts.dtype)
     return merged
 
 
@@ -152,9 +152,9 @@ def _run_block(
     softcap: float | None,
 ) -> tuple[Tensor, Tensor]:
     """Run one block; return its real rows' values (n, heads, size) and log-sum-exps (n, heads)."""
-    q = query[block.queries].transpose(1, 2)  # (stack, heads, queries, size)
-    k = key[block.keys].transpose(1, 2)
-    v = value[block.keys].transpose(1, 2)
+    q = _pick(query, block.queries).transpose(1, 2)  # (stack, heads, queries, size)
+    k = _pick(key, block.keys).transpose(1, 2)
+    v = _pick(value, block.keys).transpose(1, 2)
     mask = block.mask(window)
     chunk = max(1, _SCORES_AT_ONCE // (q.shape[0] * q.shape[1] * k.shape[2]))
     pieces = [
@@ -164,9 +164,18 @@ def _run_block(
     out = torch.cat([o for o, _ in pieces], dim=2)
     lse = torch.cat([x for _, x in pieces], dim=2)
     return (
-        out.transpose(1, 2).flatten(0, 1)[block.kept],
-        lse.transpose(1, 2).flatten(0, 1)[block.kept],
+        out.transpose(1, 2).flatten(0, 1).index_select(0, block.kept),
+        lse.transpose(1, 2).flatten(0, 1).index_select(0, block.kept),
     )
+
+
+def _pick(rows: Tensor, places: Tensor) -> Tensor:
+    """Return ``rows[places]`` with a backward that adds in a fixed order.
+
+    The backward of advanced indexing adds with atomics on several threads, so that gradients differ
+    from run to run in their last bits; that of `index_select` does not.
+    """
+    return rows.index_select(0, places.flatten()).reshape(*places.shape, *rows.shape[1:])
 
 
 def _kernel(

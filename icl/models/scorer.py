@@ -149,13 +149,18 @@ def _token_log_probs(backbone: Backbone, hidden: Tensor, plan: ScorePlan, relati
     Several tokens are often predicted from one row (the prompt's last), so each row's normaliser
     is computed once, a few rows at a time.
     """
-    logits = backbone.token_logits(hidden[plan.at], plan.target)
+    logits = backbone.token_logits(hidden.index_select(0, plan.at), plan.target)
     wanted = ~plan.common if relative else torch.ones_like(plan.common)
     if not bool(wanted.any()):
         return logits
     rows, place = torch.unique(plan.at[wanted], return_inverse=True)
     at_once = max(1, _LOGITS_AT_ONCE // backbone.model.config.vocab_size)
     normalisers = torch.cat(
-        [backbone.logits(hidden[some]).logsumexp(-1) for some in torch.split(rows, at_once)]
+        [
+            backbone.logits(hidden.index_select(0, some)).logsumexp(-1)
+            for some in torch.split(rows, at_once)
+        ]
     )
-    return logits - torch.zeros_like(logits).masked_scatter(wanted, normalisers[place])
+    return logits - torch.zeros_like(logits).masked_scatter(
+        wanted, normalisers.index_select(0, place)
+    )
