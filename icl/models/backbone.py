@@ -172,8 +172,9 @@ class Backbone:
         cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
         if cap is not None:
             logits = cap * torch.tanh(logits / cap)
-        logits = logits * (getattr(config, "logit_scale", None) or 1.0)  # Cohere
-        return logits / (getattr(config, "logits_scaling", None) or 1.0)  # Granite
+        scale = getattr(config, "logit_scale", None) or 1.0  # Cohere
+        scale /= getattr(config, "logits_scaling", None) or 1.0  # Granite
+        return logits if scale == 1.0 else logits * scale
 
 
 def is_linear(module: nn.Module) -> bool:
