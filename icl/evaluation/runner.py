@@ -174,7 +174,8 @@ class Runner:
         for entrant in todo:
             if entrant.training is not None and self._roster[entrant.name]["key"] is None:
                 steps, batch = entrant.training.steps, entrant.training.meta_batch
-                self._pace.plan(_training(entrant), steps, weight=batch)
+                # a step runs its episodes as one batch, for about a third of what they take alone
+                self._pace.plan(_training(entrant), steps, weight=batch / 3)
             self._pace.plan(entrant.name, len(self._pending(entrant)))
         names = {self._roster[e.name]["key"]: e.name for e in todo}
         for record in records:
