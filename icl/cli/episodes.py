@@ -123,7 +123,8 @@ def show(
     ] = None,
 ) -> None:
     """Show a prompt as a model sees it, with the boundary of the label marked."""
-    from icl.cli.prompt import load_tokenizer, render
+    from icl.cli.prompt import render
+    from icl.models.loading import load_tokenizer
 
     chosen = _find(_file(episodes), index, shots)
     tokenizer = None if model is None else load_tokenizer(model)

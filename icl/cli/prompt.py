@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icl.episodes import Episode
-from icl.errors import IclError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -18,36 +16,6 @@ if TYPE_CHECKING:
 _ISOLATE, _END = "\u2068", "\u2069"
 _OPEN, _CLOSE = "⟦", "⟧"
 _CONTEXT = 6  # prompt tokens shown before the label's
-
-
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Load a model's tokenizer, without the model.
-
-    Args:
-        name: a Hub id, a local directory, or ``packaged:gemma-3-270m``.
-
-    Raises:
-        IclError: there is no such tokenizer.
-    """
-    from transformers import AutoTokenizer
-
-    from icl.models.loading import PACKAGED_PREFIX
-
-    path: str | Path = name
-    if name.startswith(PACKAGED_PREFIX):
-        from icl.models.offline import packaged_gemma
-
-        path = packaged_gemma()
-    elif Path(name).expanduser().is_dir():
-        path = Path(name).expanduser()
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise IclError(
-            f"The tokenizer of the model {name!r} cannot be loaded; give a Hub id, a local "
-            "directory or 'packaged:gemma-3-270m'."
-        ) from error
-    return tokenizer
 
 
 def render(

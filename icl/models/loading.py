@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -11,6 +14,10 @@ from icl.errors import IclError, did_you_mean
 from icl.models import attention
 from icl.models.backbone import Backbone
 from icl.models.check import check_packing
+from icl.models.offline import GEMMA, packaged_gemma
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 PACKAGED_PREFIX = "packaged:"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -36,16 +43,14 @@ def load_backbone(
     Raises:
         IclError: the model is unknown, cannot be read, or cannot be packed exactly.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     if dtype not in _DTYPES:
         raise IclError(f"The dtype {dtype!r} is unknown." + did_you_mean(dtype, _DTYPES))
     path = _resolve(name)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            path, revision=revision, trust_remote_code=trust_remote_code
-        )
+    tokenizer = _tokenizer(name, path, revision, trust_remote_code)
+    with _faults_told(name):
         model: Any = AutoModelForCausalLM.from_pretrained(
             path,
             revision=revision,
@@ -54,32 +59,53 @@ def load_backbone(
             trust_remote_code=trust_remote_code,
             use_safetensors=True,
         )
-    except (OSError, ValueError, ImportError) as error:
-        raise IclError(
-            f"The model {name!r} cannot be loaded: {_first_sentence(error)} "
-            "Give a causal language model's Hub id, a local directory, or "
-            "'packaged:gemma-3-270m'."
-        ) from error
     backbone = Backbone(model.to(where), tokenizer, name)
     check_packing(backbone)
     return backbone
 
 
+def load_tokenizer(
+    name: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer, without the model; arguments and errors as `load_backbone`."""
+    return _tokenizer(name, _resolve(name), revision, trust_remote_code)
+
+
+def _tokenizer(
+    name: str, path: str, revision: str | None, trust_remote_code: bool
+) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    with _faults_told(name):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            path, revision=revision, trust_remote_code=trust_remote_code
+        )
+    return tokenizer
+
+
+@contextmanager
+def _faults_told(name: str) -> Iterator[None]:
+    """Turn what transformers raises for a model that cannot be read into one sentence."""
+    try:
+        yield
+    except (OSError, ValueError, ImportError) as error:
+        near = difflib.get_close_matches(name.removeprefix(PACKAGED_PREFIX), [GEMMA], n=1)
+        hint = f" Did you mean '{PACKAGED_PREFIX}{GEMMA}'?" if near else ""
+        reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")
+        raise IclError(
+            f"The model {name!r} cannot be loaded: {reason}; give a causal language model's Hub "
+            f"id, a local directory, or '{PACKAGED_PREFIX}{GEMMA}'.{hint}"
+        ) from error
+
+
 def _resolve(name: str) -> str:
     """Return what transformers should load for a model's name."""
     if name.startswith(PACKAGED_PREFIX):
-        from icl.models.offline import packaged_gemma
-
-        known = "gemma-3-270m"
         asked = name.removeprefix(PACKAGED_PREFIX)
-        if asked != known:
-            raise IclError(f"No packaged model {asked!r}." + did_you_mean(asked, [known]))
+        if asked != GEMMA:
+            raise IclError(f"No packaged model {asked!r}." + did_you_mean(asked, [GEMMA]))
         return str(packaged_gemma())
-    if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
-        raise IclError(f"The model directory {name!r} does not exist; check `model.name`.")
-    return str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
-
-
-def _first_sentence(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text.split(". ")[0].rstrip(".") + "."
+    folder = Path(name).expanduser()
+    if name.startswith((".", "/", "~")) and not folder.is_dir():
+        raise IclError(f"The model directory {name!r} does not exist; check the path.")
+    return str(folder) if folder.is_dir() else name

@@ -195,7 +195,7 @@ def test_check_of_a_family_tells_what_splits_share() -> None:
         (["show", "SET", "--index", "9"], "no episode 9"),
         (["show", "SET", "--shots", "9"], "no episode 0 with 9 shots"),
         (["show", "SET", "--query", "99"], "has 4 queries"),
-        (["show", "SET", "--model", "./none"], "tokenizer of the model './none'"),
+        (["show", "SET", "--model", "./none"], "model directory './none' does not exist"),
         (["check"], "Nothing to check"),
         (["check", "OUT"], "cannot be read"),
         (["check", "SET/episodes.jsonl", "--family", "regular"], "no manifest"),
