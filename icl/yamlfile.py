@@ -9,10 +9,14 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
 
 from icl.errors import IclError, did_you_mean
 
 Loc = tuple[str | int, ...]
+Places = Mapping[Loc, tuple[Path, int]]
+_MOST_VALUES = 200_000  # aliases of aliases can stand for more values than memory holds
+
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
@@ -24,10 +28,29 @@ def load_yaml(path: Path, model: type[ModelT]) -> ModelT:
             the file, the line and the field.
     """
     data, lines = read_yaml(path)
+    return validate(data, {loc: (path, line) for loc, line in lines.items()}, model)
+
+
+def validate(data: Any, places: Places, model: type[ModelT]) -> ModelT:
+    """Make a pydantic model of a value that came from YAML files.
+
+    Args:
+        data: the value.
+        places: the file and line of every key and item, of the whole at least.
+        model: what it should be.
+
+    Raises:
+        IclError: it does not fit; the sentence names the file, the line and the field.
+    """
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise IclError(_sentence(path, lines, model, error)) from error
+        raise IclError(_sentence(places, model, error)) from error
+
+
+def fault(message: str, *at: str | int) -> PydanticCustomError:
+    """Return an error for a validator to raise that points to a field inside the one validated."""
+    return PydanticCustomError("fault", "{message}", {"message": message, "at": at})
 
 
 def read_yaml(path: Path) -> tuple[Any, Mapping[Loc, int]]:
@@ -44,8 +67,9 @@ def read_yaml(path: Path) -> tuple[Any, Mapping[Loc, int]]:
         raise IclError(
             f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8."
         ) from error
-    except OSError as error:
-        raise IclError(f"{path} cannot be read: {error.strerror}.") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise IclError(f"{path} cannot be read: {reason}.") from error
     lines: dict[Loc, int] = {}
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -57,12 +81,15 @@ def read_yaml(path: Path) -> tuple[Any, Mapping[Loc, int]]:
         raise IclError(f"{path},{where} not valid YAML: {problem}.") from error
     except RecursionError as error:
         raise IclError(f"{path} is nested too deeply to be read; flatten it.") from error
+    lines.setdefault((), 1)
     return value, lines
 
 
 def _value(node: yaml.Node, loc: Loc, lines: dict[Loc, int], path: Path) -> Any:
     """Build a node's plain value and note the lines of what is inside."""
     lines.setdefault(loc, node.start_mark.line + 1)
+    if len(lines) > _MOST_VALUES:
+        raise IclError(f"{path} holds more than {_MOST_VALUES} values; use fewer aliases.")
     if isinstance(node, yaml.SequenceNode):
         return [_value(item, (*loc, i), lines, path) for i, item in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
@@ -91,14 +118,12 @@ def _scalar(node: yaml.Node) -> Any:
         ) from error
 
 
-def _sentence(
-    path: Path, lines: Mapping[Loc, int], model: type[BaseModel], error: ValidationError
-) -> str:
+def _sentence(places: Places, model: type[BaseModel], error: ValidationError) -> str:
     # a misspelt field often explains why another is missing
     errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     first = errors[0]
-    loc = _known(tuple(first["loc"]), lines)
-    line = lines.get(loc, 1)
+    loc = _known((*first["loc"], *first.get("ctx", {}).get("at", ())), places)
+    path, line = places[loc]
     missing = first["type"] == "missing"
     field = ".".join(str(p) for p in (*loc, first["loc"][-1]) if p != "") if missing else _dots(loc)
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
@@ -116,11 +141,11 @@ def _dots(loc: Loc) -> str:
     return ".".join(str(part) for part in loc)
 
 
-def _known(loc: Loc, lines: Mapping[Loc, int]) -> Loc:
+def _known(loc: Loc, places: Places) -> Loc:
     """Keep the parts of a pydantic location that stand in the file (it also names union tags)."""
     kept: Loc = ()
     for part in loc:
-        if (*kept, part) in lines:
+        if (*kept, part) in places:
             kept = (*kept, part)
     return kept
 

@@ -1,6 +1,7 @@
 """Tasks: definitions, templates, sources, families."""
 
-from icl.tasks.family import family_names, load_family
+from icl.tasks.extends import family_names
+from icl.tasks.family import load_family
 from icl.tasks.task import Example, Labels, Split, Task, TaskFamily
 from icl.tasks.template import Fields, Template
 

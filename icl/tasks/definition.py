@@ -5,136 +5,191 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from icl.errors import did_you_mean
-from icl.tasks.template import Template
+from icl.errors import IclError, did_you_mean
+from icl.tasks.consistency import check_definition
+from icl.tasks.source_schema import Columns, OwnColumns, Source, Strict, as_text
+from icl.tasks.template import Template, template_fields
+from icl.yamlfile import fault
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Columns(_Strict):
-    """Which columns of a table hold what.
-
-    Attributes:
-        id: the item's id, shared by its translations; the row's number where there is none.
-        label: the label.
-        fields: field name in templates -> column.
-    """
-
-    label: str
-    fields: Mapping[str, str] = Field(min_length=1)
-    id: str | None = None
+Metric = Literal["exact_match", "bleu", "chrf", "rouge"]
+Apart = Literal["class", "language", "task", "id"]
+_Label = Annotated[str, BeforeValidator(as_text)]
 
 
-class CldrSource(_Strict):
-    """Names from Unicode CLDR through Babel (extra ``offline``), see `icl.tasks.cldr`."""
-
-    type: Literal["cldr"]
-
-
-class DirectorySource(_Strict):
-    """JSON Lines files, one a language and data split, under a directory that the user names.
-
-    Attributes:
-        env: the environment variable that may name the directory.
-        file: a file's place in it, with ``{language}`` and ``{split}``.
-    """
-
-    type: Literal["directory"]
-    env: str
-    columns: Columns
-    file: str = "{language}/{split}.jsonl"
+def _check_jinja(source: str) -> str:
+    try:
+        template_fields(source)
+    except IclError as error:
+        raise ValueError(str(error)) from error
+    return source
 
 
-class HubSource(_Strict):
-    """A data set on the Hugging Face Hub, read through `datasets`.
+_Jinja = Annotated[str, AfterValidator(_check_jinja)]
+
+
+class TemplateChange(Strict):
+    """What a template says otherwise for examples in one language."""
+
+    input: _Jinja | None = None
+    target: _Jinja | None = None
+    separator: str | None = None
+    instruction: str | None = None
+
+
+class TemplateDefinition(Strict):
+    """See `icl.tasks.Template`.
 
     Attributes:
-        name: the repository's id.
-        config: the configuration, with ``{language}``.
-        revision: a commit or tag.
-        splits: data split in the definition -> the Hub's name of it, where they differ.
+        languages: what is said otherwise for examples in a language.
     """
 
-    type: Literal["hub"]
-    name: str
-    columns: Columns
-    config: str | None = None
-    revision: str | None = None
-    splits: Mapping[str, str] = Field(default_factory=dict)
-
-
-Source = Annotated[CldrSource | DirectorySource | HubSource, Field(discriminator="type")]
-
-
-class TemplateDefinition(_Strict):
-    """See `icl.tasks.Template`."""
-
-    input: str
-    target: str = " {{ label }}"
+    input: _Jinja
+    target: _Jinja = " {{ label }}"
     separator: str = "\n\n"
     instruction: str = ""
+    languages: Mapping[str, TemplateChange] = Field(default_factory=dict)
 
-    def build(self) -> Template:
-        """Return the template itself."""
-        return Template(self.input, self.target, self.separator, self.instruction)
+    def build(self, language: str) -> Template:
+        """Return the template for a language."""
+        parts = self.model_dump(include={"input", "target", "separator", "instruction"})
+        own = self.languages.get(language)
+        return Template(**parts | (own.model_dump(exclude_none=True) if own else {}))
 
 
-class TaskDefinition(_Strict):
+class TaskDefinition(Strict):
     """One task of the family.
 
     Attributes:
-        template: how examples are put before a language model.
+        kind: ``multiple_choice`` has options in each row, which templates see as fields under the
+            labels' names (A, B, …); the right one is given by label, by text, or by `label_map`.
+            ``generation`` has a reference text in place of a label.
+        template, templates: how examples are put before a language model: one, or several by name,
+            of which the first is used unless another is asked for.
         labels: canonical label names in a fixed order; rows with other labels are an error.
+        label_map: what stands in the data -> label, where they differ.
+        skip: what stands in the data in place of a label for rows that are left out.
         words: language, or ``default`` -> label -> the word shown for it; by default its name.
+        metrics: for generation, by which metrics an answer is judged.
+        columns: columns that are this task's own.
     """
 
-    template: TemplateDefinition
-    labels: tuple[str, ...] = Field(min_length=2)
-    words: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)
+    kind: Literal["classification", "multiple_choice", "generation"] = "classification"
+    template: TemplateDefinition | None = None
+    templates: Mapping[str, TemplateDefinition] = Field(default_factory=dict)
+    labels: tuple[_Label, ...] = ()
+    label_map: Mapping[_Label, _Label] = Field(default_factory=dict)
+    skip: tuple[_Label, ...] = ()
+    words: Mapping[str, Mapping[_Label, _Label]] = Field(default_factory=dict)
+    metrics: tuple[Metric, ...] = ()
+    columns: OwnColumns | None = None
 
     @model_validator(mode="after")
-    def _words_are_for_labels(self) -> TaskDefinition:
-        if len(set(self.labels)) != len(self.labels):
-            raise ValueError("a label stands twice in `labels`; remove one")
+    def _labels_fit_the_kind(self) -> TaskDefinition:
+        if self.kind == "generation":
+            for name in ("labels", "label_map", "words"):
+                if getattr(self, name):
+                    raise fault("a generation task has no labels; remove them", name)
+            if not self.metrics:
+                raise fault("a generation task needs `metrics`, e.g. [exact_match]")
+        elif self.metrics:
+            raise fault("metrics are for generation; remove them or change `kind`", "metrics")
+        elif len(self.labels) < 2:
+            raise fault("give two labels or more", "labels")
+        for place, label in enumerate(self.labels):
+            if not label.strip():
+                raise fault("a label is empty; name it", "labels", place)
+            if label in self.labels[:place]:
+                raise fault(f"{label!r} stands twice; remove one", "labels", place)
+        for raw, label in self.label_map.items():
+            self._check_label(label, "label_map", raw)
+        return self
+
+    @model_validator(mode="after")
+    def _words_tell_labels_apart(self) -> TaskDefinition:
         for language, words in self.words.items():
             for label in words:
-                if label not in self.labels:
-                    hint = did_you_mean(label, self.labels)
-                    raise ValueError(f"words.{language} names an unknown label {label!r}.{hint}")
+                self._check_label(label, "words", language, label)
+            shown: dict[str, str] = {}
+            for label, word in self.words_in(language).items():
+                at = ("words", language, label)
+                if not word.strip():
+                    raise fault("the word is empty; give one", *at)
+                if word in shown:
+                    both = f"{shown[word]!r} and {label!r}"
+                    raise fault(f"{word!r} is the word of both {both}; give each its own", *at)
+                shown[word] = label
         return self
+
+    @model_validator(mode="after")
+    def _has_a_template(self) -> TaskDefinition:
+        if (self.template is None) == (not self.templates):
+            raise fault("give either `template` or `templates`")
+        return self
+
+    def _check_label(self, label: str, *at: str) -> None:
+        if label not in self.labels:
+            raise fault(f"unknown label {label!r}.{did_you_mean(label, self.labels)}", *at)
+
+    @property
+    def named_templates(self) -> Mapping[str, TemplateDefinition]:
+        """The templates by name; a single one is called ``default``."""
+        return {"default": self.template} if self.template else self.templates
 
     def words_in(self, language: str) -> dict[str, str]:
         """Return the word of each label in a language, else the default one, else its name."""
         own, default = self.words.get(language, {}), self.words.get("default", {})
         return {label: own.get(label, default.get(label, label)) for label in self.labels}
 
+    def columns_in(self, source: Source) -> Columns:
+        """Return where a source's rows hold what this task needs."""
+        found = source.own_columns
+        return self.columns.over(found) if self.columns else found
 
-class SplitDefinition(_Strict):
+
+class SplitDefinition(Strict):
     """One meta-split.
 
     Attributes:
         languages: which languages it draws from.
         tasks: which tasks; by default all.
         data: which data splits of the source; by default all.
+        labels: which labels; by default all.
+        share: which share of the items, as two numbers from 0 to 1: items are dealt by a hash of
+            their id, so that [0, 0.8] and [0.8, 1] are apart in every language.
     """
 
     languages: tuple[str, ...] = Field(min_length=1)
-    tasks: tuple[str, ...] | None = None
-    data: tuple[str, ...] | None = None
+    tasks: tuple[str, ...] | None = Field(default=None, min_length=1)
+    data: tuple[str, ...] | None = Field(default=None, min_length=1)
+    labels: tuple[_Label, ...] | None = Field(default=None, min_length=1)
+    share: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _lists_are_sets_and_share_is_a_range(self) -> SplitDefinition:
+        for name in ("languages", "tasks", "data", "labels"):
+            values = getattr(self, name) or ()
+            for place, value in enumerate(values):
+                if value in values[:place]:
+                    raise fault(f"{value!r} stands twice; remove one", name, place)
+        if self.share and not 0 <= self.share[0] < self.share[1] <= 1:
+            raise fault("the share must rise within 0 and 1, e.g. [0, 0.8]", "share")
+        return self
 
 
-class Definition(_Strict):
+class Definition(Strict):
     """A task family as its YAML file gives it.
 
     Attributes:
+        extends: the name or path of a definition that this one changes: mappings are merged, other
+            values replaced, and null removes.
         sources: where examples come from; the first that is at hand is read.
         data: names of the source's own splits, where it has any.
-        disjoint: pairs of meta-splits are checked to share no ``language`` or no ``id``.
+        disjoint: pairs of meta-splits that must share no ``class``, ``language``, ``task`` or
+            ``id``.
         licence, citation, url: of the data.
+        checked: what was looked up about the data, and where.
     """
 
     schema_version: Literal[1]
@@ -145,39 +200,17 @@ class Definition(_Strict):
     tasks: Mapping[str, TaskDefinition] = Field(min_length=1)
     splits: Mapping[str, SplitDefinition] = Field(min_length=1)
     data: tuple[str, ...] = ()
-    disjoint: tuple[tuple[str, str, Literal["language", "task", "id"]], ...] = ()
+    disjoint: tuple[tuple[str, str, Apart], ...] = ()
     citation: str = ""
     url: str = ""
+    checked: str = ""
+    extends: str | None = None
 
     @model_validator(mode="after")
-    def _names_are_known(self) -> Definition:
-        for name, split in self.splits.items():
-            for task in split.tasks or ():
-                if task not in self.tasks:
-                    hint = did_you_mean(task, self.tasks)
-                    raise ValueError(f"split {name!r} names an unknown task {task!r}.{hint}")
-            for part in split.data or ():
-                if part not in self.data:
-                    hint = did_you_mean(part, self.data)
-                    raise ValueError(f"split {name!r} names unknown data {part!r}.{hint}")
-        for one, other, what in self.disjoint:
-            self._check_apart(one, other, what)
+    def _parts_fit_each_other(self) -> Definition:
+        check_definition(self)
         return self
 
-    def _check_apart(self, one: str, other: str, what: str) -> None:
-        for name in (one, other):
-            if name not in self.splits:
-                hint = did_you_mean(name, self.splits)
-                raise ValueError(f"`disjoint` names an unknown split {name!r}.{hint}")
-        a, b = self.splits[one], self.splits[other]
-        shared = {
-            "language": set(a.languages) & set(b.languages),
-            "task": set(a.tasks or self.tasks) & set(b.tasks or self.tasks),
-            # without data splits every id is in every split
-            "id": set(a.data or self.data or ("all",)) & set(b.data or self.data or ("all",)),
-        }[what]
-        if shared:
-            raise ValueError(
-                f"splits {one!r} and {other!r} are said to share no {what} but share "
-                f"{', '.join(sorted(shared))}"
-            )
+    def tasks_of(self, split: SplitDefinition) -> tuple[str, ...]:
+        """Return the names of a split's tasks."""
+        return split.tasks or tuple(self.tasks)

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from icl.errors import IclError, did_you_mean
-from icl.shipped import shipped
-from icl.tasks.definition import Definition
+from icl.tasks.definition import Definition, SplitDefinition
+from icl.tasks.extends import find_definition, read_definition
 from icl.tasks.sources import open_source
 from icl.tasks.task import Split, Task, TaskFamily
-from icl.yamlfile import load_yaml
 
 
-def load_family(name_or_path: str, *, data: str | Path | None = None) -> TaskFamily:
+def load_family(
+    name_or_path: str, *, data: str | Path | None = None, template: str | None = None
+) -> TaskFamily:
     """Load a task family.
 
     Args:
         name_or_path: the name of a definition that icl ships, or the path of a YAML file.
         data: the directory of a family that is read from local files.
+        template: which of the tasks' named templates to use; by default each task's first.
 
     Raises:
-        IclError: no such family, a definition that is not right, or data that are not at hand.
+        IclError: no such family or template, a definition that is not right, or data that are not
+            at hand.
     """
-    definition = load_yaml(_find(name_or_path), Definition)
+    definition = read_definition(find_definition(name_or_path))
+    return build_family(definition, data=data, template=template)
+
+
+def build_family(
+    definition: Definition, *, data: str | Path | None = None, template: str | None = None
+) -> TaskFamily:
+    """Make the family of a definition, see `load_family`."""
     read = open_source(definition, None if data is None else Path(data))
+    for task in definition.tasks.values():
+        if template is not None and template not in task.named_templates:
+            raise IclError(
+                f"Task family {definition.name!r} has no template {template!r}."
+                + did_you_mean(template, task.named_templates)
+            )
 
     @cache
     def load(task: str, language: str) -> Task:
@@ -36,54 +53,60 @@ def load_family(name_or_path: str, *, data: str | Path | None = None) -> TaskFam
                 + did_you_mean(task, definition.tasks)
             )
         own = definition.tasks[task]
+        chosen = own.named_templates[template or next(iter(own.named_templates))]
         return Task(
             name=task,
             language=language,
             examples=tuple(read(task, language)),
             labels=own.labels,
             words=own.words_in(language),
-            template=own.template.build(),
+            template=chosen.build(language),
+            kind="generation" if own.kind == "generation" else "classification",
             licence=definition.licence,
             source=definition.url,
+            metrics=own.metrics,
         )
 
     splits = {
         name: Split(
             name=name,
-            tasks=split.tasks or tuple(definition.tasks),
+            tasks=definition.tasks_of(split),
             languages=split.languages,
-            allows=None if split.data is None else _allow(split.data),
+            allows=_allows(split),
         )
         for name, split in definition.splits.items()
     }
     return TaskFamily(definition.name, load, splits, _apart_throughout(definition))
 
 
-def family_names() -> tuple[str, ...]:
-    """Return the names of the families that icl ships."""
-    return tuple(sorted(path.stem for path in shipped("tasks").glob("*.yaml")))
-
-
-def _find(name_or_path: str) -> Path:
-    if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
-        return Path(name_or_path).expanduser()
-    if name_or_path not in family_names():
-        raise IclError(
-            f"No task family {name_or_path!r}." + did_you_mean(name_or_path, family_names())
-        )
-    return shipped("tasks") / f"{name_or_path}.yaml"
-
-
 def _apart_throughout(definition: Definition) -> tuple[str, ...]:
     """Return the kinds by which every pair of splits is apart, which samplers check once more."""
     pairs = {frozenset(pair) for pair in itertools.combinations(definition.splits, 2)}
+    promised = {(frozenset((a, b)), kind) for a, b, kind in definition.disjoint}
     return tuple(
         kind
-        for kind in ("language", "task", "id")
-        if pairs <= {frozenset((a, b)) for a, b, what in definition.disjoint if what == kind}
+        for kind in ("class", "language", "task", "id")
+        if pairs and all((pair, kind) in promised for pair in pairs)
     )
 
 
-def _allow(parts: tuple[str, ...]) -> Callable[[str, str, str], bool]:
-    """Admit the ids of some data splits: a parallel id begins with its data split's name."""
-    return lambda task, label, parallel_id: parallel_id.split("/", 1)[0] in parts
+def _allows(split: SplitDefinition) -> Callable[[str, str, str], bool] | None:
+    """Return what a split admits; a parallel id begins with the name of its data split."""
+    if split.data is None and split.labels is None and split.share is None:
+        return None
+
+    def allows(task: str, label: str, parallel_id: str) -> bool:
+        return (
+            (split.data is None or parallel_id.split("/", 1)[0] in split.data)
+            and (split.labels is None or label in split.labels)
+            and (split.share is None or split.share[0] <= _place(parallel_id) < split.share[1])
+        )
+
+    return allows
+
+
+@cache
+def _place(parallel_id: str) -> float:
+    """Deal an item a number in [0, 1), the same on any machine."""
+    digest = hashlib.sha256(parallel_id.encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48

@@ -3,62 +3,181 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError, did_you_mean
-from icl.tasks.definition import Columns
-from icl.tasks.task import Example
+from icl.tasks.source_schema import Columns, as_text
+from icl.tasks.task import Example, normalise
+
+if TYPE_CHECKING:
+    from icl.tasks.definition import TaskDefinition
+
+Row = tuple[int, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of one language and data split.
+
+    Attributes:
+        where: what to call the source in errors.
+        rows: the number by which a person finds a row in the source, and its columns.
+    """
+
+    where: str
+    rows: Iterable[Row]
 
 
 def examples_from_rows(
-    rows: Iterable[Mapping[str, Any]],
-    columns: Columns,
-    labels: tuple[str, ...],
-    *,
-    language: str,
-    part: str,
-    where: str,
+    rows: Rows, task: TaskDefinition, columns: Columns, *, language: str, part: str
 ) -> list[Example]:
     """Turn the rows of one language and data split into examples.
 
     Args:
-        rows: column -> value.
+        rows: where they come from and what they hold.
+        task: its labels, and what stands in the data for them.
         columns: which column holds what.
-        labels: the labels that may occur.
         language: the rows' language.
         part: the data split; it stands at the front of the parallel id.
-        where: what to call the source in errors.
 
     Raises:
-        IclError: a column is missing, a label is unknown, a text is empty, or an id stands twice.
+        IclError: a column is missing, a label is unknown, a text is empty or broken, an id stands
+            twice, or options are not what the definition says.
     """
     examples: list[Example] = []
     seen: dict[str, int] = {}
-    wanted = [*columns.fields.values(), columns.label, *([columns.id] if columns.id else [])]
-    for number, row in enumerate(rows, start=1):
-        for column in wanted:
-            if row.get(column) is None:
-                hint = did_you_mean(column, map(str, row)) if column not in row else ""
-                raise IclError(f"{where}, row {number}: the column {column!r} is missing.{hint}")
-        fields = {name: str(row[column]) for name, column in columns.fields.items()}
-        for name, text in fields.items():
-            if not text.strip():
+    for place, (number, row) in enumerate(rows.rows, start=1):
+        try:
+            raw = text_of(row, columns.label)
+            if raw in task.skip:
+                continue
+            item = _item(row, columns.id, place)
+            if item in seen:
                 raise IclError(
-                    f"{where}, row {number}: the field {name!r} is empty; fill or remove the row."
+                    f"the id {item!r} stands in row {seen[item]} already; give each row its own."
                 )
-        label = str(row[columns.label])
-        if label not in labels:
-            raise IclError(
-                f"{where}, row {number}: the label {label!r} is not in the definition; add it to "
-                f"`labels` or correct the row.{did_you_mean(label, labels)}"
-            )
-        item = str(row[columns.id]) if columns.id else str(number)
-        if item in seen:
-            raise IclError(
-                f"{where}, row {number}: the id {item!r} stands in row {seen[item]} already; "
-                "give each row its own."
-            )
-        seen[item] = number
+            seen[item] = number
+            fields = {name: _shown(row, name, column) for name, column in columns.fields.items()}
+            if task.kind == "multiple_choice":
+                options = _options(row, columns.options, task.labels)
+                label = _choice(raw, options, task)
+                fields |= options
+            elif task.kind == "generation":
+                label = _shown(row, "reference", columns.label)
+            else:
+                label = _label(raw, task)
+        except IclError as error:
+            raise IclError(f"{rows.where}, row {number}: {error}") from error
         parallel = f"{part}/{item}"
         examples.append(Example(f"{language}/{parallel}", fields, label, language, parallel))
     return examples
+
+
+def value_at(row: Mapping[str, Any], column: str) -> Any:
+    """Return what a column holds, ``a.b.0`` reaching inside; raises `IclError` if it is missing."""
+    if column in row:
+        value = row[column]
+    else:
+        first, *path = column.split(".")
+        if first not in row:
+            hint = did_you_mean(column, map(str, row))
+            raise IclError(f"the column {column!r} is missing.{hint}")
+        value = row[first]
+        for step in path:
+            if isinstance(value, Mapping) and step in value:
+                value = value[step]
+            elif isinstance(value, list | tuple) and step.isdecimal() and int(step) < len(value):
+                value = value[int(step)]
+            else:
+                raise IclError(f"the column {column!r} is missing: there is no {step!r} in it.")
+    if value is None:
+        raise IclError(f"the column {column!r} is missing; give it a value or remove the row.")
+    return value
+
+
+def text_of(row: Mapping[str, Any], column: str) -> str:
+    """Return what a column holds as text; a list of strings is joined by blanks."""
+    value = as_text(value_at(row, column))
+    if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
+        value = " ".join(value)
+    if isinstance(value, bytes | Mapping | list | tuple):
+        kind = type(value).__name__
+        raise IclError(f"the column {column!r} holds a {kind}, not a text; name one inside it.")
+    text = str(value)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise IclError(
+            f"the column {column!r} holds half a character (a lone surrogate); mend its encoding."
+        ) from None
+    if "\0" in text:
+        raise IclError(f"the column {column!r} holds a zero byte; mend the file's encoding.")
+    return text
+
+
+def _shown(row: Mapping[str, Any], name: str, column: str) -> str:
+    text = text_of(row, column)
+    if not normalise(text):
+        raise IclError(f"the field {name!r} is empty; fill or remove the row.")
+    return text
+
+
+def _item(row: Mapping[str, Any], columns: str | tuple[str, ...] | None, place: int) -> str:
+    if columns is None:
+        return str(place)
+    parts = [text_of(row, c) for c in ((columns,) if isinstance(columns, str) else columns)]
+    if not all(part.strip() for part in parts):
+        raise IclError("the id is empty; give each row its own.")
+    return "/".join(parts)
+
+
+def _label(raw: str, task: TaskDefinition) -> str:
+    label = task.label_map.get(raw, raw)
+    if label not in task.labels:
+        known = [*task.labels, *task.label_map]
+        raise IclError(
+            f"the label {raw!r} is not in the definition; add it to `labels`, `label_map` or "
+            f"`skip`, or correct the row.{did_you_mean(raw, known)}"
+        )
+    return label
+
+
+def _options(
+    row: Mapping[str, Any], columns: str | tuple[str, ...] | None, labels: tuple[str, ...]
+) -> dict[str, str]:
+    """Return label -> the option's text."""
+    if isinstance(columns, str):
+        values = value_at(row, columns)
+        if not isinstance(values, list | tuple):
+            raise IclError(f"the column {columns!r} holds no list of options; give one.")
+        if len(values) != len(labels):
+            raise IclError(
+                f"there are {len(values)} options and {len(labels)} labels; give one each, or "
+                "leave the row out."
+            )
+        columns = tuple(f"{columns}.{place}" for place in range(len(values)))
+    options = {
+        label: _shown(row, f"option {label}", column)
+        for label, column in zip(labels, columns or (), strict=True)
+    }
+    seen: dict[str, str] = {}
+    for label, text in options.items():
+        if text in seen:
+            raise IclError(f"the options {seen[text]!r} and {label!r} are the same; mend one.")
+        seen[text] = label
+    return options
+
+
+def _choice(raw: str, options: Mapping[str, str], task: TaskDefinition) -> str:
+    label = task.label_map.get(raw, raw)
+    if label in task.labels:
+        return label
+    for label, text in options.items():
+        if text == raw:
+            return label
+    known = [*task.label_map, *task.labels, *options.values()]
+    raise IclError(
+        f"the answer {raw!r} is neither a label nor an option; correct it, or say in `label_map` "
+        f"which it is.{did_you_mean(raw, known)}"
+    )

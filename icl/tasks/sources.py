@@ -1,19 +1,31 @@
-"""Reading examples: a directory of JSON Lines files, or the Hugging Face Hub."""
+"""Choosing a family's source and reading a task in a language from it."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from icl.errors import IclError, did_you_mean
-from icl.tasks.definition import CldrSource, Definition, DirectorySource, HubSource
-from icl.tasks.rows import examples_from_rows
+from icl.tasks.definition import Definition
+from icl.tasks.hub import hub_rows
+from icl.tasks.lm_eval import lm_eval_rows
+from icl.tasks.plugins import plugin_rows
+from icl.tasks.rows import Row, Rows, examples_from_rows, text_of
+from icl.tasks.source_schema import (
+    CldrSource,
+    DirectorySource,
+    HubSource,
+    LmEvalSource,
+    PluginSource,
+    Source,
+)
+from icl.tasks.tables import read_table
 from icl.tasks.task import Example
+from icl.tasks.task_files import read_collection
 
 Reader = Callable[[str, str], list[Example]]  # task, language -> examples
+Reading = Callable[[str, str, str], Rows]  # task, language, data split -> rows
 
 
 def open_source(definition: Definition, data: Path | None) -> Reader:
@@ -24,29 +36,47 @@ def open_source(definition: Definition, data: Path | None) -> Reader:
         data: the directory that the user named, if any.
 
     Raises:
-        IclError: a named directory does not exist, or no source is at hand.
+        IclError: a named directory does not exist or is of no use, or no source is at hand.
     """
+    local = [s for s in definition.sources if isinstance(s, DirectorySource | LmEvalSource)]
+    if data is not None and not local:
+        raise IclError(f"{definition.name!r} is read from no directory; leave `--data` out.")
     for source in definition.sources:
-        if isinstance(source, DirectorySource):
-            named = data or (Path(os.environ[source.env]) if os.environ.get(source.env) else None)
-            if named is None:
-                continue
-            folder = named.expanduser()
-            if not folder.is_dir():
-                raise IclError(
-                    f"The data directory {folder} of {definition.name!r} does not exist; check "
-                    f"`--data` or the environment variable {source.env}."
-                )
-            return _directory_reader(definition, source, folder)
-        if isinstance(source, HubSource):
-            return _hub_reader(definition, source)
         if isinstance(source, CldrSource):
             return _cldr_reader(definition)
-    asked = [s.env for s in definition.sources if isinstance(s, DirectorySource)]
+        if isinstance(source, HubSource):
+            return _row_reader(definition, source, _hub(definition, source))
+        if isinstance(source, PluginSource):
+            return _row_reader(definition, source, _plugin(source))
+        folder = _folder(definition, source, data)
+        if folder is None:
+            continue
+        if isinstance(source, LmEvalSource):
+            return _row_reader(definition, source, _lm_eval(source, folder))
+        return _row_reader(definition, source, _directory(definition, source, folder))
+    asked = " or ".join(source.env for source in local if source.env)
     raise IclError(
         f"The data of {definition.name!r} are not at hand; name their directory with `--data` or "
-        f"in the environment variable {' or '.join(asked)}."
+        f"in the environment variable {asked}."
     )
+
+
+def _folder(
+    definition: Definition, source: DirectorySource | LmEvalSource, data: Path | None
+) -> Path | None:
+    """Return the directory of a source: the user's, the environment's or the definition's."""
+    named = os.environ.get(source.env, "") if source.env else ""
+    folder = data or (Path(named) if named else source.root)
+    if folder is None:
+        return None
+    folder = folder.expanduser()
+    if not folder.is_dir():
+        variable = f" or the environment variable {source.env}" if source.env else ""
+        raise IclError(
+            f"The data directory {folder} of {definition.name!r} does not exist; check "
+            f"`--data`{variable}."
+        )
+    return folder
 
 
 def _cldr_reader(definition: Definition) -> Reader:
@@ -55,87 +85,86 @@ def _cldr_reader(definition: Definition) -> Reader:
     return lambda task, language: cldr_examples(task, language, definition.tasks[task].labels)
 
 
-def _directory_reader(definition: Definition, source: DirectorySource, folder: Path) -> Reader:
+def _row_reader(definition: Definition, source: Source, reading: Reading) -> Reader:
     def read(task: str, language: str) -> list[Example]:
-        labels, examples = definition.tasks[task].labels, []
+        own = definition.tasks[task]
+        columns = own.columns_in(source)
+        examples: list[Example] = []
         for part in definition.data:
-            path = folder / source.file.format(language=language, split=part)
-            if not path.is_file():
-                languages = [p.name for p in folder.iterdir() if p.is_dir()]
-                hint = did_you_mean(language, languages) if languages else ""
-                raise IclError(f"{definition.name!r} has no file {path}; check `--data`.{hint}")
-            examples += examples_from_rows(
-                json_lines(path),
-                source.columns,
-                labels,
-                language=language,
-                part=part,
-                where=str(path),
-            )
+            rows = reading(task, language, part)
+            examples += examples_from_rows(rows, own, columns, language=language, part=part)
         return examples
 
     return read
 
 
-def json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Read a JSON Lines file; raises `IclError` with file, row and mend."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise IclError(f"{path}, row {number}: not a JSON object; write {{…}} a line.")
-                yield row
-    except json.JSONDecodeError as error:
-        raise IclError(f"{path}, row {number}: not valid JSON ({error.msg}); mend it.") from error
-    except UnicodeDecodeError as error:
-        raise IclError(
-            f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8."
-        ) from error
-    except OSError as error:
-        raise IclError(f"{path} cannot be read: {error.strerror}.") from error
+def _directory(definition: Definition, source: DirectorySource, folder: Path) -> Reading:
+    def rows(task: str, language: str, part: str) -> Rows:
+        path = folder / source.file.format(language=language, split=part, task=task)
+        if not path.is_file():
+            languages = [p.name for p in folder.iterdir() if p.is_dir()]
+            near = source.file.startswith("{language}/") and languages
+            hint = did_you_mean(language, languages) if near else ""
+            raise IclError(f"{definition.name!r} has no file {path}; check `--data`.{hint}")
+        found = (
+            read_table(path) if source.format == "table" else read_collection(path, source.format)
+        )
+        wanted = _wanted(source.where, task, language, part)
+        return Rows(str(path), _only(found, wanted, str(path)))
+
+    return rows
 
 
-def _hub_reader(definition: Definition, source: HubSource) -> Reader:
-    def read(task: str, language: str) -> list[Example]:
-        labels, examples = definition.tasks[task].labels, []
-        config = source.config.format(language=language) if source.config else None
-        for part in definition.data:
-            examples += examples_from_rows(
-                hub_rows(source, config, source.splits.get(part, part), definition),
-                source.columns,
-                labels,
-                language=language,
-                part=part,
-                where=f"{source.name}, config {config}, split {part}",
-            )
-        return examples
+def _hub(definition: Definition, source: HubSource) -> Reading:
+    envs = [s.env for s in definition.sources if isinstance(s, DirectorySource) and s.env]
+    hint = f" Or name a local copy with `--data` or {envs[0]}." if envs else ""
 
-    return read
+    def rows(task: str, language: str, part: str) -> Rows:
+        split = source.splits.get(part, part)
+        config = source.config and source.config.format(language=language, split=split, task=task)
+        files = source.files and source.files.format(language=language, split=split, task=task)
+        found = hub_rows(
+            source.name,
+            config=config,
+            split=split,
+            revision=source.revision,
+            files=files,
+            streaming=source.streaming,
+            limit=source.limit,
+            hint=hint,
+        )
+        where = f"{source.name}, config {config}, split {split}"
+        return Rows(where, _only(found, _wanted(source.where, task, language, part), where))
+
+    return rows
 
 
-def hub_rows(
-    source: HubSource, config: str | None, split: str, definition: Definition
-) -> Iterator[dict[str, Any]]:
-    """Read one split from the Hub; class labels come as their names.
+def _plugin(source: PluginSource) -> Reading:
+    def rows(task: str, language: str, part: str) -> Rows:
+        found = plugin_rows(source.name, source.options, language=language, split=part, task=task)
+        return Rows(f"The source {source.name!r}, {language}, {part}", found)
 
-    Raises:
-        IclError: the data set cannot be had, with how to use a local directory instead.
-    """
-    import datasets
+    return rows
 
-    try:
-        table = datasets.load_dataset(source.name, config, split=split, revision=source.revision)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        reason = " ".join(str(error).split())[:200]
-        envs = [s.env for s in definition.sources if isinstance(s, DirectorySource)]
-        local = f" Or name a local copy with `--data` or {envs[0]}." if envs else ""
-        raise IclError(
-            f"The data set {source.name!r} (config {config!r}, split {split!r}) cannot be read "
-            f"from the Hub: {reason.rstrip('.')}; check the network and the name.{local}"
-        ) from error
-    named = table.features.get(source.columns.label)
-    for row in table:
-        if isinstance(named, datasets.ClassLabel) and row[source.columns.label] is not None:
-            row[source.columns.label] = named.int2str(row[source.columns.label])
-        yield row
+
+def _lm_eval(source: LmEvalSource, folder: Path) -> Reading:
+    def rows(task: str, language: str, part: str) -> Rows:
+        path = folder / source.file.format(language=language, split=part, task=task)
+        return Rows(f"{path}, {part}", lm_eval_rows(path, part, source.splits))
+
+    return rows
+
+
+def _wanted(where: Mapping[str, str], task: str, language: str, part: str) -> dict[str, str]:
+    return {c: p.format(language=language, split=part, task=task) for c, p in where.items()}
+
+
+def _only(rows: Iterator[Row], wanted: Mapping[str, str], where: str) -> Iterator[Row]:
+    """Keep the rows whose columns hold what is wanted."""
+    for number, row in rows:
+        try:
+            kept = all(text_of(row, column) == text for column, text in wanted.items())
+        except IclError as error:
+            raise IclError(f"{where}, row {number}: {error}") from error
+        if kept:
+            yield number, row

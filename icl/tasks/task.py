@@ -84,6 +84,7 @@ class Task:
         examples: any sequence; large sources give a lazy one.
         labels: canonical label names in a fixed order.
         words: label name -> word shown to a language model, in this language or the default one.
+        metrics: for generation, the names of the metrics that judge an answer.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Task:
     kind: Kind = "classification"
     licence: str = ""
     source: str = ""
+    metrics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

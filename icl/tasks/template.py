@@ -5,35 +5,94 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import StrictUndefined, nodes
 from jinja2 import Template as JinjaTemplate
+from jinja2.exceptions import SecurityError
+from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from icl.errors import IclError
 
 Fields = Mapping[str, str]
 
-_ENVIRONMENT = ImmutableSandboxedEnvironment(
-    undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
-)
+_MOST_REPEATS = 10_000
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """A sandbox that also refuses the sums that fill the memory, e.g. ``{{ 9 ** 9 ** 9 }}``."""
+
+    intercepted_binops = frozenset({"*", "**", "%"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        formats = operator == "%" and isinstance(left, str)  # '%999999999d' makes a long text
+        if operator == "**" or formats or max(_size(left), _size(right)) > _MOST_REPEATS:
+            raise SecurityError(f"the operator {operator} is not allowed on these values")
+        return super().call_binop(context, operator, left, right)
+
+
+def _size(value: Any) -> int:
+    return len(value) if hasattr(value, "__len__") else abs(int(value))
+
+
+_ENVIRONMENT = _Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+# What a template shows may depend on nothing but the example.
+for _name in ("lipsum", "cycler", "joiner", "namespace", "dict"):
+    del _ENVIRONMENT.globals[_name]
+del _ENVIRONMENT.filters["random"]
+# A template is one string: it loads no others and defines nothing.
+_FOREIGN = (nodes.Import, nodes.FromImport, nodes.Include, nodes.Extends, nodes.Macro,
+            nodes.CallBlock, nodes.Block)  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def template_fields(source: str) -> frozenset[str]:
+    """Return the fields that a Jinja2 source shows.
+
+    Raises:
+        IclError: it is no Jinja2, loads other templates, or reaches for what is private.
+    """
+    _compile(source)
+    tree = _ENVIRONMENT.parse(source)
+    for node in tree.find_all(_FOREIGN):
+        kind = type(node).__name__.lower()
+        raise IclError(
+            f"The template {source!r} has a {kind}, which has no place in it; remove it."
+        )
+    reached: list[Any] = [node.attr for node in tree.find_all(nodes.Getattr)]
+    reached += [getattr(node.arg, "value", None) for node in tree.find_all(nodes.Getitem)]
+    for name in reached:
+        if isinstance(name, str) and name.startswith("_"):
+            raise IclError(
+                f"The template {source!r} reaches for {name!r}, which is not a field; remove it."
+            )
+    return frozenset(find_undeclared_variables(tree) - set(_ENVIRONMENT.globals))
 
 
 @lru_cache(maxsize=1024)
 def _compile(source: str) -> JinjaTemplate:
     try:
         return _ENVIRONMENT.from_string(source)
-    except TemplateError as error:
-        raise IclError(f"The template {source!r} is not valid Jinja2: {error}.") from error
+    except Exception as error:  # a compiler may fail in any way on any text
+        raise IclError(f"The template {source!r} is not valid Jinja2: {_reason(error)}.") from error
 
 
-def _render(source: str, values: Mapping[str, str]) -> str:
+def render(source: str, values: Mapping[str, Any]) -> str:
+    """Render a Jinja2 source in the sandbox; raises `IclError` for whatever goes wrong."""
     try:
         return _compile(source).render(values)
-    except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
+    except IclError:
+        raise
+    except Exception as error:  # a template is a program: it may fail in any way
         raise IclError(
-            f"The template {source!r} cannot be rendered with the fields {sorted(values)}: {error}."
+            f"The template {source!r} cannot be rendered with the fields {sorted(values)}: "
+            f"{_reason(error)}."
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +117,11 @@ class Template:
 
     def render(self, fields: Fields) -> str:
         """Render one example up to the answer; raises `IclError` for an unknown field."""
-        return _render(self.input, fields)
+        return render(self.input, fields)
 
     def answer(self, word: str) -> str:
         """Render the answer for a label's word, leading blank included."""
-        return _render(self.target, {"label": word})
+        return render(self.target, {"label": word})
 
     def prompt(self, demonstrations: Sequence[tuple[Fields, str]], fields: Fields) -> str:
         """Render the whole prompt up to the answer; demonstrations are (fields, word) pairs."""

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
 from icl.errors import IclError
 from icl.tasks import family_names, load_family
-
-SIB200 = Path(os.environ.get("ICL_TEST_DATA", "../shared/data")) / "sib200"
 
 DEFINITION = """\
 schema_version: 1
@@ -82,7 +79,11 @@ def test_a_task_is_read_once(toy: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("labels: [good, bad]", "labels: [good, good]", r"line 11, field 'tasks.mood': .*twice"),
+        (
+            "labels: [good, bad]",
+            "labels: [good, good]",
+            r"line 12, field 'tasks.mood.labels.1': .*twice",
+        ),
         ("{good: fine}", "{god: fine}", "unknown label 'god'. Did you mean 'good'"),
         ("data: [test]}", "data: [tset]}", "unknown data 'tset'. Did you mean 'test'"),
         ("- [train, test, id]", "- [train, tets, id]", "unknown split 'tets'. Did you mean 'test'"),
@@ -147,45 +148,6 @@ def test_an_unknown_family_suggests_the_nearest() -> None:
         load_family("sib20")
 
 
-def test_the_hub_source_reads_what_datasets_gives(
-    toy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A local data set in the Hub's own layout: configurations, splits, class labels."""
-    import datasets
-
-    local = {
-        part: datasets.Dataset.from_dict(
-            {"index_id": [7, 8], "category": [1, 0], "text": [f"{part} x", f"{part} y"]},
-            features=datasets.Features(
-                index_id=datasets.Value("int64"),
-                category=datasets.ClassLabel(names=["good", "bad"]),
-                text=datasets.Value("string"),
-            ),
-        )
-        for part in ("train", "validation")
-    }
-    asked = []
-
-    def load_dataset(name: str, config: str, split: str, revision: str) -> datasets.Dataset:
-        asked.append((name, config, split, revision))
-        return local[split]
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    edit(toy, DEFINITION[DEFINITION.index("  - type") : DEFINITION.index("data: [train")], (
-        "  - type: hub\n    name: someone/toy\n    config: '{language}_Latn'\n    revision: abc\n"
-        "    splits: {test: validation}\n"
-        "    columns: {id: index_id, label: category, fields: {text: text}}\n"
-    ))  # fmt: skip
-    family = load_family(str(toy / "toy.yaml"))
-    assert [(e.id, e.label) for e in family.load("mood", "en").examples] == [
-        ("en/train/7", "bad"), ("en/train/8", "good"), ("en/test/7", "bad"), ("en/test/8", "good"),
-    ]  # fmt: skip
-    assert asked == [
-        ("someone/toy", "en_Latn", "train", "abc"),
-        ("someone/toy", "en_Latn", "validation", "abc"),
-    ]
-
-
 def test_a_hub_that_cannot_be_reached_is_told_with_the_local_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -196,9 +158,10 @@ def test_a_hub_that_cannot_be_reached_is_told_with_the_local_way(
         load_family("sib200").load("topic", "eng_Latn")
 
 
-@pytest.mark.skipif(not SIB200.is_dir(), reason="the SIB-200 files are not here")
-def test_sib200_is_whole_parallel_and_apart() -> None:
-    family = load_family("sib200", data=SIB200)
+def test_sib200_is_whole_parallel_and_apart(shared_data: Path) -> None:
+    if not (shared_data / "sib200").is_dir():
+        pytest.skip("the SIB-200 files are not here")
+    family = load_family("sib200", data=shared_data / "sib200")
     for split, size in (("train", 701), ("validation", 99), ("test", 204)):
         ids = {
             frozenset((e.parallel_id, e.label) for e in family.examples(split, "topic", language))

@@ -1,0 +1,73 @@
+"""Rows from the Hugging Face Hub, through `datasets`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from icl.errors import IclError
+from icl.tasks.rows import Row
+
+
+def hub_rows(
+    name: str,
+    *,
+    split: str,
+    config: str | None = None,
+    revision: str | None = None,
+    files: str | None = None,
+    streaming: bool = False,
+    limit: int | None = None,
+    hint: str = "",
+    **arguments: Any,
+) -> Iterator[Row]:
+    """Read one split of a data set; class labels come as their names.
+
+    Args:
+        name: the repository's id, or a builder's name such as ``json``.
+        split: the Hub's name of the split.
+        config, revision, files, streaming, limit: see `HubSource`.
+        hint: a further way to the data, told when they cannot be had.
+        arguments: what else `datasets.load_dataset` takes.
+
+    Raises:
+        IclError: the data set cannot be had.
+    """
+    import datasets
+
+    if files is not None:
+        arguments["data_files"] = {split: files}
+    number = 0
+    try:
+        table = datasets.load_dataset(
+            name, config, split=split, revision=revision, streaming=streaming, **arguments
+        )
+        names = _class_names(table.features or {})
+        for number, row in enumerate(itertools.islice(table, limit), start=1):
+            yield number, {c: _plain(value, names.get(c)) for c, value in row.items()}
+    except IclError:
+        raise
+    except Exception as error:  # many libraries stand behind this, each with errors of its own
+        reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+        raise IclError(
+            f"The data set {name!r} (config {config!r}, split {split!r}) cannot be read from the "
+            f"Hub: {reason}; check the network, the name and the split.{hint}"
+        ) from error
+
+
+def _class_names(features: Mapping[str, Any]) -> dict[str, list[str]]:
+    import datasets
+
+    return {
+        column: list(feature.names)
+        for column, feature in features.items()
+        if isinstance(feature, datasets.ClassLabel) and feature.names
+    }
+
+
+def _plain(value: Any, names: list[str] | None) -> Any:
+    """Return the name of a class; a number without one, such as -1, stays for `skip`."""
+    if names and isinstance(value, int) and 0 <= value < len(names):
+        return names[value]
+    return value
