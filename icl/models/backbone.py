@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from icl.errors import IclError
+from icl.models.budget import free_bytes
 from icl.models.layout import Layout
 from icl.models.lora import Adapter, lora_delta
 from icl.models.state import ForwardState, activate, active
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+# how a model that cannot be packed scores (prompts, answers)
+Road = Callable[["Backbone", Sequence[str], Sequence[str]], Tensor]
 
 
 @dataclass(slots=True)
@@ -43,7 +49,12 @@ class Backbone:
         tokenizer: its tokenizer.
         name: where it came from.
         meter: running totals of tokens.
+        own_road: how label scores are computed where the model cannot run packed, else None.
+        memory_budget: bytes that one packed pass may take; None for half of what is free.
     """
+
+    own_road: Road | None = None
+    memory_budget: int | None = None
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str
@@ -64,6 +75,10 @@ class Backbone:
         """Where the model's parameters lie."""
         device: torch.device = next(self.model.parameters()).device
         return device
+
+    def budget(self) -> int:
+        """Return how many bytes one packed pass may take."""
+        return free_bytes(self.device) if self.memory_budget is None else self.memory_budget
 
     @cached_property
     def head(self) -> Any:
@@ -145,6 +160,11 @@ class Backbone:
         return self.trunk(layout, layer)[0]
 
     def _run(self, state: ForwardState) -> Tensor:
+        if self.own_road is not None:
+            raise IclError(
+                f"The model {self.name!r} ({type(self.model).__name__}) cannot be run packed and can "
+                "only be prompted; take a decoder with standard attention for other methods."
+            )
         layout = state.layout
         first, last = state.start, len(self.layers) if state.stop is None else state.stop
         self.meter.computed_tokens += layout.rows * (last - first) / len(self.layers)

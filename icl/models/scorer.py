@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from icl.errors import IclError
 from icl.models.backbone import Backbone
+from icl.models.budget import bytes_per_row, is_out_of_memory
 from icl.models.layout import Layout, lay_out
 from icl.models.lora import Adapter
 from icl.models.tokens import EncodedPair, encode_pairs
@@ -108,6 +111,74 @@ def _compile(backbone: Backbone, drafts: list[_Draft], tasks: bool) -> ScorePlan
         tasks=tuple(len(d.trie.tokens) for d in drafts) if tasks else (),
         prompt_tokens=sum(len(pair.tokens) - 1 for pair in pairs),
     )
+
+
+def label_scores(
+    backbone: Backbone,
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    *,
+    adapter: Adapter | None = None,
+    relative: bool = False,
+) -> Tensor:
+    """Return ``log p(answer | prompt)`` for every prompt and answer, on whatever road is exact.
+
+    Decoders run packed (`make_plan`, `score`), as many prompts at a time as memory allows: the
+    batch is halved where the estimate exceeds the budget, and where memory runs out all the same.
+    Encoder-decoder models read each prompt once and the answers as one trie. What cannot be
+    packed runs each sequence alone.
+
+    Args:
+        backbone: the model.
+        prompts: texts up to the answer.
+        answers: texts after it, leading blank included.
+        adapter: LoRA factors without a task axis.
+        relative: leave out what is the same for all answers of a prompt, see `score`.
+
+    Returns:
+        Float32 on the model's device, without a graph, shape (prompts, answers).
+
+    Raises:
+        IclError: an answer adds no token, or an adapter is given for a model that is not packed.
+    """
+    if not prompts:
+        return torch.zeros(0, len(answers), device=backbone.device)
+    if backbone.own_road is not None:
+        if adapter is not None:
+            raise IclError(f"The model {backbone.name!r} takes no adapter: it cannot be packed.")
+        return backbone.own_road(backbone, prompts, answers)
+    with torch.no_grad():
+        return _within_memory(backbone, prompts, answers, adapter, relative)
+
+
+def _within_memory(
+    backbone: Backbone,
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    adapter: Adapter | None,
+    relative: bool,
+) -> Tensor:
+    draft = _draft(backbone, prompts, answers)
+    needed = len(draft.trie.tokens) * bytes_per_row(backbone)
+    if len(prompts) == 1 or needed <= backbone.budget():
+        try:
+            plan = _compile(backbone, [draft], tasks=False)
+            return score(backbone, plan, adapter=adapter, relative=relative)
+        except (RuntimeError, MemoryError) as error:
+            if len(prompts) == 1 or not is_out_of_memory(error):
+                raise
+            # half of what has just failed is the most that later batches may ask for
+            backbone.memory_budget = needed // 2
+            warnings.warn(
+                f"Memory ran out on {len(prompts)} prompts at once; going on with half of them.",
+                stacklevel=2,
+            )
+    middle = len(prompts) // 2
+    halves = [
+        _within_memory(backbone, half, answers, adapter, relative)
+        for half in (prompts[:middle], prompts[middle:])
+    ]
+    return torch.cat(halves)
 
 
 def score(
