@@ -17,7 +17,7 @@ from icl.training import TrainingConfig
 from icl.yamlfile import Loc, load_yaml, read_yaml
 
 SCHEMA_VERSION = 1
-PACKAGED_MODELS = ("packaged:gemma-3-270m",)
+PACKAGED_MODELS = ("packaged:gemma-3-270m", "packaged:all-minilm-l6-v2")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 

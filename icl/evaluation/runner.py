@@ -17,7 +17,7 @@ from icl.evaluation.pace import Pace
 from icl.evaluation.record import EpisodeRecord
 from icl.evaluation.runfolder import SCHEMA_VERSION, RunFolder
 from icl.learners.base import Learner, MetaLearner, Params
-from icl.learners.registry import make
+from icl.learners.registry import check_backbone, make
 from icl.progress import Bar, progress
 from icl.training import TrainingConfig
 
@@ -122,6 +122,8 @@ class Runner:
         todo = [e for e in self._entrants if self._is_pending(e)]
         if not todo:
             return
+        for entrant in todo:
+            check_backbone(entrant.method, self._model.backbone())
         self._folder.write_json("environment.json", environment())
         self._plan(todo, records)
         with progress("Running") as bar:

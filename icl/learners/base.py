@@ -49,10 +49,15 @@ class Learner(ABC):
     Attributes:
         method: the name in configs and tables.
         Params: the method's own parameters.
+        predicts_words: whether it needs a language model that predicts the label words.
+        transductive: whether its answer to a query depends on the other queries, all of which it
+            sees at once; such methods are marked in every table.
     """
 
     method: ClassVar[str]
     Params: ClassVar[type[Params]] = Params
+    predicts_words: ClassVar[bool] = False
+    transductive: ClassVar[bool] = False
 
     @abstractmethod
     def __init__(self, backbone: Backbone, params: Any) -> None:

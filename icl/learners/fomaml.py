@@ -44,6 +44,7 @@ class FOMAML(MetaLearner):
     """
 
     method: ClassVar[str] = "fomaml"
+    predicts_words: ClassVar[bool] = True
     Params = FOMAMLParams
 
     def __init__(self, backbone: Backbone, params: FOMAMLParams) -> None:

@@ -85,6 +85,7 @@ class InContext(Learner):
     """Few-shot prompting: all support examples, in the episode's order, before each query."""
 
     method: ClassVar[str] = "in-context"
+    predicts_words: ClassVar[bool] = True
 
     def __init__(self, backbone: Backbone, params: Params) -> None:
         """Score with this backbone."""

@@ -39,6 +39,7 @@ class LoraFineTuning(Learner):
     """
 
     method: ClassVar[str] = "lora"
+    predicts_words: ClassVar[bool] = True
     Params = LoraFineTuningParams
 
     def __init__(self, backbone: Backbone, params: LoraFineTuningParams) -> None:

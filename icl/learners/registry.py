@@ -61,5 +61,21 @@ def is_meta_learner(method: str) -> bool:
 
 
 def make(method: str, params: Mapping[str, Any], backbone: Backbone) -> Learner:
-    """Build a learner on a backbone; raises `IclError` for an unknown method or parameter."""
+    """Build a learner on a backbone.
+
+    Raises:
+        IclError: an unknown method or parameter, or a backbone that does not suit the method.
+    """
+    check_backbone(method, backbone)
     return _learner_class(method)(backbone, validate(method, params))
+
+
+def check_backbone(method: str, backbone: Backbone) -> None:
+    """Raise `IclError` where a method needs a model that predicts words and this one is an encoder.
+
+    It looks at the model's kind only, so that a run can be refused before anything is computed.
+    """
+    from icl.models.encoder import Encoder, no_head
+
+    if _learner_class(method).predicts_words and isinstance(backbone, Encoder):
+        raise IclError(f"{no_head(backbone)[:-1]}, not {method!r}.")

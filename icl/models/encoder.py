@@ -1,0 +1,237 @@
+"""`Encoder`: a bidirectional transformer (BERT, XLM-R, MiniLM) with adapters as values.
+
+It shares the hooks of `Backbone` (LoRA factors with or without a task axis, a first and a last
+layer to run) and runs padded batches of similar lengths instead of packed tries: a bidirectional
+token attends to all of its text, so that texts share nothing that could be computed once.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from icl.errors import IclError
+from icl.models.backbone import Backbone
+from icl.models.layout import Layout
+from icl.models.lora import Adapter
+from icl.models.state import ForwardState, activate
+from icl.models.trie import IntArray
+
+ATTENTION = "icl_encoder"
+_TOLERANCE = {torch.float32: 2e-3, torch.float16: 0.1, torch.bfloat16: 0.5}
+
+
+def register() -> str:
+    """Register the encoders' attention and its mask function with transformers; return its name."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(ATTENTION, encoder_attention)
+    AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+    return ATTENTION
+
+
+def encoder_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attend in both directions: fused without a graph, plain products with one.
+
+    SDPA's fused kernels have no double backward, which second-order meta-learning needs.
+
+    Args:
+        module: the attention module, as transformers passes it.
+        query, key, value: shape (texts, heads, length, head size).
+        attention_mask: True where a token may be seen, (texts, 1, length, length); None for all.
+        scaling: factor on the scores, default ``head size ** -0.5``.
+        kwargs: what else transformers passes; a position bias is refused.
+
+    Returns:
+        The attended values, shape (texts, length, heads, head size), and None.
+    """
+    if kwargs.get("position_bias") is not None:
+        raise NotImplementedError("attention with position biases")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value)):
+        scores = query @ key.transpose(2, 3) * scale
+        if attention_mask is not None:
+            scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+        out = scores.softmax(-1) @ value
+    else:
+        out = nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=attention_mask, scale=scale
+        )
+    return out.transpose(1, 2).contiguous(), None
+
+
+class Encoder(Backbone):
+    """An encoder under the hand of icl: texts in, hidden states out; it has no words to predict.
+
+    The model's parameters are frozen and never change: adapters are passed along as values.
+
+    Attributes:
+        model: the transformers model without a head, in eval mode.
+        tokenizer: its tokenizer.
+        name: where it came from.
+        meter: running totals of tokens; padding counts as computed.
+    """
+
+    @cached_property
+    def context_length(self) -> int:
+        """The longest text that the model takes, in tokens, [CLS] and [SEP] counted."""
+        config: Any = self.model.config
+        positions = int(getattr(config, "max_position_embeddings", 2**31))
+        padding_first = any(  # RoBERTa counts positions from the padding's id + 1
+            getattr(module, "padding_idx", None)
+            and getattr(module, "num_embeddings", 0) == positions
+            for module in self.model.modules()
+        )
+        if padding_first:
+            positions -= int(config.pad_token_id) + 1
+        return min(positions, int(self.tokenizer.model_max_length))
+
+    def encode(self, texts: Sequence[str]) -> list[IntArray]:
+        """Encode texts as the tokenizer does, special tokens included.
+
+        A text that is longer than the context is cut, with a warning.
+        """
+        if not texts:
+            return []
+        tokenizer: Any = self.tokenizer
+        limit = self.context_length
+        rows = tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
+        long = [i for i, row in enumerate(rows) if len(row) > limit]
+        if long:
+            warnings.warn(
+                f"{len(long)} of {len(texts)} texts are longer than the {limit} tokens that"
+                f" {self.name!r} takes and were cut.",
+                stacklevel=2,
+            )
+            cut = tokenizer([texts[i] for i in long], truncation=True, max_length=limit)
+            for i, row in zip(long, cut["input_ids"], strict=True):
+                rows[i] = row
+        return [np.asarray(row, dtype=np.int64) for row in rows]
+
+    def states(
+        self,
+        rows: Sequence[IntArray],
+        *,
+        layer: int = -1,
+        adapter: Adapter | None = None,
+        tasks: Sequence[int] = (),
+        trunk: Tensor | None = None,
+        start: int = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """Run encoded texts as one padded batch; gradients flow to the adapter.
+
+        Args:
+            rows: token ids of each text, as `encode` gives them.
+            layer: states after so many layers; -1 for the last ones.
+            adapter: LoRA factors, or None.
+            tasks: texts of each task, in order, for an adapter with a task axis.
+            trunk: the states of the same texts after `start` layers, as this method returned them;
+                the layers below are then skipped.
+            start: the layer that the trunk enters.
+
+        Returns:
+            States, shape (texts, length, width), and which of them are no padding, boolean, shape
+            (texts, length).
+        """
+        length = max(len(row) for row in rows)
+        pad = self.tokenizer.pad_token_id or 0
+        ids = np.full((len(rows), length), pad, dtype=np.int64)
+        real = np.zeros((len(rows), length), dtype=bool)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = row
+            real[i, : len(row)] = True
+        stop = None if layer in (-1, len(self.layers)) else layer
+        tokens = torch.from_numpy(ids).to(self.device)
+        state = ForwardState(
+            Layout(tokens, tokens, (), tokens),  # no blocks: an encoder's attention is masked
+            adapter,
+            tuple(length * count for count in tasks),
+            start=0 if trunk is None else start,
+            trunk=trunk,
+            stop=stop,
+        )
+        last = len(self.layers) if stop is None else stop
+        self.meter.computed_tokens += ids.size * (last - state.start) / len(self.layers)
+        mask = torch.from_numpy(real).to(self.device)
+        with activate(state):
+            out = self.model(
+                input_ids=tokens,
+                attention_mask=None if real.all() else mask,
+            )
+        states: Tensor = out.last_hidden_state if stop is None else state.stopped[0]
+        return states, mask
+
+    def hidden(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse: an encoder runs no packed tries; see `states`."""
+        raise IclError(no_head(self))
+
+    trunk = layer_states = logits = token_logits = hidden
+
+    @property
+    def head(self) -> NoReturn:
+        """Refuse: there is none."""
+        raise IclError(no_head(self))
+
+
+def no_head(backbone: Backbone) -> str:
+    """Say in one sentence that a model is an encoder, and what to do."""
+    return (
+        f"The model {backbone.name!r} is an encoder, which cannot predict words; take a method on"
+        " embeddings (such as 'prototypes') or a causal language model."
+    )
+
+
+@torch.no_grad()
+def check_encoder(encoder: Encoder) -> None:
+    """Compare texts padded together with each alone, and our inner states with transformers' own.
+
+    Raises:
+        IclError: padding changes a text's states, or the layers cannot be entered and left.
+    """
+    draw = np.random.default_rng(0).integers(5, encoder.model.config.vocab_size, 15)
+    rows = [draw[:9], draw[9:]]
+    inner = len(encoder.layers) // 2
+    model: Any = encoder.model
+    try:
+        together, _ = encoder.states(rows)
+        trunk, _ = encoder.states(rows, layer=inner)
+        entered, _ = encoder.states(rows, trunk=trunk, start=inner)
+        plain = [
+            model(
+                input_ids=torch.from_numpy(row)[None].to(encoder.device),
+                output_hidden_states=True,
+            ).hidden_states
+            for row in rows
+        ]
+        differences = [
+            (ours[i, : len(row)] - plain[i][layer][0]).abs().max()
+            for i, row in enumerate(rows)
+            for ours, layer in ((together, -1), (trunk, inner), (entered, -1))
+        ]
+    except (NotImplementedError, AttributeError, TypeError, IndexError, RuntimeError) as error:
+        raise IclError(
+            f"The encoder {encoder.name!r} ({type(model).__name__}) cannot be run here: {error};"
+            " take a BERT, RoBERTa, XLM-R or MiniLM model."
+        ) from error
+    difference = float(torch.stack(differences).max())
+    if not difference <= _TOLERANCE[together.dtype]:
+        raise IclError(
+            f"The encoder {encoder.name!r} ({type(model).__name__}) gives other numbers when texts"
+            f" are padded (states differ by {difference:.3g}); its attention is not supported."
+        )
+    encoder.meter.computed_tokens = 0.0
