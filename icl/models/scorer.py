@@ -232,6 +232,6 @@ def _token_log_probs(backbone: Backbone, hidden: Tensor, plan: ScorePlan, relati
             for some in torch.split(rows, at_once)
         ]
     )
-    return logits - torch.zeros_like(logits).masked_scatter(
-        wanted, normalisers.index_select(0, place)
-    )
+    # not masked_scatter: its backward has no right forward-mode derivative
+    where = wanted.nonzero().flatten()
+    return logits.index_add(0, where, normalisers.index_select(0, place), alpha=-1)
