@@ -72,13 +72,12 @@ def trie_attention(
         return _plain(module, query, key, value, attention_mask, scale, softcap, kwargs)
     if kwargs.get("s_aux") is not None or kwargs.get("position_bias") is not None:
         raise NotImplementedError("attention sinks and position biases are not packed")
+    keys, values = key[0].transpose(0, 1), value[0].transpose(0, 1)
+    if state.memory is not None:
+        layer: Any = module.layer_idx
+        keys, values = state.memory.extend(layer, keys, values)
     rows = attend(
-        query[0].transpose(0, 1) * scale,
-        key[0].transpose(0, 1),
-        value[0].transpose(0, 1),
-        state.layout,
-        sliding_window,
-        softcap,
+        query[0].transpose(0, 1) * scale, keys, values, state.layout, sliding_window, softcap
     )
     return rows[None], None
 
@@ -120,7 +119,8 @@ def attend(
 
     Args:
         query: already scaled, shape (rows, heads, head size).
-        key, value: shape (rows, key-value heads, head size).
+        key, value: shape (keys, key-value heads, head size); as many as rows, or with those of
+            earlier passes before them.
 
     Returns:
         Attended values, shape (rows, heads, value size).

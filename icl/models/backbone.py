@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from icl.errors import IclError
 from icl.models.budget import free_bytes
+from icl.models.keyvalues import KeyValues
 from icl.models.layout import Layout
 from icl.models.lora import Adapter, lora_delta
 from icl.models.state import ForwardState, activate, active
@@ -53,17 +54,23 @@ class Backbone:
         memory_budget: bytes that one packed pass may take; None for half of what is free.
     """
 
-    own_road: Road | None = None
     memory_budget: int | None = None
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        name: str,
+        own_road: Road | None = None,
     ) -> None:
         self.model = model.requires_grad_(False)
         self.model.train(False)
         self.tokenizer = tokenizer
         self.name = name
         self.meter = Meter()
+        self.own_road = own_road
+        if own_road is not None:
+            return  # nothing to hook into: only packed passes take adapters and trunks
         for index, layer in enumerate(self.layers):
             layer.forward = _staged(layer.forward, index)
         for module_name, module in model.named_modules():
@@ -130,6 +137,7 @@ class Backbone:
         tasks: Sequence[int] = (),
         trunk: Tensor | None = None,
         start: int = 0,
+        memory: KeyValues | None = None,
     ) -> Tensor:
         """Run a packed trie and return the last hidden states, shape (rows, width).
 
@@ -139,9 +147,16 @@ class Backbone:
             tasks: rows of each task, for an adapter with a task axis.
             trunk: what `trunk` returned for this layout; layers below `start` are then skipped.
             start: the layer that the trunk enters.
+            memory: keys and values of earlier passes, which the layout's blocks may name; this
+                pass's are added.
         """
         state = ForwardState(
-            layout, adapter, tuple(tasks), start=0 if trunk is None else start, trunk=trunk
+            layout,
+            adapter,
+            tuple(tasks),
+            start=0 if trunk is None else start,
+            trunk=trunk,
+            memory=memory,
         )
         return self._run(state)
 
@@ -162,8 +177,8 @@ class Backbone:
     def _run(self, state: ForwardState) -> Tensor:
         if self.own_road is not None:
             raise IclError(
-                f"The model {self.name!r} ({type(self.model).__name__}) cannot be run packed and can "
-                "only be prompted; take a decoder with standard attention for other methods."
+                f"The model {self.name!r} ({type(self.model).__name__}) cannot be run packed, so it"
+                " can only be prompted; take a decoder with standard attention for other methods."
             )
         layout = state.layout
         first, last = state.start, len(self.layers) if state.stop is None else state.stop

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
+
+Result = TypeVar("Result")
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
@@ -44,3 +48,40 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and (
         "not enough memory" in text or "can't allocate memory" in text
     )
+
+
+def within_memory(
+    backbone: Backbone,
+    prompts: Sequence[str],
+    prepare: Callable[[Sequence[str]], tuple[int, Callable[[], Result]]],
+) -> list[Result]:
+    """Run prompts in as few batches as memory allows, in order.
+
+    Args:
+        backbone: whose budget holds.
+        prompts: one or more.
+        prepare: for some of them, the bytes that running them takes, and how to run them.
+
+    Returns:
+        The batches' results. A batch is halved where it needs more than the budget, and where
+        memory runs out all the same, which is said; a single prompt is always tried.
+    """
+    needed, run = prepare(prompts)
+    alone = len(prompts) == 1
+    if alone or needed <= backbone.budget():
+        try:
+            return [run()]
+        except (RuntimeError, MemoryError) as error:
+            if alone or not is_out_of_memory(error):
+                raise
+        backbone.memory_budget = needed // 2  # the most that later batches may ask for
+        warnings.warn(
+            f"Memory ran out on {len(prompts)} prompts at once; going on with half as many.",
+            stacklevel=3,
+        )
+    middle = len(prompts) // 2
+    return [
+        result
+        for half in (prompts[:middle], prompts[middle:])
+        for result in within_memory(backbone, half, prepare)
+    ]

@@ -18,7 +18,7 @@ def check_packing(backbone: Backbone) -> None:
     """Compare packed with plain logits on a few tokens.
 
     An architecture with attention of its own making (ALiBi, sinks, state spaces) would silently be
-    wrong; here it is refused instead.
+    wrong; here it is found out, and `load_backbone` falls back to plain passes.
 
     Raises:
         IclError: the two roads differ by more than the dtype's rounding.
@@ -36,7 +36,7 @@ def check_packing(backbone: Backbone) -> None:
     except (NotImplementedError, AttributeError, TypeError) as error:
         raise IclError(
             f"The model {backbone.name!r} ({type(backbone.model).__name__}) cannot be run packed: "
-            f"{error}; use a decoder with standard attention."
+            f"{error}."
         ) from error
     difference = max(
         float((packed[torch.from_numpy(path)] - own).abs().max())
@@ -45,6 +45,6 @@ def check_packing(backbone: Backbone) -> None:
     if not difference <= _TOLERANCE[packed.dtype]:
         raise IclError(
             f"The model {backbone.name!r} ({type(backbone.model).__name__}) gives other numbers "
-            f"when packed (logits differ by {difference:.3g}); its attention is not supported."
+            f"when packed (logits differ by {difference:.3g})."
         )
     backbone.meter.computed_tokens = 0.0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from icl.models.check import check_packing
 from icl.models.encoder import Encoder, check_encoder
 from icl.models.encoder import register as register_encoder_attention
 from icl.models.offline import GEMMA, MINILM, packaged_gemma, packaged_minilm
+from icl.models.plain import plain_scores
+from icl.models.seq2seq import Seq2Seq
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,7 +37,10 @@ def load_backbone(
     device: str | None = None,
     trust_remote_code: bool = False,
 ) -> Backbone:
-    """Load a model and its tokenizer: a causal language model, or an encoder (an `Encoder`).
+    """Load a model and its tokenizer, ready for exact scoring.
+
+    Decoders run packed; one whose attention cannot be packed falls back to whole passes and says
+    so. Encoders come as `Encoder`, encoder-decoder models as `Seq2Seq`.
 
     Args:
         name: a Hub id, a local directory, or ``packaged:gemma-3-270m`` or
@@ -47,33 +53,56 @@ def load_backbone(
     Raises:
         IclError: the model is unknown, cannot be read, or cannot be run exactly.
     """
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     if dtype not in _DTYPES:
         raise IclError(f"The dtype {dtype!r} is unknown." + did_you_mean(dtype, _DTYPES))
     path = _resolve(name)
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = _tokenizer(name, path, revision, trust_remote_code)
+    options = {
+        "revision": revision,
+        "dtype": _DTYPES[dtype],
+        "trust_remote_code": trust_remote_code,
+        "use_safetensors": True,
+    }
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with _faults_told(name):
         config = AutoConfig.from_pretrained(
             path, revision=revision, trust_remote_code=trust_remote_code
         )
-        encoder = is_encoder(config)
-        model: Any = (AutoModel if encoder else AutoModelForCausalLM).from_pretrained(
-            path,
-            revision=revision,
-            dtype=_DTYPES[dtype],
-            attn_implementation=(register_encoder_attention if encoder else attention.register)(),
-            trust_remote_code=trust_remote_code,
-            use_safetensors=True,
-        )
-    if encoder:
-        found = Encoder(model.to(where), tokenizer, name)
-        check_encoder(found)
-        return found
-    backbone = Backbone(model.to(where), tokenizer, name)
-    check_packing(backbone)
+        if config.is_encoder_decoder:
+            return Seq2Seq(
+                _model("ForSeq2SeqLM", path, options, "eager").to(where), tokenizer, name
+            )
+        if is_encoder(config):
+            encoder = _model("", path, options, register_encoder_attention()).to(where)
+            found = Encoder(encoder, tokenizer, name)
+            check_encoder(found)
+            return found
+        try:
+            packed = _model("ForCausalLM", path, options, attention.register())
+            backbone = Backbone(packed.to(where), tokenizer, name)
+            check_packing(backbone)
+        except (IclError, ValueError, NotImplementedError) as error:
+            plain = _model("ForCausalLM", path, options, None)  # no better: it says why
+            warnings.warn(_falls_back(name, error), stacklevel=2)
+            backbone = Backbone(plain.to(where), tokenizer, name, own_road=plain_scores)
     return backbone
+
+
+def _model(head: str, path: str, options: Mapping[str, Any], kernel: str | None) -> Any:
+    """Load a model with one of transformers' automatic classes and attention kernels."""
+    import transformers
+
+    loader = getattr(transformers, f"AutoModel{head}")
+    return loader.from_pretrained(
+        path, **options, **({} if kernel is None else {"attn_implementation": kernel})
+    )
+
+
+def _falls_back(name: str, error: Exception) -> str:
+    reason = str(error) if isinstance(error, IclError) else f"{name!r} cannot be run packed."
+    return f"{reason} Each prompt and label runs alone, which is slow."
 
 
 def is_encoder(config: Any) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from icl.errors import IclError
 from icl.models.backbone import Backbone
-from icl.models.budget import bytes_per_row, is_out_of_memory
+from icl.models.budget import bytes_per_row, within_memory
 from icl.models.layout import Layout, lay_out
 from icl.models.lora import Adapter
 from icl.models.tokens import EncodedPair, encode_pairs
@@ -147,38 +146,18 @@ def label_scores(
         if adapter is not None:
             raise IclError(f"The model {backbone.name!r} takes no adapter: it cannot be packed.")
         return backbone.own_road(backbone, prompts, answers)
+
+    def prepare(some: Sequence[str]) -> tuple[int, Callable[[], Tensor]]:
+        draft = _draft(backbone, some, answers)
+        return len(draft.trie.tokens) * bytes_per_row(backbone), lambda: score(
+            backbone,
+            _compile(backbone, [draft], tasks=False),
+            adapter=adapter,
+            relative=relative,
+        )
+
     with torch.no_grad():
-        return _within_memory(backbone, prompts, answers, adapter, relative)
-
-
-def _within_memory(
-    backbone: Backbone,
-    prompts: Sequence[str],
-    answers: Sequence[str],
-    adapter: Adapter | None,
-    relative: bool,
-) -> Tensor:
-    draft = _draft(backbone, prompts, answers)
-    needed = len(draft.trie.tokens) * bytes_per_row(backbone)
-    if len(prompts) == 1 or needed <= backbone.budget():
-        try:
-            plan = _compile(backbone, [draft], tasks=False)
-            return score(backbone, plan, adapter=adapter, relative=relative)
-        except (RuntimeError, MemoryError) as error:
-            if len(prompts) == 1 or not is_out_of_memory(error):
-                raise
-            # half of what has just failed is the most that later batches may ask for
-            backbone.memory_budget = needed // 2
-            warnings.warn(
-                f"Memory ran out on {len(prompts)} prompts at once; going on with half of them.",
-                stacklevel=2,
-            )
-    middle = len(prompts) // 2
-    halves = [
-        _within_memory(backbone, half, answers, adapter, relative)
-        for half in (prompts[:middle], prompts[middle:])
-    ]
-    return torch.cat(halves)
+        return torch.cat(within_memory(backbone, prompts, prepare))
 
 
 def score(

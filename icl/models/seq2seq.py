@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from icl.errors import IclError
-from icl.models.backbone import Backbone, Meter
+from icl.models.backbone import Backbone
 from icl.models.trie import IntArray, PackedTrie, pack
 
 if TYPE_CHECKING:
@@ -34,12 +34,7 @@ class Seq2Seq(Backbone):
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str
     ) -> None:
         """Wrap a model; see `Backbone`."""
-        self.model = model.requires_grad_(False)
-        self.model.train(False)
-        self.tokenizer = tokenizer
-        self.name = name
-        self.meter = Meter()
-        self.own_road = seq2seq_scores
+        super().__init__(model, tokenizer, name, own_road=seq2seq_scores)
         self.places_by_distance = False
         decoder: Any = model.get_decoder()  # type: ignore[no-untyped-call]
         for module in decoder.modules():

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from icl.models.keyvalues import KeyValues
 from icl.models.layout import Layout
 from icl.models.lora import Adapter
 
@@ -27,6 +28,7 @@ class ForwardState:
         tasks: how many packed rows belong to each task, where the adapter has a task axis.
         start: the first layer to run; layers below pass their input on.
         trunk: the hidden states that enter layer `start`, shape (1, rows, width).
+        memory: keys and values of earlier passes, to which this one adds its own.
         stop: the layer before which to stop, keeping its input in `stopped`.
     """
 
@@ -35,6 +37,7 @@ class ForwardState:
     tasks: tuple[int, ...] = ()
     start: int = 0
     trunk: Tensor | None = None
+    memory: KeyValues | None = None
     stop: int | None = None
     stopped: list[Tensor] = field(default_factory=list)
 
