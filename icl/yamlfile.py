@@ -134,7 +134,8 @@ def _sentence(places: Places, model: type[BaseModel], error: ValidationError) ->
         hint = did_you_mean(str(first["loc"][-1]), names) if names else ""
     elif missing:
         message = "this field is missing; add it"
-    return f"{path}, line {line}, field {field!r}: {message}.{hint}"
+    stop = "" if message.endswith("?") else "."
+    return f"{path}, line {line}, field {field!r}: {message}{stop}{hint}"
 
 
 def _dots(loc: Loc) -> str:

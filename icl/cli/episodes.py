@@ -39,9 +39,9 @@ def make(
     setting: Annotated[
         str | None, typer.Option(help="The setting's name in tables; else it names itself.")
     ] = None,
-    domain_field: Annotated[
-        str | None, typer.Option(help="A field that names domains: keep support and query apart.")
-    ] = None,
+    other_domain: Annotated[
+        bool, typer.Option(help="Support always from other domains than the queries' one.")
+    ] = False,
     task: Annotated[list[str] | None, typer.Option(help="Only this task; repeat for more.")] = None,
     language: Annotated[
         list[str] | None, typer.Option(help="Only queries in this language; repeat for more.")
@@ -59,6 +59,9 @@ def make(
     imbalance: Annotated[
         float, typer.Option(help="Multiply classes' shares of the support by up to this factor.")
     ] = 1.0,
+    pool: Annotated[
+        int, typer.Option(min=0, help="Further labelled examples for learners that use a pool.")
+    ] = 0,
     variant: Annotated[
         str | None, typer.Option(help="shuffled-labels, flipped-labels or abstract-labels.")
     ] = None,
@@ -76,7 +79,7 @@ def make(
     from icl.episodes.splits import without_leaks
     from icl.tasks import load_family
 
-    named = setting or _setting_name(support_language, domain_field)
+    named = setting or _setting_name(support_language, other_domain)
     loaded = load_family(family, data=data)
     sampler = EpisodeSampler(
         without_leaks(loaded, near) if drop_leaks else loaded,
@@ -84,7 +87,7 @@ def make(
         ways=ways,
         shots=_numbers(shots),
         queries=queries,
-        setting=Setting(named, support_language, domain_field),
+        setting=Setting(named, support_language, other_domain),
         tasks=task or None,
         languages=language or None,
         composition=Composition(
@@ -94,6 +97,7 @@ def make(
             imbalance=imbalance,
             queries="natural" if natural_queries else "balanced",
         ),
+        pool=pool,
         near=near,
         seed=seed,
     )
@@ -179,11 +183,10 @@ def _check_splits(family: TaskFamily, near: float | None) -> None:
     from icl.episodes.splits import check_disjoint, find_leaks
 
     check_disjoint(family)
-    kept = " and ".join(family.disjoint)
-    promise = (
-        f"splits are disjoint by {kept}, as promised" if kept else "no split is promised apart"
-    )
-    typer.echo(f"{family.name}: {promise}.")
+    for one, other, kind in family.disjoint:
+        typer.echo(f"{family.name}: {one} and {other} share no {kind}, as promised.")
+    if not family.disjoint:
+        typer.echo(f"{family.name}: no splits are promised apart.")
     leaks = find_leaks(family, near)
     kinds = Counter((k.split, k.other_split, k.kind) for k in leaks)
     for (split, other, kind), number in sorted(kinds.items()):
@@ -204,8 +207,8 @@ _KIND_NAMES = {
 }
 
 
-def _setting_name(support_language: str | None, domain_field: str | None) -> str:
-    if domain_field is not None:
+def _setting_name(support_language: str | None, other_domain: bool) -> str:
+    if other_domain:
         return "cross-domain"
     return "within" if support_language is None else "cross-lingual"
 

@@ -33,6 +33,7 @@ class ArrowExamples(Sequence[Example]):
         language: the language of all rows.
         id_column: a column of ids, unique; None: the row number is the id.
         parallel_column: a column of ids shared with translations; None: the id.
+        domain_column: a column that names the domain; None: there is none.
 
     Raises:
         IclError: the file cannot be read as Arrow, or a column is missing, is not of strings, or
@@ -48,6 +49,7 @@ class ArrowExamples(Sequence[Example]):
         language: str,
         id_column: str | None = None,
         parallel_column: str | None = None,
+        domain_column: str | None = None,
     ) -> None:
         import pyarrow as pa
 
@@ -55,7 +57,8 @@ class ArrowExamples(Sequence[Example]):
             self._table: pa.Table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         except (OSError, pa.ArrowInvalid) as error:
             raise IclError(f"{path} cannot be read as an Arrow file ({error}).") from error
-        asked = [*fields, label, *(c for c in (id_column, parallel_column) if c is not None)]
+        optional = (id_column, parallel_column, domain_column)
+        asked = [*fields, label, *(c for c in optional if c is not None)]
         for name in asked:
             if name not in self._table.column_names:
                 raise IclError(
@@ -68,6 +71,7 @@ class ArrowExamples(Sequence[Example]):
         self._batches = self._table.select(sorted(self._columns)).to_batches()
         self._starts = [0, *itertools.accumulate(len(batch) for batch in self._batches)]
         self._label, self._id, self._parallel = label, id_column, parallel_column
+        self._domain = domain_column
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -111,11 +115,12 @@ class ArrowExamples(Sequence[Example]):
         ids = [str(row) for row in rows] if self._id is None else values[self._id]
         parallel = ids if self._parallel is None else values[self._parallel]
         shown = zip(*(values[name] for name in self._fields), strict=True)
-        columns = zip(ids, shown, values[self._label], parallel, strict=True)
+        domains = [""] * len(ids) if self._domain is None else values[self._domain]
+        columns = zip(ids, shown, values[self._label], parallel, domains, strict=True)
         names, language = self._fields, self._language
         return [
-            Example(own, dict(zip(names, cells, strict=True)), label, language, item)
-            for own, cells, label, item in columns
+            Example(own, dict(zip(names, cells, strict=True)), label, language, item, domain)
+            for own, cells, label, item, domain in columns
         ]
 
 

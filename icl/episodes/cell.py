@@ -62,11 +62,13 @@ class Draw:
         classes: places in the task's labels, in the order of the episode's labels.
         query: row numbers in the query task's examples, in the episode's order.
         support: row numbers in the support task's examples, in the episode's order.
+        pool: likewise, further ones.
     """
 
     classes: tuple[int, ...]
     query: tuple[int, ...]
     support: tuple[int, ...]
+    pool: tuple[int, ...] = ()
 
 
 class Cell:
@@ -86,7 +88,7 @@ class Cell:
         self.support_task = support.task
         self.query_task = query.task
         self.within = support is query
-        self.labels = query.task.labels if query.task.kind == "classification" else ("",)
+        self.labels = query.task.labels if query.task.kind != "generation" else ("",)
         count = len(self.labels)
         if self.within:
             groups = copy_groups(query.keys, _near(near, (query, query.rows)))
@@ -95,7 +97,7 @@ class Cell:
         else:
             # The support task may list its labels in another order; use the query task's.
             place = {name: column for column, name in enumerate(self.labels)}
-            names = support.task.labels if query.task.kind == "classification" else ("",)
+            names = support.task.labels if query.task.kind != "generation" else ("",)
             recode = np.array([place.get(name, -1) for name in names], dtype=np.int64)
             classes = recode[support.classes]
             known = classes >= 0
@@ -149,6 +151,8 @@ class Cell:
         order: Sequence[int],
         queries: Sequence[tuple[int, int]],
         supports: Sequence[int],
+        pool: Sequence[int] = (),
+        keep: int | None = None,
     ) -> Draw:
         """Draw the rows of an episode.
 
@@ -159,15 +163,17 @@ class Cell:
             supports: the class of each support example, one after another. What a draw takes
                 does not depend on the draws after it, so an episode with the first part of a
                 sequence has a part of the support of the whole, in the same relative order.
+            pool: the class of each further example, drawn after all of `supports`.
+            keep: how many of `supports` make the episode's support; None: all.
         """
         used: set[int] = set()
         ask = _Hand(self.query, used)
         show = ask if self.within else _Hand(self.support, used)
         query = [ask.take(stream, label) for label, count in queries for _ in range(count)]
         support = [show.take(stream, label) for label in supports]
-        query.sort()
-        support.sort()
-        return Draw(tuple(order), tuple(r for _, r in query), tuple(r for _, r in support))
+        more = [show.take(stream, label) for label in pool]
+        parts = (sorted(query), sorted(support[:keep]), sorted(more))
+        return Draw(tuple(order), *(tuple(row for _, row in part) for part in parts))
 
 
 def _near(threshold: float | None, *parts: tuple[Pool, Ints]) -> Ints | None:

@@ -27,11 +27,13 @@ class Plan:
         order: the classes in the order of the episode's labels.
         queries: (class, count) pairs.
         support: the class of each support example; a plan for fewer shots is its beginning.
+        pool: the class of each further example, the same for all shots.
     """
 
     order: tuple[int, ...]
     queries: tuple[tuple[int, int], ...]
     support: tuple[int, ...]
+    pool: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class Composition:
         queries: int,
         shots: int,
         max_shots: int,
+        pool: int = 0,
     ) -> Plan:
         """Draw the make-up of an episode.
 
@@ -103,27 +106,30 @@ class Composition:
             shots: support examples a class.
             max_shots: the most shots for which this episode may be drawn; decides nothing but
                 what must be left over for the support.
+            pool: further examples that must be left over, spread over the classes.
         """
+        reserve = -(-pool // ways)
         if self.max_ways is not None:
-            ways += stream.below(min(self.max_ways, len(eligible)) - ways + 1)
+            ways += stream.below(max(ways, min(self.max_ways, len(eligible))) - ways + 1)
         classes = stream.sample(eligible, ways)
         order = stream.shuffled(classes)
+        further = tuple(classes[place % ways] for place in range(pool))
         if self.plain:
-            return Plan(tuple(order), _even(classes, queries), tuple(classes * shots))
-        most = queries + ways * max_shots
-        least = self.least_support(max_shots)
+            return Plan(tuple(order), _even(classes, queries), tuple(classes * shots), further)
+        most = queries + ways * max_shots + pool
+        least = self.least_support(max_shots) + reserve
         if self.queries == "natural":
             limits = [_query_limit(cell, label, least, most) for label in classes]
             asked = self._natural_queries(stream, cell, classes, limits, queries)
         else:
             asked = _even(classes, queries)
-        room = [cell.room(label, count, most)[0] for label, count in asked]
+        room = [cell.room(label, count, most)[0] - reserve for label, count in asked]
         weights = [self._weight(stream, cell, label) for label in classes]
         size = shots * ways
         if self.vary_shots:
             scale = stream.uniform()
             size = sum(math.floor(scale * min(shots, r)) + 1 for r in room) if shots else 0
-        return Plan(tuple(order), asked, tuple(_share(classes, weights, room, size)))
+        return Plan(tuple(order), asked, tuple(_share(classes, weights, room, size)), further)
 
     def _natural_queries(
         self,

@@ -26,6 +26,9 @@ class Episode:
         split: the meta-split that it was drawn from.
         setting: the name of the experiment's setting, e.g. ``within`` or ``cross-lingual``.
         support_language, query_language: the languages of the two sets.
+        pool: further labelled examples, in the support language and apart from both sets, the
+            same for all shots: for learners that choose demonstrations or tune on more. Empty
+            unless asked for.
     """
 
     task: str
@@ -39,6 +42,7 @@ class Episode:
     setting: str
     support_language: str
     query_language: str
+    pool: tuple[Example, ...] = ()
 
     @property
     def ways(self) -> int:
@@ -59,6 +63,9 @@ class Episode:
         data["labels"] = asdict(self.labels)
         data["support"] = [_example(e) for e in self.support]
         data["query"] = [_example(e) for e in self.query]
+        data["pool"] = [_example(e) for e in self.pool]
+        if not self.pool:  # as before there were pools, so that fingerprints stay
+            del data["pool"]
         return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
@@ -74,6 +81,7 @@ class Episode:
             ),
             support=tuple(Example(**e) for e in data.pop("support")),
             query=tuple(Example(**e) for e in data.pop("query")),
+            pool=tuple(Example(**e) for e in data.pop("pool", ())),
             **data,
         )
 
@@ -82,4 +90,6 @@ def _example(example: Example) -> dict[str, Any]:
     """Turn an example into JSON values; its fields may be any mapping."""
     data = {f.name: getattr(example, f.name) for f in fields(example)}
     data["fields"] = dict(example.fields)
+    if not example.domain:  # as before there were domains, so that fingerprints stay
+        del data["domain"]
     return data

@@ -25,6 +25,7 @@ def sampler_arguments(sampler: EpisodeSampler) -> dict[str, Any]:
         "tasks": list(sampler.tasks),
         "languages": list(sampler.languages),
         "composition": asdict(sampler.composition),
+        "pool": sampler.pool,
         "near": sampler.near,
         "seed": sampler.seed,
     }

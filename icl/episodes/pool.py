@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icl.episodes.splits import claimed_elsewhere
-from icl.errors import IclError, did_you_mean
+from icl.errors import IclError
 from icl.tasks.task import Example, Task, TaskFamily, normalise
 
 Ints = NDArray[np.int64]
@@ -83,14 +83,14 @@ def build_pool(
     split: str,
     task_name: str,
     language: str,
-    domain_field: str | None = None,
+    domains: bool = False,
 ) -> Pool:
     """Read a task once, row by row, and keep the numbers that drawing needs.
 
     Raises:
-        IclError: an example carries a label that the task does not have, lacks the field that
-            names its domain, or may be drawn from another split although the family promises
-            disjoint classes or ids.
+        IclError: an example carries a label that the task does not have, names no domain where
+            `domains` are asked for, or may be drawn from another split although the family
+            promises disjoint classes or ids.
     """
     task = family.load(task_name, language)
     allows = family.split(split).allows
@@ -98,7 +98,7 @@ def build_pool(
     column = {label: place for place, label in enumerate(task.labels)}
     rows, classes = array("q"), array("q")
     keys = bytearray()
-    domains = array("q")
+    places = array("q")
     domain_places: dict[str, int] = {}
 
     def admitted() -> Iterator[tuple[int, Example]]:
@@ -111,8 +111,8 @@ def build_pool(
         if claim is not None and (other := claim(example)):
             raise IclError(
                 f"Example {example.id!r} of the task {task_name!r} in {language!r} belongs to the "
-                f"splits {split!r} and {other!r}, which are to be disjoint by "
-                f"{' and '.join(family.disjoint)}; leave it out of one of them."
+                f"splits {split!r} and {other[0]!r}, which are to be disjoint by {other[1]}; leave "
+                "it out of one of them."
             )
         place = 0 if generation else column.get(example.label)
         if place is None:
@@ -123,15 +123,13 @@ def build_pool(
         rows.append(row)
         classes.append(place)
         keys += _keys(example)
-        if domain_field is not None:
-            if domain_field not in example.fields:
+        if domains:
+            if not example.domain:
                 raise IclError(
-                    f"Example {example.id!r} of the task {task_name!r} in {language!r} has no "
-                    f"field {domain_field!r} for its domain."
-                    + did_you_mean(domain_field, example.fields)
+                    f"Example {example.id!r} of the task {task_name!r} in {language!r} names no "
+                    "domain; say under `columns` which column holds the `domain`."
                 )
-            name = example.fields[domain_field]
-            domains.append(domain_places.setdefault(name, len(domain_places)))
+            places.append(domain_places.setdefault(example.domain, len(domain_places)))
     table = np.frombuffer(keys, dtype=np.uint64).reshape(-1, 3)
     pool = Pool(
         task=task,
@@ -139,9 +137,7 @@ def build_pool(
         classes=np.frombuffer(classes, dtype=np.int64),
         keys=table,
         conflicting=0,
-        domains=np.frombuffer(domains, dtype=np.int64)
-        if domains
-        else np.broadcast_to(0, len(rows)),
+        domains=np.frombuffer(places, dtype=np.int64) if places else np.broadcast_to(0, len(rows)),
         domain_names=tuple(domain_places),
     )
     marked = _conflicting(table[:, 2], pool.classes)

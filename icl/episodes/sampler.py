@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from icl.episodes.bulk import draw_many, words_needed
 from icl.episodes.cell import Cell, Draw
 from icl.episodes.checks import at_least, check_words, chosen
-from icl.episodes.composition import PLAIN, Composition
+from icl.episodes.composition import PLAIN, Composition, Plan
 from icl.episodes.episode import Episode
 from icl.episodes.pool import Pool, build_pool
 from icl.episodes.reading import Rows, Shelf
@@ -25,10 +25,11 @@ _CHUNK = 256  # indices drawn at once by `episodes`
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A cell and its classes that always suffice."""
+    """A cell, its classes that always suffice and how many of them (at least) take part."""
 
     cell: Cell
     eligible: tuple[int, ...]
+    ways: int
 
 
 class EpisodeSampler:
@@ -56,7 +57,8 @@ class EpisodeSampler:
         family: where tasks come from.
         split: the meta-split, e.g. ``test``.
         ways: classes in an episode. Tasks of kind ``generation`` have none: there it is ignored,
-            and shots and queries count examples.
+            and shots and queries count examples. In ``multiple_choice`` all labels take part,
+            since every example shows all options; shots then count examples of each right label.
         shots: the numbers of support examples a class that will be asked for.
         queries: query examples in an episode, over all classes.
         setting: how support and query languages relate. A setting with a support language draws
@@ -65,6 +67,7 @@ class EpisodeSampler:
         languages: some of the split's languages to draw queries from; None: all.
         composition: how ways, shots and balance vary; the default is plain N-way K-shot. With
             varying ways or shots, `ways` is the least number and `shots` the most.
+        pool: further labelled examples, spread over the classes like queries; see `Episode.pool`.
         near: keep texts apart whose character n-grams are at least this similar (see
             `icl.episodes.near.similarity`), as if they were copies; None: exact copies only.
         seed: the experiment's seed.
@@ -87,6 +90,7 @@ class EpisodeSampler:
         tasks: Sequence[str] | None = None,
         languages: Sequence[str] | None = None,
         composition: Composition = PLAIN,
+        pool: int = 0,
         near: float | None = None,
         seed: int = 0,
     ) -> None:
@@ -103,6 +107,7 @@ class EpisodeSampler:
         self.composition = composition
         if composition.max_ways is not None:
             at_least(composition.max_ways, ways, "max_ways")
+        self.pool = at_least(pool, 0, "pool examples")
         self.near = near
         self.seed = seed
         self.tasks = chosen(tasks, meta.tasks, "task", split)
@@ -154,21 +159,32 @@ class EpisodeSampler:
                 f"{shots} under shots."
             )
         source = self._source(index)
+        stream, plan = self._plan(source, index, shots)
+        if not self.pool:
+            return source.cell.draw(stream, plan.order, plan.queries, plan.support)
+        # The pool comes after the largest support, so that it is the same for all shots.
+        stream, most = self._plan(source, index, self.shots[-1])
+        return source.cell.draw(
+            stream, plan.order, plan.queries, most.support, most.pool, len(plan.support)
+        )
+
+    def _plan(self, source: _Source, index: int, shots: int) -> tuple[Stream, Plan]:
         stream = Stream(self._key("episode", index))
         plan = self.composition.plan(
             stream,
             source.cell,
             source.eligible,
-            ways=min(self.ways, len(source.eligible)),
+            ways=source.ways,
             queries=self.queries,
             shots=shots,
             max_shots=self.shots[-1],
+            pool=self.pool,
         )
-        return source.cell.draw(stream, plan.order, plan.queries, plan.support)
+        return stream, plan
 
     def draws(self, indices: Sequence[int], shots: int) -> list[Draw]:
         """Draw row numbers for many indices at once: equal to the loop over `draw`, faster."""
-        if not self.composition.plain or not 0 <= shots <= self.shots[-1]:
+        if self.pool or not self.composition.plain or not 0 <= shots <= self.shots[-1]:
             return [self.draw(index, shots) for index in indices]
         members: dict[int, tuple[_Source, list[int]]] = {}
         for index in indices:
@@ -176,12 +192,11 @@ class EpisodeSampler:
             members.setdefault(id(source), (source, []))[1].append(index)
         drawn: dict[int, Draw | None] = {}
         for source, group in members.values():
-            ways = min(self.ways, len(source.eligible))
             words = stream_words(
                 [self._key("episode", index) for index in group],
-                words_needed(ways, self.queries, shots),
+                words_needed(source.ways, self.queries, shots),
             )
-            many = draw_many(source.cell, source.eligible, words, ways, self.queries, shots)
+            many = draw_many(source.cell, source.eligible, words, source.ways, self.queries, shots)
             drawn.update(zip(group, many, strict=True))
         return [drawn[index] or self.draw(index, shots) for index in indices]
 
@@ -189,17 +204,18 @@ class EpisodeSampler:
         """Return what is drawn from, in the order of first use."""
         return list(self._pools.values())
 
-    def _rows(self, index: int, draw: Draw) -> tuple[Rows, Rows]:
+    def _rows(self, index: int, draw: Draw) -> tuple[Rows, Rows, Rows]:
         cell = self._source(index).cell
         return (
             (cell.support_task.examples, draw.support),
             (cell.query_task.examples, draw.query),
+            (cell.support_task.examples, draw.pool),
         )
 
     def _materialise(self, index: int, shots: int, draw: Draw, shelf: Shelf) -> Episode:
         task, language = self._place(index)
         cell = self._source(index).cell
-        support, query = self._rows(index, draw)
+        support, query, pool = self._rows(index, draw)
         return Episode(
             task=task,
             labels=_labels(cell.support_task, [cell.labels[c] for c in draw.classes]),
@@ -212,6 +228,7 @@ class EpisodeSampler:
             setting=self.setting.name,
             support_language=self.setting.support_language or language,
             query_language=language,
+            pool=shelf.get(*pool),
         )
 
     def _key(self, purpose: str, number: int) -> str:
@@ -240,7 +257,7 @@ class EpisodeSampler:
     def _pool(self, task: str, language: str) -> Pool:
         if (task, language) not in self._pools:
             self._pools[task, language] = build_pool(
-                self.family, self.split, task, language, self.setting.domain_field
+                self.family, self.split, task, language, self.setting.other_domain
             )
         return self._pools[task, language]
 
@@ -252,7 +269,7 @@ class EpisodeSampler:
         where = f"The task {task!r} in {language!r}"
         if support is not query:
             where += f" with support in {other!r}"
-        if self.setting.domain_field is None:
+        if not self.setting.other_domain:
             return [self._suffices(Cell(support, query, self.near), where)]
         found = []
         short = IclError(f"{where} has no examples in the split {self.split!r}; leave it out.")
@@ -268,7 +285,8 @@ class EpisodeSampler:
 
     def _suffices(self, cell: Cell, where: str) -> _Source:
         """Find the classes that always suffice; raises `IclError` if they are too few."""
-        ways = self.ways if cell.query_task.kind == "classification" else 1
+        all_ways = {"classification": self.ways, "multiple_choice": len(cell.labels)}
+        ways = all_ways.get(cell.query_task.kind, 1)
         present = cell.present()
         if len(present) < ways:
             mend = f"lower ways to {len(present)} or leave it out" if present else "leave it out"
@@ -276,22 +294,34 @@ class EpisodeSampler:
                 f"{where} has {len(present)} classes in the split {self.split!r}, fewer than "
                 f"{ways} ways; {mend}."
             )
-        shots = self.composition.least_support(self.shots[-1])
+        reserve = math.ceil(self.pool / ways)
+        shots = self.composition.least_support(self.shots[-1]) + reserve
         each = math.ceil(self.queries / ways)
         most_ways = min(self.composition.max_ways or ways, len(present))
-        most = self.shots[-1] * most_ways + self.queries
+        most = self.shots[-1] * most_ways + self.queries + self.pool
         rooms = {label: cell.room(label, each, most) for label in present}
         eligible = tuple(c for c, room in rooms.items() if room[0] >= shots and room[1] >= each)
         if len(eligible) < ways:
             raise IclError(
                 f"{where} has {len(eligible)} classes with the {shots} + {each} distinct examples "
-                f"for {shots} shots and {self.queries} queries in the split {self.split!r}, fewer "
-                f"than {ways} ways; lower shots, queries or ways."
+                f"for {shots - reserve} shots, {self.queries} queries and a pool of {self.pool} in "
+                f"the split {self.split!r}, fewer than {ways} ways{_scarcest(cell, rooms)}; lower "
+                "shots, queries, pool or ways, or add examples."
             )
-        return _Source(cell, eligible)
+        return _Source(cell, eligible, ways)
+
+
+def _scarcest(cell: Cell, rooms: Mapping[int, tuple[int, int]]) -> str:
+    """Name the class with the fewest examples, where there are classes."""
+    if cell.query_task.kind == "generation" or not rooms:
+        return ""
+    place = min(rooms, key=lambda c: (min(cell.sizes(c)), c))
+    label = cell.labels[place]
+    where = cell.query_task.lone.get(label)
+    return f" (the label {label!r} has {min(cell.sizes(place))}{f': {where}' if where else ''})"
 
 
 def _labels(task: Task, names: Sequence[str]) -> Labels:
-    if task.kind != "classification":
+    if task.kind == "generation":
         return Labels((), (), task.template)
     return Labels(tuple(names), tuple(task.words[n] for n in names), task.template)

@@ -12,14 +12,13 @@ class Setting:
     Attributes:
         name: the setting's name in tables, e.g. ``within`` or ``cross-lingual``.
         support_language: the language of every support set; None: that of the query set.
-        domain_field: a field of the examples that names their domain. Queries then come from one
-            domain, drawn anew for each episode, and the support from the others. None: domains
-            play no part.
+        other_domain: queries come from one domain (`Example.domain`), drawn anew for each
+            episode, and the support from the others.
     """
 
     name: str
     support_language: str | None = None
-    domain_field: str | None = None
+    other_domain: bool = False
 
 
 WITHIN = Setting("within")

@@ -15,7 +15,7 @@ KINDS = ("class", "language", "task", "id")
 
 
 def check_disjoint(family: TaskFamily, *, names_only: bool = False) -> None:
-    """Check that the family's meta-splits share nothing of the kinds in `family.disjoint`.
+    """Check that the family's meta-splits share nothing of what `family.disjoint` promises.
 
     ``task`` and ``language`` compare the splits' lists, ``class`` the (task, label) pairs and
     ``id`` the (task, parallel id) pairs that they may draw.
@@ -25,45 +25,52 @@ def check_disjoint(family: TaskFamily, *, names_only: bool = False) -> None:
         names_only: compare tasks and languages only, which loads nothing.
 
     Raises:
-        IclError: two splits share one, or an unknown kind is promised.
+        IclError: two splits share one, or an unknown kind or split is promised.
     """
-    for kind in family.disjoint:
+    held: dict[tuple[str, str], set[tuple[str, ...]]] = {}
+    for one, other, kind in family.disjoint:
         if kind not in KINDS:
             raise IclError(
                 f"Task family {family.name!r} promises splits disjoint by {kind!r}; "
                 f"the kinds are {', '.join(KINDS)}."
             )
-    kinds = [k for k in family.disjoint if not names_only or k in ("task", "language")]
-    for kind in kinds:
-        held = {name: _held(family, name, kind) for name in family.splits}
-        for one, other in itertools.combinations(held, 2):
-            shared = held[one] & held[other]
-            if shared:
-                first = ", ".join(min(shared))
-                raise IclError(
-                    f"The splits {one!r} and {other!r} of the task family {family.name!r} are to "
-                    f"be disjoint by {kind} but share {len(shared)}, first {first!r}; leave it out "
-                    "of one of them."
-                )
+        if names_only and kind not in ("task", "language"):
+            continue
+        for name in (one, other):
+            if (name, kind) not in held:
+                held[name, kind] = _held(family, name, kind)
+        shared = held[one, kind] & held[other, kind]
+        if shared:
+            first = ", ".join(min(shared))
+            raise IclError(
+                f"The splits {one!r} and {other!r} of the task family {family.name!r} are to "
+                f"be disjoint by {kind} but share {len(shared)}, first {first!r}; leave it out "
+                "of one of them."
+            )
 
 
 def claimed_elsewhere(
     family: TaskFamily, split: str, task: str
-) -> Callable[[Example], str | None] | None:
-    """Return what tells which other split may draw an example too, or None if none may matter.
+) -> Callable[[Example], tuple[str, str] | None] | None:
+    """Return what tells which split may draw an example though it should not, or None for none.
 
     It is the part of `check_disjoint` that drawing from one split can afford: it loads no other
     examples than those that are drawn from.
-    """
-    if not {"class", "id"} & set(family.disjoint):
-        return None
-    others = {n: s for n, s in family.splits.items() if n != split and task in s.tasks}
 
-    def claim(example: Example) -> str | None:
-        for name, other in others.items():
-            item = (task, example.label, example.parallel_id)
-            if other.allows is None or other.allows(*item):
-                return name
+    Returns:
+        A function that gives the other split and the kind that they promise to have apart.
+    """
+    kinds: dict[str, list[str]] = {}
+    for one, other, kind in family.disjoint:
+        if split in (one, other) and kind in ("class", "id"):
+            kinds.setdefault(other if split == one else one, []).append(kind)
+    others = {n: " and ".join(k) for n, k in kinds.items() if task in family.split(n).tasks}
+
+    def claim(example: Example) -> tuple[str, str] | None:
+        for name, kind in others.items():
+            allows = family.splits[name].allows
+            if allows is None or allows(task, example.label, example.parallel_id):
+                return name, kind
         return None
 
     return claim if others else None

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from datasets import Dataset, Features
 
 _INTEGERS = ("seed", "index", "shots")
+_SETS = ("support", "query", "pool")
+_MAY_LACK = ("pool",)  # in what was written before there were pools
 
 
 def to_dataset(episodes: Iterable[Episode]) -> Dataset:
@@ -38,7 +40,7 @@ def from_dataset(dataset: Dataset) -> Iterator[Episode]:
         IclError: a column is missing.
     """
     for field in fields(Episode):
-        if field.name not in dataset.column_names:
+        if field.name not in dataset.column_names and field.name not in _MAY_LACK:
             raise IclError(
                 f"The dataset has no column {field.name!r} and so holds no episodes."
                 + did_you_mean(field.name, dataset.column_names)
@@ -55,8 +57,7 @@ def _features() -> Features:
     template = {f.name: text for f in fields(Template)}
     special = {
         "labels": {"names": [text], "words": [text], "template": template},
-        "support": [example],
-        "query": [example],
+        **{key: [example] for key in _SETS},
         **dict.fromkeys(_INTEGERS, Value("int64")),
     }
     return Features({f.name: special.get(f.name, text) for f in fields(Episode)})
@@ -70,7 +71,7 @@ def _row(episode: Episode) -> dict[str, Any]:
         "words": list(labels.words),
         "template": {f.name: getattr(labels.template, f.name) for f in fields(Template)},
     }
-    for side in ("support", "query"):
+    for side in _SETS:
         row[side] = [_example_row(e) for e in row[side]]
     return row
 
@@ -83,12 +84,12 @@ def _example_row(example: Example) -> dict[str, Any]:
 
 def _episode(row: dict[str, Any]) -> Episode:
     labels = row["labels"]
-    values = {f.name: row[f.name] for f in fields(Episode)}
+    values = {f.name: row[f.name] for f in fields(Episode) if f.name in row}
     values["labels"] = Labels(
         tuple(labels["names"]), tuple(labels["words"]), Template(**labels["template"])
     )
-    for side in ("support", "query"):
-        values[side] = tuple(_example(e) for e in row[side])
+    for side in _SETS:
+        values[side] = tuple(_example(e) for e in row.get(side) or ())
     return Episode(**values)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 
 from icl.episodes.episode import Episode
@@ -25,27 +26,32 @@ def check_episode(episode: Episode, name: str, near: float | None = None) -> Non
         near: refuse support and query texts that are at least this similar as well.
 
     Raises:
-        IclError: support and query share an id, a parallel id or a normalised text; an example
-            stands twice; an example's label is not among the labels; or there is no query.
+        IclError: any two of support, query and pool share an id, a parallel id or a normalised
+            text; an example stands twice; an example's label is not among the labels; or there is
+            no query.
     """
     if not episode.query:
         raise IclError(f"{name} has no query; draw it again.")
-    for what, key in _KEYS.items():
-        support = {key(e) for e in episode.support}
-        for example in episode.query:
-            if key(example) in support:
+    sets = {"support": episode.support, "query": episode.query, "pool": episode.pool}
+    for (what, key), (one, other) in itertools.product(
+        _KEYS.items(), itertools.combinations(sets, 2)
+    ):
+        held = {key(e) for e in sets[one]}
+        for example in sets[other]:
+            if key(example) in held:
                 raise IclError(
-                    f"{name} has the {what} {key(example)!r} in its support and its query set, "
+                    f"{name} has the {what} {key(example)!r} in its {one} and its {other} set, "
                     "which leaks the answer; draw it again."
                 )
     if near is not None:
         _check_near(episode, name, near)
-    for example in _repeated((*episode.support, *episode.query)):
+    every = (*episode.support, *episode.query, *episode.pool)
+    for example in _repeated(every):
         raise IclError(f"{name} holds the example {example.id!r} twice; draw it again.")
     if not episode.labels:
         return
     known = set(episode.labels.names)
-    for example in (*episode.support, *episode.query):
+    for example in every:
         if example.label not in known:
             raise IclError(
                 f"{name} has an example {example.id!r} of the label {example.label!r}, which is "
@@ -59,10 +65,10 @@ def check_nested(less: Episode, more: Episode, name: str) -> None:
     Raises:
         IclError: their labels or queries differ, or the smaller support is not part of the other.
     """
-    if less.query != more.query or less.labels != more.labels:
+    if (less.query, less.labels, less.pool) != (more.query, more.labels, more.pool):
         raise IclError(
-            f"{name} has other labels or queries than the one with {less.shots} shots before it; "
-            "draw both with one sampler."
+            f"{name} has other labels, queries or pool than the one with {less.shots} shots before "
+            "it; draw both with one sampler."
         )
     if not {e.id for e in less.support} <= {e.id for e in more.support}:
         raise IclError(
@@ -72,13 +78,14 @@ def check_nested(less: Episode, more: Episode, name: str) -> None:
 
 
 def _check_near(episode: Episode, name: str, near: float) -> None:
-    texts = [e.text for e in (*episode.support, *episode.query)]
-    edge = len(episode.support)
+    shown = (*episode.support, *episode.pool)
+    texts = [e.text for e in (*shown, *episode.query)]
+    edge = len(shown)
     for first, second in near_pairs(texts, near).tolist():
         if first < edge <= second:
             raise IclError(
                 f"{name} has the near-duplicates {texts[first]!r} and {texts[second]!r} in its "
-                "support and its query set; draw it again with `near`."
+                "support or pool and its query set; draw it again with `near`."
             )
 
 

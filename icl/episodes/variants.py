@@ -14,7 +14,7 @@ from dataclasses import replace
 from icl.episodes.episode import Episode
 from icl.episodes.stream import Stream
 from icl.errors import IclError
-from icl.tasks.task import Labels
+from icl.tasks.task import Example, Labels
 
 
 def shuffle_labels(episode: Episode) -> Episode:
@@ -26,10 +26,12 @@ def shuffle_labels(episode: Episode) -> Episode:
     those of the whole set.
     """
     _needs_labels(episode, "shuffled")
-    stream = _stream(episode, f"shuffled/{episode.shots}")
-    labels = stream.shuffled([e.label for e in episode.support])
-    support = [replace(e, label=n) for e, n in zip(episode.support, labels, strict=True)]
-    return _variant(episode, "shuffled-labels", support=tuple(support))
+    dealt = {}
+    for name, purpose in (("support", f"shuffled/{episode.shots}"), ("pool", "shuffled/pool")):
+        examples: tuple[Example, ...] = getattr(episode, name)
+        labels = _stream(episode, purpose).shuffled([e.label for e in examples])
+        dealt[name] = tuple(replace(e, label=n) for e, n in zip(examples, labels, strict=True))
+    return _variant(episode, "shuffled-labels", **dealt)
 
 
 def flip_labels(episode: Episode) -> Episode:
@@ -43,8 +45,11 @@ def flip_labels(episode: Episode) -> Episode:
     _needs_labels(episode, "flipped")
     ring = _stream(episode, "flipped").shuffled(sorted(episode.labels.names))
     turned = dict(zip(ring, [*ring[1:], ring[0]], strict=True))
-    support = [replace(e, label=turned[e.label]) for e in episode.support]
-    return _variant(episode, "flipped-labels", support=tuple(support))
+    support, pool = (
+        tuple(replace(e, label=turned[e.label]) for e in examples)
+        for examples in (episode.support, episode.pool)
+    )
+    return _variant(episode, "flipped-labels", support=support, pool=pool)
 
 
 def abstract_labels(episode: Episode, words: Sequence[str] | None = None) -> Episode:
@@ -58,6 +63,11 @@ def abstract_labels(episode: Episode, words: Sequence[str] | None = None) -> Epi
         words: at least as many as labels, e.g. ``("foo", "bar")``; None: A, B, C and so on.
     """
     _needs_labels(episode, "abstracted")
+    if any(name in example.fields for example in episode.query for name in episode.labels.names):
+        raise IclError(
+            f"Labels cannot be abstracted in the multiple-choice task {episode.task!r}, whose "
+            "prompts show the options by them; take another variant."
+        )
     words = string.ascii_uppercase if words is None else words
     if len(set(words)) < max(episode.ways, len(words)):
         raise IclError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -53,18 +52,20 @@ def build_family(
                 + did_you_mean(task, definition.tasks)
             )
         own = definition.tasks[task]
+        examples, lone = read(task, language)
         chosen = own.named_templates[template or next(iter(own.named_templates))]
         return Task(
             name=task,
             language=language,
-            examples=tuple(read(task, language)),
+            examples=tuple(examples),
             labels=own.labels,
             words=own.words_in(language),
             template=chosen.build(language),
-            kind="generation" if own.kind == "generation" else "classification",
+            kind=own.kind,
             licence=definition.licence,
             source=definition.url,
             metrics=own.metrics,
+            lone=lone,
         )
 
     splits = {
@@ -76,18 +77,7 @@ def build_family(
         )
         for name, split in definition.splits.items()
     }
-    return TaskFamily(definition.name, load, splits, _apart_throughout(definition))
-
-
-def _apart_throughout(definition: Definition) -> tuple[str, ...]:
-    """Return the kinds by which every pair of splits is apart, which samplers check once more."""
-    pairs = {frozenset(pair) for pair in itertools.combinations(definition.splits, 2)}
-    promised = {(frozenset((a, b)), kind) for a, b, kind in definition.disjoint}
-    return tuple(
-        kind
-        for kind in ("class", "language", "task", "id")
-        if pairs and all((pair, kind) in promised for pair in pairs)
-    )
+    return TaskFamily(definition.name, load, splits, definition.disjoint)
 
 
 def _allows(split: SplitDefinition) -> Callable[[str, str, str], bool] | None:

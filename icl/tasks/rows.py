@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,8 +30,31 @@ class Rows:
     rows: Iterable[Row]
 
 
+class LabelRows:
+    """Counts the examples of each label: with one, no episode can both show it and ask for it."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+
+    def note(self, label: str, where: str) -> None:
+        """Count an example that stands there."""
+        self._counts[label] += 1
+        self._first.setdefault(label, where)
+
+    def lone(self) -> dict[str, str]:
+        """Return label -> where its example stands, for the labels that have only one."""
+        return {label: self._first[label] for label, count in self._counts.items() if count == 1}
+
+
 def examples_from_rows(
-    rows: Rows, task: TaskDefinition, columns: Columns, *, language: str, part: str
+    rows: Rows,
+    task: TaskDefinition,
+    columns: Columns,
+    *,
+    language: str,
+    part: str,
+    counts: LabelRows | None = None,
 ) -> list[Example]:
     """Turn the rows of one language and data split into examples.
 
@@ -40,6 +64,7 @@ def examples_from_rows(
         columns: which column holds what.
         language: the rows' language.
         part: the data split; it stands at the front of the parallel id.
+        counts: where the labels of a classification task are counted.
 
     Raises:
         IclError: a column is missing, a label is unknown, a text is empty or broken, an id stands
@@ -67,10 +92,14 @@ def examples_from_rows(
                 label = _shown(row, "reference", columns.label)
             else:
                 label = _label(raw, task)
+                if counts is not None:
+                    counts.note(label, f"{rows.where}, row {number}")
+            domain = "" if columns.domain is None else _shown(row, "domain", columns.domain)
         except IclError as error:
             raise IclError(f"{rows.where}, row {number}: {error}") from error
         parallel = f"{part}/{item}"
-        examples.append(Example(f"{language}/{parallel}", fields, label, language, parallel))
+        own = f"{language}/{parallel}"
+        examples.append(Example(own, fields, label, language, parallel, domain))
     return examples
 
 

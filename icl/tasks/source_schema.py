@@ -56,12 +56,14 @@ class Columns(Strict):
         fields: field name in templates -> column. A list of strings is joined by blanks.
         id: the item's id, shared by its translations, in one column or several; the row's number
             where there is none.
+        domain: where a row is from, to keep support and query in different domains.
         options: for multiple choice, the column that lists a row's options, or one column each.
     """
 
     label: str
     fields: Mapping[str, str] = Field(min_length=1)
     id: str | tuple[str, ...] | None = None
+    domain: str | None = None
     options: str | tuple[str, ...] | None = None
 
 
@@ -71,6 +73,7 @@ class OwnColumns(Strict):
     label: str | None = None
     fields: Mapping[str, str] | None = None
     id: str | tuple[str, ...] | None = None
+    domain: str | None = None
     options: str | tuple[str, ...] | None = None
 
     def over(self, columns: Columns) -> Columns:

@@ -11,7 +11,7 @@ from icl.tasks.definition import Definition
 from icl.tasks.hub import hub_rows
 from icl.tasks.lm_eval import lm_eval_rows
 from icl.tasks.plugins import plugin_rows
-from icl.tasks.rows import Row, Rows, examples_from_rows, text_of
+from icl.tasks.rows import LabelRows, Row, Rows, examples_from_rows, text_of
 from icl.tasks.source_schema import (
     CldrSource,
     DirectorySource,
@@ -24,7 +24,8 @@ from icl.tasks.tables import read_table
 from icl.tasks.task import Example
 from icl.tasks.task_files import read_collection
 
-Reader = Callable[[str, str], list[Example]]  # task, language -> examples
+# task, language -> examples, and where the only example of a label stands
+Reader = Callable[[str, str], tuple[list[Example], Mapping[str, str]]]
 Reading = Callable[[str, str, str], Rows]  # task, language, data split -> rows
 
 
@@ -82,18 +83,24 @@ def _folder(
 def _cldr_reader(definition: Definition) -> Reader:
     from icl.tasks.cldr import cldr_examples
 
-    return lambda task, language: cldr_examples(task, language, definition.tasks[task].labels)
+    return lambda task, language: (
+        cldr_examples(task, language, definition.tasks[task].labels),
+        {},
+    )
 
 
 def _row_reader(definition: Definition, source: Source, reading: Reading) -> Reader:
-    def read(task: str, language: str) -> list[Example]:
+    def read(task: str, language: str) -> tuple[list[Example], Mapping[str, str]]:
         own = definition.tasks[task]
         columns = own.columns_in(source)
         examples: list[Example] = []
+        counts = LabelRows()
         for part in definition.data:
             rows = reading(task, language, part)
-            examples += examples_from_rows(rows, own, columns, language=language, part=part)
-        return examples
+            examples += examples_from_rows(
+                rows, own, columns, language=language, part=part, counts=counts
+            )
+        return examples, counts.lone()
 
     return read
 

@@ -10,7 +10,7 @@ from typing import Literal
 from icl.errors import IclError, did_you_mean
 from icl.tasks.template import Fields, Template
 
-Kind = Literal["classification", "generation"]
+Kind = Literal["classification", "multiple_choice", "generation"]
 
 
 def normalise(text: str) -> str:
@@ -32,6 +32,7 @@ class Example:
         label: the label's canonical name (for generation, the reference text).
         language: the language's code as the source writes it.
         parallel_id: shared by translations of the same item in other languages.
+        domain: where it is from, e.g. ``travel``; no part of its text. Empty where none is named.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Example:
     label: str
     language: str
     parallel_id: str
+    domain: str = ""
 
     @property
     def text(self) -> str:
@@ -84,7 +86,9 @@ class Task:
         examples: any sequence; large sources give a lazy one.
         labels: canonical label names in a fixed order.
         words: label name -> word shown to a language model, in this language or the default one.
+        kind: ``multiple_choice``: the labels name options, which are fields of each example.
         metrics: for generation, the names of the metrics that judge an answer.
+        lone: label -> file and row, for labels with a single example.
     """
 
     name: str
@@ -97,6 +101,7 @@ class Task:
     licence: str = ""
     source: str = ""
     metrics: tuple[str, ...] = ()
+    lone: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +124,14 @@ class TaskFamily:
     Attributes:
         load: returns the task of a (name, language) pair; cached by whoever builds the family.
         splits: meta-splits by name, usually ``train``, ``validation`` and ``test``.
-        disjoint: what the splits have apart: any of ``class``, ``language``, ``task``, ``id``.
+        disjoint: what pairs of splits have apart, as (split, split, kind), where the kind is
+            ``class``, ``language``, ``task`` or ``id``. Samplers refuse a pair that does not.
     """
 
     name: str
     load: Callable[[str, str], Task]
     splits: Mapping[str, Split]
-    disjoint: tuple[str, ...] = field(default=())
+    disjoint: tuple[tuple[str, str, str], ...] = field(default=())
 
     def split(self, name: str) -> Split:
         """Return a meta-split by name; raises `IclError` that names the nearest one."""

@@ -84,13 +84,13 @@ def test_every_option_of_make_reaches_the_sampler(tmp_path: Path) -> None:
         "--ways", 2, "--max-ways", 4, "--vary-shots", "--natural-support", "--natural-queries",
         "--imbalance", 2, "--near", 0.9, "--seed", 3, "--task", "task1", "--language", "fr",
         "--shots", "4", "--queries", 8, "--count", 2, "--variant", "flipped-labels",
-        "--setting", "mine", "--drop-leaks",
+        "--setting", "mine", "--drop-leaks", "--pool", 3,
     ]  # fmt: skip
     run("make", "regular", "--out", tmp_path / "set", *options)
     manifest = json.loads((tmp_path / "set" / "manifest.json").read_text())
     assert manifest["sampler"] == {
-        "split": "test", "ways": 2, "shots": [4], "queries": 8, "seed": 3, "near": 0.9,
-        "setting": {"name": "mine", "support_language": None, "domain_field": None},
+        "split": "test", "ways": 2, "shots": [4], "queries": 8, "seed": 3, "near": 0.9, "pool": 3,
+        "setting": {"name": "mine", "support_language": None, "other_domain": False},
         "tasks": ["task1"], "languages": ["fr"],
         "composition": {
             "max_ways": 4, "vary_shots": True, "support": "natural", "imbalance": 2.0,
@@ -178,10 +178,10 @@ def test_check_of_a_family_tells_what_splits_share() -> None:
             "train": Split("train", test.tasks, ("en",)),
             "test": Split("test", test.tasks, ("fr", "sw")),
         },
-        ("language",),
+        (("train", "test", "language"),),
     )
     told = run("check", "--family", "split")
-    assert "disjoint by language, as promised" in told
+    assert "train and test share no language, as promised" in told
     assert "144 examples of train are also in test (the same item, by parallel id)" in told
 
 

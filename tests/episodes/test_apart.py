@@ -61,7 +61,7 @@ def domain_family(domains: int = 3) -> TaskFamily:
         return dataclasses.replace(
             loaded,
             examples=tuple(
-                dataclasses.replace(e, fields={**e.fields, "domain": f"d{i // 4 % domains}"})
+                dataclasses.replace(e, domain=f"d{i // 4 % domains}" if domains else "")
                 for i, e in enumerate(loaded.examples)
             ),
         )
@@ -71,16 +71,16 @@ def domain_family(domains: int = 3) -> TaskFamily:
 
 @pytest.mark.parametrize("support_language", [None, "en"])
 def test_support_and_query_domains_are_apart(support_language: str | None) -> None:
-    setting = Setting("cross-domain", support_language, domain_field="domain")
+    setting = Setting("cross-domain", support_language, other_domain=True)
     sampler = EpisodeSampler(
-        domain_family(), "test", ways=3, shots=(0, 2), queries=6, setting=setting
+        domain_family(), "test", ways=3, shots=(0, 2), queries=6, pool=3, setting=setting
     )
     asked = set()
     for index in range(30):
         episode, nothing = sampler.episode(index, 2), sampler.episode(index, 0)
-        query = {e.fields["domain"] for e in episode.query}
+        query = {e.domain for e in episode.query}
         assert len(query) == 1
-        assert not query & {e.fields["domain"] for e in episode.support}
+        assert not query & {e.domain for e in (*episode.support, *episode.pool)}
         assert nothing.query == episode.query
         asked |= query
     assert asked == {"d0", "d1", "d2"}
@@ -91,13 +91,29 @@ def test_one_domain_cannot_be_apart_from_itself() -> None:
     with pytest.raises(IclError, match="queries on 'd0' has 0 classes"):
         EpisodeSampler(
             domain_family(1), "test", ways=3, shots=(1,), queries=3,
-            setting=Setting("x", domain_field="domain"),
+            setting=Setting("x", other_domain=True),
         )  # fmt: skip
 
 
-def test_an_unknown_domain_field_is_told() -> None:
-    with pytest.raises(IclError, match=r"no field 'domian'.*Did you mean 'domain'"):
+def test_examples_without_a_domain_are_told() -> None:
+    with pytest.raises(IclError, match=r"'en-0-0-0' .* names no domain; say under `columns`"):
         EpisodeSampler(
-            domain_family(), "test", ways=3, shots=(1,), queries=3,
-            setting=Setting("x", domain_field="domian"),
+            domain_family(0), "test", ways=3, shots=(1,), queries=3,
+            setting=Setting("x", other_domain=True),
         )  # fmt: skip
+
+
+def test_a_text_copied_into_another_domain_is_still_a_copy() -> None:
+    family = domain_family(2)
+    loaded = family.load("task0", "en")
+    copies = tuple(
+        dataclasses.replace(e, id=f"copy-{e.id}", parallel_id=f"copy-{e.id}", domain="d9")
+        for e in loaded.examples
+    )
+    task = dataclasses.replace(loaded, examples=(*loaded.examples, *copies))
+    sampler = EpisodeSampler(
+        dataclasses.replace(family, load=lambda *_: task), "test", ways=3, shots=(2,), queries=6,
+        setting=Setting("x", other_domain=True), languages=["en"],
+    )  # fmt: skip
+    for episode in sampler.episodes(20):
+        assert not {e.text for e in episode.query} & {e.text for e in episode.support}

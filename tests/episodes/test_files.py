@@ -110,7 +110,7 @@ def spoil(saved: EpisodeSet, change: str, *, honest: bool = True) -> None:
         ("text", "has the normalised text"),
         ("twice", "holds the example .* twice"),
         ("label", "'odd', which is not one of its labels"),
-        ("unpaired", "other labels or queries than the one with 0 shots"),
+        ("unpaired", "other labels, queries or pool than the one with 0 shots"),
         ("no query", "has no query"),
         ("broken", "line 2 is not an episode"),
         ("cut", "has 17 lines where manifest.json says 18"),

@@ -371,7 +371,7 @@ def test_bytes_do_not_depend_on_the_hash_seed(hash_seed: str) -> None:
     assert run.stdout.strip() == digest()
 
 
-@pytest.mark.parametrize("setting", [WITHIN, CROSS, Setting("x", domain_field="text")])
+@pytest.mark.parametrize("setting", [WITHIN, CROSS, Setting("x", other_domain=True)])
 def test_a_split_without_examples_is_told(family: TaskFamily, setting: Setting) -> None:
     split = Split("test", ("task0",), ("fr",), lambda *_: False)
     with pytest.raises(IclError, match="task0"):

@@ -19,7 +19,9 @@ TASKS, LANGUAGES = ("task0", "task1"), ("en", "fr", "sw")
 
 def two_splits(disjoint: str, train: Split, test: Split) -> TaskFamily:
     family = regular_family()
-    return replace(family, splits={"train": train, "test": test}, disjoint=(disjoint,))
+    return replace(
+        family, splits={"train": train, "test": test}, disjoint=(("train", "test", disjoint),)
+    )
 
 
 def low(_task: str, _label: str, item: str) -> bool:
@@ -79,6 +81,20 @@ def test_the_sampler_refuses_to_draw_from_a_split_that_breaks_its_promise(kind: 
     family = two_splits(kind, *BROKEN[kind][:2])
     with pytest.raises(IclError, match=f"disjoint by {kind}"):
         EpisodeSampler(family, "test", ways=2, shots=(1,), queries=2)
+
+
+def test_a_promise_binds_its_pair_of_splits_and_no_other() -> None:
+    low_split, high_split = KEPT["id"]
+    splits = {"train": low_split, "test": high_split, "again": replace(low_split, name="again")}
+    family = replace(regular_family(), splits=splits, disjoint=(("train", "test", "id"),))
+    check_disjoint(family)
+    EpisodeSampler(family, "train", ways=2, shots=(1,), queries=2)
+    bound = replace(family, disjoint=(*family.disjoint, ("again", "train", "id")))
+    with pytest.raises(IclError, match=r"'again' and 'train'.*disjoint by id"):
+        check_disjoint(bound)
+    with pytest.raises(IclError, match="'train' and 'again', which are to be disjoint by id"):
+        EpisodeSampler(bound, "train", ways=2, shots=(1,), queries=2)
+    EpisodeSampler(bound, "test", ways=2, shots=(1,), queries=2)
 
 
 def test_an_unknown_promise_is_told() -> None:

@@ -15,7 +15,7 @@ def make_family(
     labels: Sequence[str],
     splits: Mapping[str, Split] | None = None,
     name: str = "toy",
-    disjoint: tuple[str, ...] = (),
+    disjoint: tuple[tuple[str, str, str], ...] = (),
 ) -> TaskFamily:
     """Build a family from rows by (task, language); every split name is ``test`` by default."""
     loaded = {
