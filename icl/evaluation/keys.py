@@ -13,7 +13,13 @@ import icl
 from icl.episodes import Episode
 
 # What is here decides what a learner answers to a given episode; an edit redoes its records.
-_DECIDING = ("learners/**/*.py", "models/**/*.py", "training/**/*.py", "evaluation/judge.py")
+_DECIDING = (
+    "learners/**/*.py",
+    "models/**/*.py",
+    "prompting/**/*.py",
+    "training/**/*.py",
+    "evaluation/judge.py",
+)
 
 
 def digest(value: Any) -> str:

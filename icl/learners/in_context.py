@@ -1,106 +1,203 @@
 """In-context learning: the support set is shown in the prompt, and labels are scored after it.
 
-Brown et al. 2020 (arXiv 2005.14165). The score of a label is the log-probability of its word after
-the prompt, summed over the word's tokens, exact (see `icl.models.scorer`), and normalised over the
-episode's labels.
+Brown et al. 2020 (arXiv 2005.14165). By default the score of a label is the log-probability of its
+word after the prompt, summed over the word's tokens, exact (see `icl.models.scorer`), and
+normalised over the episode's labels. What else can be asked for stands in `InContextParams` and in
+docs/in-context.md, and one idea a file in `icl.prompting`.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from torch import Tensor
 
-from icl.errors import IclError
-from icl.learners.base import Learner, Params, Predictor
-from icl.models.scorer import make_plan, score
-from icl.models.tokens import encode
+from icl.learners.base import Learner, Predictor
+from icl.learners.prompt_params import InContextParams, ZeroShotParams
+from icl.prompting.best_template import best
+from icl.prompting.calibration import (
+    TRANSDUCTIVE,
+    batch_bias,
+    calibrated,
+    content_free,
+    domain_inputs,
+    prior_bias,
+)
+from icl.prompting.chat import chat_format
+from icl.prompting.consistency import ChainOfThought, vote
+from icl.prompting.demonstrations import Demonstrator
+from icl.prompting.ensemble import averaged
+from icl.prompting.format import Format, PlainFormat
+from icl.prompting.scoring import Query, Scorer
+from icl.prompting.templates import instructed, named
+from icl.prompting.verbalisers import reworded
 from icl.tasks.task import Example, Labels
-from icl.tasks.template import Fields
+from icl.tasks.template import Fields, Template
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
+    from icl.models.lora import Adapter
 
 
-class _PromptPredictor(Predictor):
-    def __init__(self, backbone: Backbone, support: Sequence[Example], labels: Labels) -> None:
+class PromptPredictor(Predictor):
+    """Labels texts by prompts, as `InContextParams` say."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        support: Sequence[Example],
+        labels: Labels,
+        params: InContextParams,
+        adapter: Adapter | None = None,
+    ) -> None:
         self._backbone = backbone
         self._support = tuple(support)
-        self._labels = labels
+        self._labels = reworded(labels, params.words)
+        self._params = params
+        self._adapter = adapter
+        if adapter is not None:
+            self.trained_parameters = sum(value.numel() for value in adapter.factors.values())
 
     def log_probs(self, texts: Sequence[Fields]) -> Tensor:
-        template = self._labels.template
-        answers = [template.answer(word) for word in self._labels.words]
-        room = self._backbone.context_length - self._longest_answer(answers)
-        prompts = [fit_prompt(self._backbone, self._support, self._labels, t, room) for t in texts]
-        plan = make_plan(self._backbone, prompts, answers)
-        with torch.no_grad():
-            scores = score(self._backbone, plan, relative=True)
-        return scores.log_softmax(1).cpu()
+        """Average over templates and orders the calibrated scores of the labels."""
+        members = [
+            self._calibrated(scorer, self._queries(shown, texts))
+            for scorer in self._scorers
+            for shown in self._demonstrator.arrangements(texts, scorer)
+        ]
+        return averaged(members)
 
-    def _longest_answer(self, answers: Sequence[str]) -> int:
-        return max(len(row) for row in encode(self._backbone.tokenizer, answers))
+    def generate(self, texts: Sequence[Fields]) -> list[str]:
+        """Write an answer to each text; of several samples, the one that most agree on."""
+        from icl.models.generate import generate
 
-
-def fit_prompt(
-    backbone: Backbone, support: Sequence[Example], labels: Labels, fields: Fields, room: int
-) -> str:
-    """Build a query's prompt with as many whole demonstrations as fit in `room` tokens.
-
-    Demonstrations are dropped from the end, one from the most frequent label at a time, so that
-    labels stay as balanced as they were. Each query's prompt depends on that query alone.
-
-    Raises:
-        IclError: not even the query alone fits.
-    """
-    words = dict(zip(labels.names, labels.words, strict=True))
-    shown = list(support)
-    while True:
-        pairs = [(example.fields, words[example.label]) for example in shown]
-        prompt = labels.template.prompt(pairs, fields)
-        length = len(encode(backbone.tokenizer, [prompt])[0])
-        if length <= room:
-            break
-        if not shown:
-            raise IclError(
-                f"A query of {length} tokens does not fit in the model's context of {room}; "
-                "shorten the texts or take a model with a longer context."
-            )
-        counts = Counter(example.label for example in shown)
-        most = max(counts.values())
-        shown.pop(max(i for i, e in enumerate(shown) if counts[e.label] == most))
-    if len(shown) < len(support):
-        warnings.warn(
-            f"Only {len(shown)} of {len(support)} demonstrations fit in {room} tokens of context.",
-            stacklevel=2,
+        params = self._params
+        labels = self._templated(self._names[0])
+        words = dict(zip(labels.names, labels.words, strict=True))
+        chain = ChainOfThought(
+            labels.template, params.answer_marker, params.rationale, params.thought
         )
-    return prompt
+        (shown, *_) = self._demonstrator.arrangements(texts, None)
+        room = self._backbone.context_length - params.max_new_tokens
+        prompts = [
+            chain.fitted(self._backbone.tokenizer, s, words, fields, room)
+            for s, fields in zip(shown, texts, strict=True)
+        ]
+        separator = labels.template.separator
+        samples = generate(
+            self._backbone,
+            prompts,
+            max_new_tokens=params.max_new_tokens,
+            stop=(*params.stop, *([separator] if separator.strip(" ") else [])),
+            samples=params.samples,
+            temperature=params.temperature,
+            seed=params.seed,
+            adapter=self._adapter,
+        )
+        return [vote([chain.answer(text) for text in written]) for written in samples]
+
+    @cached_property
+    def _demonstrator(self) -> Demonstrator:
+        params = self._params
+        return Demonstrator(
+            self._backbone,
+            self._support,
+            choice=params.choice,
+            count=params.demonstrations,
+            diversity=params.diversity,
+            order=params.order,
+            candidates=params.candidates,
+            probes=params.probes,
+            probe_count=params.probe_count,
+            orders=params.ensemble_orders,
+            seed=params.seed,
+        )
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """The templates that are asked."""
+        named_once = dict.fromkeys((self._params.template, *self._params.templates))
+        return tuple(name for name in named_once if name != "best")
+
+    @cached_property
+    def _scorers(self) -> list[Scorer]:
+        scorers = [self._scorer(self._templated(name)) for name in self._names]
+        return [best(scorers, self._support)] if self._params.template == "best" else scorers
+
+    def _templated(self, name: str) -> Labels:
+        params = self._params
+        template = named(name, self._labels.template)
+        parts = {
+            part: value
+            for part in ("input", "target", "separator", "instruction")
+            if (value := getattr(params, part)) is not None
+        }
+        template = instructed(replace(template, **parts), self._labels.words)
+        return replace(self._labels, template=template)
+
+    def _scorer(self, labels: Labels) -> Scorer:
+        params = self._params
+        return Scorer(
+            self._backbone,
+            labels,
+            self._format(labels.template),
+            params.scoring,
+            params.normalise,
+            params.domain_prompt,
+            self._adapter,
+        )
+
+    def _format(self, template: Template) -> Format:
+        chat = self._params.chat
+        if chat == "none":
+            return PlainFormat(template)
+        return chat_format(self._backbone.tokenizer, template, chat, self._params.assistant_prefix)
+
+    @staticmethod
+    def _queries(shown: Sequence[tuple[Example, ...]], texts: Sequence[Fields]) -> list[Query]:
+        return [Query(s, fields) for s, fields in zip(shown, texts, strict=True)]
+
+    def _calibrated(self, scorer: Scorer, queries: Sequence[Query]) -> Tensor:
+        found, calibration = scorer.log_probs(queries), self._params.calibration
+        if calibration == "none" or not queries:
+            return found
+        if calibration == "batch":
+            return calibrated(found, batch_bias(found))
+        if calibration == "domain" and self._support:
+            free = domain_inputs(self._support, self._params.seed)
+        else:  # without support there are no words of the domain
+            free = content_free(queries[0].fields)
+        return calibrated(found, prior_bias(scorer, queries, free))
 
 
-class InContext(Learner):
-    """Few-shot prompting: all support examples, in the episode's order, before each query."""
-
-    method: ClassVar[str] = "in-context"
-    predicts_words: ClassVar[bool] = True
-
-    def __init__(self, backbone: Backbone, params: Params) -> None:
-        """Score with this backbone."""
-        self._backbone = backbone
-
-    def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
-        """Keep the support set as demonstrations; nothing is trained."""
-        return _PromptPredictor(self._backbone, support, labels)
-
-
-class ZeroShot(InContext):
+class ZeroShot(Learner):
     """Zero-shot prompting: the instruction and the query only; the support set is ignored."""
 
     method: ClassVar[str] = "zero-shot"
+    predicts_words: ClassVar[bool] = True
+    Params = ZeroShotParams
+
+    def __init__(self, backbone: Backbone, params: ZeroShotParams) -> None:
+        """Score with this backbone."""
+        self._backbone = backbone
+        self._params = InContextParams(**params.model_dump())
+        # here it is the parameters that decide, not the class
+        self.transductive = params.calibration in TRANSDUCTIVE  # type: ignore[misc]
 
     def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
         """Keep the label words only."""
-        return _PromptPredictor(self._backbone, (), labels)
+        return PromptPredictor(self._backbone, (), labels, self._params)
+
+
+class InContext(ZeroShot):
+    """Few-shot prompting: support examples before each query, by default all of them in order."""
+
+    method: ClassVar[str] = "in-context"
+    Params = InContextParams
+
+    def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
+        """Keep the support set as demonstrations; nothing is trained."""
+        return PromptPredictor(self._backbone, support, labels, self._params)

@@ -1,47 +1,302 @@
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
 from icl.errors import IclError
-from icl.learners.in_context import fit_prompt
-from icl.learners.registry import make
+from icl.evaluation.judge import judge
+from icl.learners.registry import make, methods, validate
+from icl.models.backbone import Backbone
 from icl.models.reference import naive_scores
+from icl.tasks.task import Example, Labels
+from icl.tasks.template import Template
 from tests import tiny
 from tests.learners import problems
 
 TEXTS = [e.fields for e in problems.query()]
+SUPPORT, LABELS = problems.support(3), problems.labels()
+ANSWERS = [" month", " weekday", " organ"]
+
+# every way of prompting that must be exact: one query alone, permuted labels, repeated calls
+WAYS: dict[str, dict[str, Any]] = {
+    "direct": {},
+    "channel": {"scoring": "channel"},
+    "pmi": {"scoring": "pmi"},
+    "token": {"normalise": "token"},
+    "byte": {"normalise": "byte"},
+    "contextual": {"calibration": "contextual"},
+    "domain": {"calibration": "domain"},
+    "channel-contextual": {"scoring": "channel", "calibration": "contextual"},
+    "random": {"choice": "random", "demonstrations": 4},
+    "balanced": {"choice": "balanced", "demonstrations": 6},
+    "knn": {"choice": "knn", "demonstrations": 4, "order": "similarity"},
+    "bm25": {"choice": "bm25", "demonstrations": 4},
+    "mmr": {"choice": "mmr", "demonstrations": 4},
+    "dpp": {"choice": "dpp", "demonstrations": 4},
+    "channel-knn": {"scoring": "channel", "choice": "knn", "demonstrations": 3},
+    "random-order": {"order": "random"},
+    "similarity": {"order": "similarity"},
+    "global": {"order": "global-entropy", "candidates": 3, "probes": "words", "probe_count": 4},
+    "local": {"order": "local-entropy", "candidates": 3, "probes": "words", "probe_count": 4},
+    "options": {"template": "options"},
+    "best": {"template": "best", "templates": ("task", "question")},
+    "ensemble": {"templates": ("question",), "ensemble_orders": 2},
+    "letters": {"words": "letter"},
+    "knn-contextual": {"choice": "knn", "demonstrations": 3, "calibration": "contextual"},
+}
+
+
+@lru_cache
+def gemma() -> Backbone:
+    return tiny.backbone("gemma3-hybrid")
+
+
+def log_probs(
+    params: dict[str, Any],
+    labels: Labels = LABELS,
+    support: list[Example] = SUPPORT,
+    texts: Any = TEXTS,
+    method: str = "in-context",
+) -> torch.Tensor:
+    predictor = make(method, params, gemma()).adapt(support, labels)
+    return predictor.log_probs(texts)
+
+
+def prompts(support: list[Example] = SUPPORT, template: Template = LABELS.template) -> list[str]:
+    return [template.prompt([(e.fields, e.label) for e in support], text) for text in TEXTS]
 
 
 def test_in_context_probabilities_are_the_naive_scorers_normalised() -> None:
-    backbone = tiny.backbone("gemma3-hybrid")
-    support, labels = problems.support(2), problems.labels()
-    pairs = [(e.fields, e.label) for e in support]
-    prompts = [labels.template.prompt(pairs, text) for text in TEXTS]
-    expected = naive_scores(backbone, prompts, [" month", " weekday", " organ"]).log_softmax(1)
-    out = make("in-context", {}, backbone).adapt(support, labels).log_probs(TEXTS)
-    torch.testing.assert_close(out, expected, atol=1e-4, rtol=0)
+    expected = naive_scores(gemma(), prompts(), ANSWERS).log_softmax(1)
+    torch.testing.assert_close(log_probs({}), expected, atol=1e-4, rtol=0)
 
 
-def test_zero_shot_ignores_the_support_set() -> None:
-    learner = make("zero-shot", {}, tiny.backbone())
-    with_support = learner.adapt(problems.support(2), problems.labels()).log_probs(TEXTS)
-    without = learner.adapt([], problems.labels()).log_probs(TEXTS)
-    assert torch.equal(with_support, without)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_query_alone_equals_it_in_a_batch_of_any_order(way: str) -> None:
+    params = WAYS[way]
+    together = log_probs(params)
+    torch.testing.assert_close(together.exp().sum(1), torch.ones(6), atol=1e-5, rtol=0)
+    backwards = log_probs(params, texts=TEXTS[::-1]).flip(0)
+    torch.testing.assert_close(backwards, together, atol=3e-5, rtol=0)
+    alone = log_probs(params, texts=[TEXTS[4]])
+    torch.testing.assert_close(alone[0], together[4], atol=3e-5, rtol=0)
 
 
-def test_whole_demonstrations_are_dropped_evenly_and_it_is_said() -> None:
-    backbone, support = tiny.backbone(), problems.support(4)
-    with pytest.warns(UserWarning, match="of 12 demonstrations fit"):
-        prompt = fit_prompt(backbone, support, problems.labels(), TEXTS[0], room=120)
-    assert len(tiny.tokenizer()(prompt)["input_ids"]) <= 120
-    counts = [prompt.count(f"Kind: {name}") for name in problems.NAMES]
-    assert 0 < sum(counts) < 12
-    assert max(counts) - min(counts) <= 1
-    assert prompt.startswith("Word:")
-    assert prompt.endswith("Kind:")
+@pytest.mark.parametrize("way", WAYS)
+def test_the_order_of_labels_changes_no_probability(way: str) -> None:
+    names = (problems.NAMES[2], problems.NAMES[0], problems.NAMES[1])
+    turned = log_probs(WAYS[way], labels=problems.labels(names))
+    columns = [names.index(name) for name in problems.NAMES]
+    torch.testing.assert_close(turned[:, columns], log_probs(WAYS[way]), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_takes_an_empty_support_set(way: str) -> None:
+    out = log_probs(WAYS[way], support=[])
+    torch.testing.assert_close(out.exp().sum(1), torch.ones(6), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("way", ["random", "balanced", "random-order", "global", "ensemble"])
+def test_what_is_drawn_depends_on_the_seed(way: str) -> None:
+    found = [log_probs({**WAYS[way], "seed": seed}) for seed in (0, 0, 1, 2, 3)]
+    assert torch.equal(found[0], found[1])
+    assert not all(torch.allclose(found[0], other, atol=1e-4) for other in found[2:])
+
+
+@pytest.mark.parametrize("way", ["random-order", "global", "ensemble"])
+def test_drawn_orders_depend_on_the_set_of_examples_not_on_its_order(way: str) -> None:
+    backwards = log_probs(WAYS[way], support=SUPPORT[::-1])
+    torch.testing.assert_close(backwards, log_probs(WAYS[way]), atol=1e-5, rtol=0)
+
+
+def test_channel_scores_are_the_naive_scores_of_inputs_given_labels() -> None:
+    shown = "".join(f"Kind: {e.label}\nWord: {e.fields['text']}\n\n" for e in SUPPORT)
+    heads = [f"{shown}Kind: {name}\n" for name in problems.NAMES]
+    scores = naive_scores(gemma(), heads, [f"Word: {text['text']}" for text in TEXTS]).T
+    torch.testing.assert_close(
+        log_probs({"scoring": "channel"}), scores.log_softmax(1), atol=1e-4, rtol=0
+    )
+
+
+def test_pmi_divides_by_the_probability_after_the_domain_prompt() -> None:
+    direct = naive_scores(gemma(), prompts(), ANSWERS)
+    for params, domain in (({}, "Kind:"), ({"domain_prompt": "A kind is"}, "A kind is")):
+        expected = (direct - naive_scores(gemma(), [domain], ANSWERS)).log_softmax(1)
+        out = log_probs({"scoring": "pmi", **params})
+        torch.testing.assert_close(out, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("by", ["token", "character", "byte"])
+def test_scores_are_divided_by_the_answers_length(by: str) -> None:
+    labels = Labels(problems.NAMES, ("月", "weekday", "organ ic"), LABELS.template)
+    words = dict(zip(labels.names, labels.words, strict=True))
+    shown = [(e.fields, words[e.label]) for e in SUPPORT]
+    texts = [LABELS.template.prompt(shown, text) for text in TEXTS]
+    answers = [" 月", " weekday", " organ ic"]
+    scores = naive_scores(gemma(), texts, answers)
+
+    def tokens(text: str) -> list[int]:
+        return list(tiny.tokenizer()(text)["input_ids"])
+
+    for i, text in enumerate(texts):
+        for j, answer in enumerate(answers):
+            head, whole = tokens(text), tokens(text + answer)
+            shared = 0
+            while shared < len(head) and head[shared] == whole[shared]:
+                shared += 1
+            size = {
+                "token": len(whole) - shared,
+                "character": len(answer.strip()),
+                "byte": len(answer.strip().encode()),
+            }[by]
+            scores[i, j] /= size
+    out = log_probs({"normalise": by}, labels=labels)
+    torch.testing.assert_close(out, scores.log_softmax(1), atol=1e-4, rtol=0)
+
+
+def test_contextual_calibration_divides_by_the_content_free_probabilities() -> None:
+    pairs = [(e.fields, e.label) for e in SUPPORT]
+    free = [LABELS.template.prompt(pairs, {"text": text}) for text in ("N/A", "", "[MASK]")]
+    prior = naive_scores(gemma(), free, ANSWERS).softmax(1).mean(0)
+    weighed = naive_scores(gemma(), prompts(), ANSWERS).softmax(1) / prior
+    expected = weighed / weighed.sum(1, keepdim=True)
+    torch.testing.assert_close(
+        log_probs({"calibration": "contextual"}).exp(), expected, atol=1e-4, rtol=1e-3
+    )
+
+
+def test_batch_calibration_is_transductive_and_says_so() -> None:
+    params = {"calibration": "batch"}
+    plain = log_probs({})
+    expected = (plain - plain.mean(0)).log_softmax(1)
+    together = log_probs(params)
+    torch.testing.assert_close(together, expected, atol=1e-5, rtol=0)
+    fewer = log_probs(params, texts=TEXTS[:2])
+    assert not torch.allclose(fewer, together[:2], atol=1e-3)
+    assert make("in-context", params, tiny.backbone()).transductive
+    assert not make("in-context", {}, tiny.backbone()).transductive
+
+
+def test_an_ensemble_is_the_mean_of_its_members_probabilities() -> None:
+    members = [log_probs({"template": name}).exp() for name in ("task", "question", "arrow")]
+    out = log_probs({"templates": ("question", "arrow")})
+    torch.testing.assert_close(out.exp(), torch.stack(members).mean(0), atol=1e-5, rtol=0)
+
+
+def test_the_best_template_is_the_one_that_foretells_left_out_labels() -> None:
+    found: dict[str, float] = {}
+    for name in ("task", "question", "bare"):
+        total = 0.0
+        for left_out in SUPPORT:
+            others = [e for e in SUPPORT if e is not left_out]
+            out = log_probs({"template": name}, support=others, texts=[left_out.fields])
+            total += float(out[0, LABELS.index(left_out.label)])
+        found[name] = total
+    best = max(found, key=lambda name: found[name])
+    out = log_probs({"template": "best", "templates": tuple(found)})
+    torch.testing.assert_close(out, log_probs({"template": best}), atol=1e-5, rtol=0)
+
+
+def test_many_shots_drop_whole_demonstrations_evenly_and_say_it_once() -> None:
+    backbone = tiny.backbone()
+    backbone.context_length = 120  # type: ignore[misc]
+    predictor = make("in-context", {}, backbone).adapt(problems.support(4), LABELS)
+    with pytest.warns(UserWarning, match="of 12 demonstrations fit") as told:
+        predictor.log_probs(TEXTS)
+        predictor.log_probs(TEXTS)
+    assert len(told) == 1
 
 
 def test_a_query_longer_than_the_context_is_refused_in_one_sentence() -> None:
+    backbone = tiny.backbone()
+    backbone.context_length = 20  # type: ignore[misc]
+    predictor = make("in-context", {}, backbone).adapt([], LABELS)
     with pytest.raises(IclError, match="does not fit in the model's context"):
-        fit_prompt(tiny.backbone(), [], problems.labels(), {"text": "long " * 50}, room=20)
+        predictor.log_probs([{"text": "long " * 50}])
+
+
+def test_zero_shot_ignores_the_support_set() -> None:
+    with_support = log_probs({}, method="zero-shot")
+    assert torch.equal(with_support, log_probs({}, method="zero-shot", support=[]))
+
+
+def test_labels_with_the_same_word_tie_exactly_and_the_tie_is_broken_by_lot() -> None:
+    labels = Labels(problems.NAMES, ("thing", "thing", "thing"), LABELS.template)
+    out = log_probs({}, labels=labels)
+    assert (out == out[:, :1]).all()
+    episode = problems.episode()
+    same = type(episode)(
+        **{**{f: getattr(episode, f) for f in episode.__slots__}, "labels": labels}
+    )
+    backbone = tiny.backbone()
+    record = judge(make("in-context", {}, backbone), "x", "k", same, backbone)
+    assert len(set(record.predictions)) > 1  # the first label is not favoured
+
+
+def test_a_label_that_begins_another_has_its_own_score() -> None:
+    words = ("organ", "organic", "organism")
+    labels = Labels(problems.NAMES, words, LABELS.template)
+    shown = [(e.fields, dict(zip(problems.NAMES, words, strict=True))[e.label]) for e in SUPPORT]
+    texts = [LABELS.template.prompt(shown, text) for text in TEXTS]
+    expected = naive_scores(gemma(), texts, [f" {w}" for w in words])
+    out = log_probs({}, labels=labels)
+    torch.testing.assert_close(out, expected.log_softmax(1), atol=1e-4, rtol=0)
+
+
+def test_an_empty_label_word_is_refused_in_one_sentence() -> None:
+    template = Template("Word: {{ text }}\nKind:", "{{ label }}")
+    labels = Labels(problems.NAMES, ("month", "", "organ"), template)
+    with pytest.raises(IclError, match="adds no token"):
+        log_probs({}, labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({"choice": "knn"}, "needs `demonstrations`"),
+        ({"demonstrations": 3}, "needs a `choice`"),
+        ({"scoring": "channel", "chat": "turns"}, "no chat form"),
+        ({"domain_prompt": "x"}, "is for `scoring: pmi`"),
+        ({"template": "qestion"}, "Did you mean 'question'"),
+        ({"order": "local-entropy", "choice": "knn", "demonstrations": 2}, "same demonstrations"),
+        ({"samples": 5}, "`temperature: 0`"),
+        ({"template": "best"}, "name two or more"),
+        ({"scorng": "pmi"}, "Did you mean 'scoring'"),
+        ({"calibration": "batsch"}, "'batch'"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused_in_one_sentence(
+    params: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(IclError, match=told):
+        validate("in-context", params)
+
+
+def test_zero_shot_refuses_what_needs_a_support_set() -> None:
+    assert "zero-shot" in methods()
+    with pytest.raises(IclError, match="support set"):
+        validate("zero-shot", {"calibration": "domain"})
+
+
+def test_label_words_are_scored_under_their_other_names() -> None:
+    mapped = log_probs({"words": {"month": "M", "weekday": "W", "organ": "O"}})
+    labels = Labels(problems.NAMES, ("M", "W", "O"), LABELS.template)
+    assert torch.equal(mapped, log_probs({}, labels=labels))
+    letters = Labels(problems.NAMES, ("A", "C", "B"), LABELS.template)  # by name, not by place
+    assert torch.equal(log_probs({"words": "letter"}), log_probs({}, labels=letters))
+
+
+def test_texts_in_any_normal_form_are_scored_as_they_stand() -> None:
+    both = [{"text": "ao\u0302ut"}, {"text": "aôut"}, {"text": "مرحبا"}, {"text": "東京"}]
+    expected = naive_scores(
+        gemma(),
+        [LABELS.template.prompt([(e.fields, e.label) for e in SUPPORT], t) for t in both],
+        ANSWERS,
+    ).log_softmax(1)
+    out = log_probs({}, texts=both)
+    torch.testing.assert_close(out, expected, atol=1e-4, rtol=0)
+    assert not np.allclose(out[0], out[1], atol=1e-6)

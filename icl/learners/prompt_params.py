@@ -1,0 +1,148 @@
+"""The parameters of prompting methods: one flat set of plain names, checked for what fits."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from icl.errors import IclError
+from icl.learners.base import Params
+from icl.prompting.calibration import Calibration
+from icl.prompting.choice import BY_QUERY, Choice
+from icl.prompting.lengths import Normalise
+from icl.prompting.order import BY_ENTROPY, Order
+from icl.prompting.scoring import Scoring
+from icl.prompting.templates import named
+from icl.prompting.verbalisers import Words
+from icl.tasks.template import Template
+
+
+class ZeroShotParams(Params):
+    """How a task is put before a model, and how its answers are scored; see docs/in-context.md.
+
+    Attributes:
+        template: a named template, see `icl.prompting.templates.TEMPLATES`.
+        input, target, separator, instruction: replace parts of the template; the instruction may
+            show ``{{ labels }}``.
+        words: the label words: ``task``, ``name``, ``lower``, ``upper``, ``title``, ``letter``,
+            ``number``, or a word by label name.
+        scoring: ``direct``, ``channel`` or ``pmi``.
+        domain_prompt: PMI's prompt without an input; by default the template's cue.
+        normalise: divide scores by the answer's length in tokens, characters or bytes.
+        calibration: ``contextual``, or ``batch``, which is transductive.
+        chat: ``turns`` or ``message`` lays prompts out in the model's chat template.
+        assistant_prefix: what the assistant's answer begins with, in a chat.
+        templates: average probabilities over these named templates as well.
+        max_new_tokens, stop: how far generation goes; the template's separator always stops it.
+        samples, temperature: sampled answers that are voted on (self-consistency); one sample at
+            temperature 0 is greedy.
+        answer_marker, rationale, thought: chain of thought: what stands before the answer, the
+            field that holds a demonstration's rationale, and what every rationale begins with.
+        seed: of all that is drawn.
+    """
+
+    template: str = "task"
+    input: str | None = None
+    target: str | None = None
+    separator: str | None = None
+    instruction: str | None = None
+    words: Words | dict[str, str] = "task"
+    scoring: Scoring = "direct"
+    domain_prompt: str | None = None
+    normalise: Normalise = "sum"
+    calibration: Calibration = "none"
+    chat: Literal["none", "turns", "message"] = "none"
+    assistant_prefix: str = ""
+    templates: tuple[str, ...] = ()
+    max_new_tokens: int = Field(default=64, ge=1)
+    stop: tuple[str, ...] = ()
+    samples: int = Field(default=1, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
+    answer_marker: str = ""
+    rationale: str | None = None
+    thought: str = ""
+    seed: int = 0
+
+    @field_validator("template", "templates")
+    @classmethod
+    def _templates_are_known(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for name in (value,) if isinstance(value, str) else value:
+            if name == "best" and isinstance(value, str):
+                continue
+            try:
+                named(name, Template(input="{{ text }}"))
+            except IclError as error:
+                raise ValueError(str(error).rstrip(".")) from error
+        return value
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> ZeroShotParams:
+        if self.scoring == "channel" and self.chat != "none":
+            raise ValueError("`scoring: channel` has no chat form; set `chat: none`")
+        if self.domain_prompt is not None and self.scoring != "pmi":
+            raise ValueError("`domain_prompt` is for `scoring: pmi`")
+        if self.assistant_prefix and self.chat == "none":
+            raise ValueError("`assistant_prefix` is for a chat; set `chat: turns`")
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError("`samples` above 1 at `temperature: 0` are all the same; raise it")
+        if self.calibration == "domain" and not isinstance(self, InContextParams):
+            raise ValueError("`calibration: domain` needs the words of a support set")
+        if self.template == "best" and not self.templates:
+            raise ValueError("`template: best` chooses among `templates`; name two or more there")
+        if self.template == "best" and not isinstance(self, InContextParams):
+            raise ValueError("`template: best` is chosen on the support set")
+        return self
+
+
+class InContextParams(ZeroShotParams):
+    """Prompting with demonstrations.
+
+    Attributes:
+        pool: demonstrations are chosen from the support set and the episode's pool together.
+        choice: ``all``, ``random``, ``balanced``; for each query ``knn``, ``bm25``, ``mmr``,
+            ``dpp``.
+        demonstrations: how many are chosen.
+        diversity: of ``mmr`` and ``dpp``: 0 for nearness alone, 1 for diversity alone.
+        order: ``given``, ``random`` by seed, ``similarity`` (nearest last), ``global-entropy``,
+            ``local-entropy``.
+        candidates: orders that the entropies choose from.
+        probes: what the entropies are measured on: ``written`` by the model, or random ``words``
+            of the support set.
+        probe_count: how many probes.
+        ensemble_orders: average probabilities over so many random orders.
+        calibration: ``domain`` as well: random words of the support set.
+        template: ``best`` as well: of `templates`, the one that foretells each support
+            label best from all the others.
+    """
+
+    pool: bool = False
+    choice: Choice = "all"
+    demonstrations: int | None = Field(default=None, ge=1)
+    diversity: float = Field(default=0.5, ge=0, le=1)
+    order: Order = "given"
+    candidates: int = Field(default=24, ge=2)
+    probes: Literal["written", "words"] = "written"
+    probe_count: int = Field(default=24, ge=1)
+    ensemble_orders: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _demonstrations_fit(self) -> InContextParams:
+        if (self.choice == "all") != (self.demonstrations is None):
+            raise ValueError(
+                f"`choice: {self.choice}` needs `demonstrations`, their number"
+                if self.demonstrations is None
+                else "`demonstrations` needs a `choice`: random, balanced, knn, bm25, mmr or dpp"
+            )
+        if self.choice == "dpp" and self.diversity == 0:
+            raise ValueError("`diversity` of `choice: dpp` must be above 0; or set `choice: knn`")
+        if self.order in BY_ENTROPY and self.choice in BY_QUERY:
+            raise ValueError(
+                f"`order: {self.order}` needs the same demonstrations for all queries; "
+                "set `choice` to all, random or balanced"
+            )
+        if self.order in BY_ENTROPY and self.scoring == "channel":
+            raise ValueError(f"`order: {self.order}` is defined for direct scoring")
+        if self.ensemble_orders > 1 and self.order not in {"given", "random"}:
+            raise ValueError(f"`ensemble_orders` are random orders; drop `order: {self.order}`")
+        return self

@@ -1,0 +1,159 @@
+"""Label scores of prompts: direct, channel and PMI, each with the demonstrations of its query."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from icl.errors import IclError
+from icl.models.lora import Adapter
+from icl.models.scorer import label_scores
+from icl.models.tokens import encode
+from icl.prompting.fitting import fit
+from icl.prompting.format import Demonstrations, Format, PlainFormat
+from icl.prompting.lengths import Normalise, lengths
+from icl.tasks.task import Example, Labels
+from icl.tasks.template import Fields
+
+if TYPE_CHECKING:
+    from icl.models.backbone import Backbone
+
+Scoring = Literal["direct", "channel", "pmi"]
+_INPUTS_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """An input and the demonstrations that stand before it."""
+
+    shown: tuple[Example, ...]
+    fields: Fields
+
+
+def by_demonstrations(queries: Sequence[Query]) -> list[list[int]]:
+    """Return the places of the queries that have the same demonstrations, group by group."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, query in enumerate(queries):
+        groups.setdefault(tuple(map(id, query.shown)), []).append(i)
+    return list(groups.values())
+
+
+@dataclass(slots=True)
+class Scorer:
+    """Scores an episode's labels.
+
+    - ``direct``: ``log p(y | D, x)``.
+    - ``channel``: ``log p(x | D, y)``, with label and input swapped (Min et al. 2022,
+      arXiv 2108.04106); each label's prompt is read once for all queries.
+    - ``pmi``: ``log p(y | D, x) - log p(y | domain prompt)`` (Holtzman et al. 2021,
+      arXiv 2104.08315); the domain prompt has no demonstrations.
+
+    Attributes:
+        backbone: the model.
+        labels: the answer space.
+        format: how prompts are written; the channel needs a `PlainFormat`.
+        scoring, normalise: what is scored, and by what length it is divided.
+        domain_prompt: PMI's prompt; by default the template's cue.
+        adapter: LoRA factors of a meta-trained model.
+        said: whether the loss of demonstrations has been told; once is enough.
+    """
+
+    backbone: Backbone
+    labels: Labels
+    format: Format
+    scoring: Scoring = "direct"
+    normalise: Normalise = "sum"
+    domain_prompt: str | None = None
+    adapter: Adapter | None = None
+    said: bool = field(default=False)
+
+    def log_probs(self, queries: Sequence[Query]) -> Tensor:
+        """Return normalised log-probabilities, float32 on the CPU, shape (queries, labels)."""
+        if not queries:
+            return torch.zeros(0, len(self.labels))
+        queries = self._fitted(queries)
+        if self.scoring == "channel":
+            return self._channel(queries).log_softmax(1)
+        prompts = [self.format.prompt(self._pairs(q.shown), q.fields) for q in queries]
+        scores = self._direct(prompts)
+        if self.scoring == "pmi":
+            domain = self.domain_prompt
+            scores = scores - self._direct([self.format.domain() if domain is None else domain])
+        return scores.log_softmax(1)
+
+    def _direct(self, prompts: Sequence[str]) -> Tensor:
+        answers = [self.format.answer(word) for word in self.labels.words]
+        scores = label_scores(
+            self.backbone,
+            prompts,
+            answers,
+            adapter=self.adapter,
+            # dividing by lengths does not leave constants of a prompt constant
+            relative=self.normalise == "sum",
+        ).cpu()
+        return scores / lengths(self.backbone.tokenizer, prompts, answers, self.normalise)
+
+    def _channel(self, queries: Sequence[Query]) -> Tensor:
+        assert isinstance(self.format, PlainFormat)
+        template = self.format.channel
+        inputs = [template.input(q.fields) for q in queries]
+        scores = torch.zeros(len(queries), len(self.labels))
+        for places in by_demonstrations(queries):
+            pairs = self._pairs(queries[places[0]].shown)
+            prompts = [template.prompt(pairs, word) for word in self.labels.words]
+            for begin in range(0, len(places), _INPUTS_AT_ONCE):
+                some = places[begin : begin + _INPUTS_AT_ONCE]
+                answers = [inputs[i] for i in some]
+                found = label_scores(self.backbone, prompts, answers, adapter=self.adapter).cpu()
+                found = found / lengths(self.backbone.tokenizer, prompts, answers, self.normalise)
+                scores[some] = found.T
+        return scores
+
+    def _pairs(self, shown: Sequence[Example]) -> Demonstrations:
+        words = self._words
+        return [(example.fields, words[example.label]) for example in shown]
+
+    @property
+    def _words(self) -> Mapping[str, str]:
+        return dict(zip(self.labels.names, self.labels.words, strict=True))
+
+    def _fitted(self, queries: Sequence[Query]) -> list[Query]:
+        """Drop the demonstrations that do not fit, for each query by itself."""
+        tokenizer, room = self.backbone.tokenizer, self.backbone.context_length
+        if self.scoring != "channel":
+            answers = [self.format.answer(word) for word in self.labels.words]
+            room -= max(len(row) for row in encode(tokenizer, answers))
+        fitted = [
+            Query(fit(tokenizer, q.shown, partial(self._texts, q.fields), room), q.fields)
+            for q in queries
+        ]
+        least = min(range(len(queries)), key=lambda i: len(fitted[i].shown) - len(queries[i].shown))
+        if not self.said and len(fitted[least].shown) < len(queries[least].shown):
+            self.said = True
+            warnings.warn(
+                f"Only {len(fitted[least].shown)} of {len(queries[least].shown)} demonstrations "
+                f"fit in {room} tokens of context.",
+                stacklevel=3,
+            )
+        return fitted
+
+    def _texts(self, fields: Fields, shown: Sequence[Example]) -> list[str]:
+        """Return what must fit whole: the prompt, or for the channel every label's with the input.
+
+        Raises:
+            IclError: nothing stands before the answer.
+        """
+        pairs = self._pairs(shown)
+        if self.scoring != "channel":
+            return [self.format.prompt(pairs, fields)]
+        if not isinstance(self.format, PlainFormat):
+            raise IclError("The channel direction has no chat form; set `chat: none`.")
+        template = self.format.channel
+        end = template.input(fields)
+        return [template.prompt(pairs, word) + end for word in self.labels.words]

@@ -1,0 +1,52 @@
+"""Label words: the same labels under other names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from string import ascii_uppercase
+from typing import Literal, get_args
+
+from icl.errors import IclError
+from icl.tasks.task import Labels
+
+Words = Literal["task", "name", "lower", "upper", "title", "letter", "number"]
+WORDS: tuple[str, ...] = get_args(Words)
+
+_CASES: Mapping[str, Callable[[str], str]] = {
+    "lower": str.lower,
+    "upper": str.upper,
+    "title": lambda word: word[:1].upper() + word[1:],
+}
+
+
+def reworded(labels: Labels, words: Words | Mapping[str, str]) -> Labels:
+    """Return labels with other words; names and their order stay.
+
+    Args:
+        labels: the episode's.
+        words: ``task`` keeps the task's words, ``name`` takes the canonical names, ``lower``,
+            ``upper`` and ``title`` change the task's words' case, ``letter`` and ``number`` count
+            the labels in the order of their names; or a word by label name, where labels that are
+            not named keep theirs.
+
+    Raises:
+        IclError: there are more labels than letters.
+    """
+    if isinstance(words, Mapping):
+        made = [words.get(n, w) for n, w in zip(labels.names, labels.words, strict=True)]
+    elif words == "name":
+        made = list(labels.names)
+    elif words in _CASES:
+        made = [_CASES[words](word) for word in labels.words]
+    elif words in {"letter", "number"}:
+        rank = {name: i for i, name in enumerate(sorted(labels.names))}
+        if words == "letter" and len(rank) > len(ascii_uppercase):
+            raise IclError(f"There are {len(rank)} labels and 26 letters; set `words: number`.")
+        made = [
+            ascii_uppercase[rank[n]] if words == "letter" else str(rank[n] + 1)
+            for n in labels.names
+        ]
+    else:
+        return labels
+    return replace(labels, words=tuple(made))
