@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import icl
-from icl.cli import episodes
+from icl.cli import episodes, tasks
 from icl.errors import IclError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(tasks.app, name="tasks")
 app.add_typer(episodes.app, name="episodes")
 
 _EXIT_USER_FAULT = 2

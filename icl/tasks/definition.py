@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from icl.errors import IclError, did_you_mean
 from icl.tasks.consistency import check_definition
@@ -15,7 +15,11 @@ from icl.yamlfile import fault
 
 Metric = Literal["exact_match", "bleu", "chrf", "rouge"]
 Apart = Literal["class", "language", "task", "id"]
-_Label = Annotated[str, BeforeValidator(as_text)]
+_Label = Annotated[
+    str,
+    BeforeValidator(as_text),
+    WithJsonSchema({"type": ["string", "number", "boolean"]}),
+]
 
 
 def _check_jinja(source: str) -> str:

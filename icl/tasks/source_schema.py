@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import string
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +18,23 @@ PLACES = ("language", "split", "task")
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 
 
+def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:
+    """Move what a docstring says of each attribute to its field, where editors show it."""
+    fields = schema.get("properties", {})
+    for parent in reversed([c for c in model.__mro__ if issubclass(c, BaseModel)]):
+        text, _, attributes = inspect.cleandoc(parent.__doc__ or "").partition("\n\nAttributes:\n")
+        schema["description"] = " ".join(text.split())
+        for part in re.split(r"\n    (?=\w)", "\n" + attributes):
+            names, _, said = part.partition(":")
+            for name in names.split(", "):
+                if name.strip() in fields:
+                    fields[name.strip()]["description"] = " ".join(said.split())
+
+
 class Strict(BaseModel):
     """A frozen model that refuses unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_describe)
 
 
 def _check_pattern(pattern: str) -> str:
@@ -161,6 +176,7 @@ class HubSource(Strict):
 
     Attributes:
         name: the repository's id.
+        columns: which columns hold what.
         config: the configuration, with ``{language}`` and ``{task}``.
         revision: a commit, branch or tag.
         files: for a repository without configurations, the files of one split, with places.
@@ -218,6 +234,7 @@ class PluginSource(Strict):
 
     Attributes:
         name: the entry point's name.
+        columns: which columns of its rows hold what.
         options: what else the function takes.
     """
 

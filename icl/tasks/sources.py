@@ -29,8 +29,8 @@ Reader = Callable[[str, str], tuple[list[Example], Mapping[str, str]]]
 Reading = Callable[[str, str, str], Rows]  # task, language, data split -> rows
 
 
-def open_source(definition: Definition, data: Path | None) -> Reader:
-    """Choose the first source that is at hand and return how to read a task in a language.
+def choose_source(definition: Definition, data: Path | None) -> tuple[Source, Path | None]:
+    """Choose the first source that is at hand, with its directory if it has one.
 
     Args:
         definition: the family.
@@ -43,23 +43,37 @@ def open_source(definition: Definition, data: Path | None) -> Reader:
     if data is not None and not local:
         raise IclError(f"{definition.name!r} is read from no directory; leave `--data` out.")
     for source in definition.sources:
-        if isinstance(source, CldrSource):
-            return _cldr_reader(definition)
-        if isinstance(source, HubSource):
-            return _row_reader(definition, source, _hub(definition, source))
-        if isinstance(source, PluginSource):
-            return _row_reader(definition, source, _plugin(source))
-        folder = _folder(definition, source, data)
-        if folder is None:
+        if not isinstance(source, DirectorySource | LmEvalSource):
+            if data is None:
+                return source, None
             continue
-        if isinstance(source, LmEvalSource):
-            return _row_reader(definition, source, _lm_eval(source, folder))
-        return _row_reader(definition, source, _directory(definition, source, folder))
+        folder = _folder(definition, source, data)
+        if folder is not None:
+            return source, folder
     asked = " or ".join(source.env for source in local if source.env)
     raise IclError(
         f"The data of {definition.name!r} are not at hand; name their directory with `--data` or "
         f"in the environment variable {asked}."
     )
+
+
+def open_source(definition: Definition, data: Path | None) -> Reader:
+    """Return how to read a task in a language from the first source that is at hand.
+
+    Raises:
+        IclError: see `choose_source`.
+    """
+    source, folder = choose_source(definition, data)
+    if isinstance(source, CldrSource):
+        return _cldr_reader(definition)
+    if isinstance(source, HubSource):
+        return _row_reader(definition, source, _hub(definition, source))
+    if isinstance(source, PluginSource):
+        return _row_reader(definition, source, _plugin(source))
+    assert folder is not None
+    if isinstance(source, LmEvalSource):
+        return _row_reader(definition, source, _lm_eval(source, folder))
+    return _row_reader(definition, source, _directory(definition, source, folder))
 
 
 def _folder(

@@ -1,0 +1,243 @@
+"""The commands ``icl tasks list | show | check | new``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from icl.errors import IclError
+
+if TYPE_CHECKING:
+    from icl.tasks.definition import Definition, TaskDefinition
+
+app = typer.Typer(
+    help="Look at task families, check definitions, and write one for your own data.",
+    no_args_is_help=True,
+)
+
+_DATA = typer.Option(help="A local directory with the family's data.")
+_EXIT_USER_FAULT = 2
+
+
+@app.command(name="list")
+def list_() -> None:
+    """List the families that icl brings along."""
+    from icl.tasks.extends import family_names, find_definition, read_definition
+
+    rows = [("family", "tasks", "languages", "labels", "kind", "what")]
+    for name in family_names():
+        family = read_definition(find_definition(name))
+        kinds = dict.fromkeys(task.kind for task in family.tasks.values())
+        labels = max(len(task.labels) for task in family.tasks.values())
+        rows.append(
+            (
+                name,
+                str(len(family.tasks)),
+                str(len(_languages(family))),
+                str(labels) if labels else "–",
+                ", ".join(kinds).replace("_", " "),
+                family.description,
+            )
+        )
+    widths = [max(len(row[place]) for row in rows) for place in range(5)]
+    for row in rows:
+        cells = (
+            cell.rjust(width) if place in (1, 2, 3) else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row[:5], widths, strict=True))
+        )
+        typer.echo("  ".join((*cells, row[5])))
+
+
+@app.command()
+def show(
+    family: Annotated[str, typer.Argument(help="A task family's name or definition file.")],
+    language: Annotated[
+        str | None, typer.Option(help="Also read the data and show an example in this language.")
+    ] = None,
+    data: Annotated[Path | None, _DATA] = None,
+) -> None:
+    """Show what a family is: its tasks, labels, templates, splits and where it comes from."""
+    from icl.tasks import load_family
+    from icl.tasks.extends import find_definition, read_definition
+
+    definition = read_definition(find_definition(family))
+    for line in _about(definition):
+        typer.echo(line)
+    loaded = None if language is None else load_family(family, data=data)
+    for name, task in definition.tasks.items():
+        for line in _task_lines(name, task):
+            typer.echo(line)
+        if loaded is None or language is None:
+            continue
+        examples = loaded.load(name, language).examples
+        typer.echo(f"  {len(examples)} examples in {language}" + ("; the first:" * bool(examples)))
+        for own, template in task.named_templates.items():
+            if examples:
+                built = template.build(language)
+                words = task.words_in(language)
+                label = words.get(examples[0].label, examples[0].label)
+                shown = built.render(examples[0].fields) + built.answer(label)
+                typer.echo(f"  template {own}:")
+                typer.echo("\n".join(f"    | {line}" for line in shown.split("\n")))
+
+
+@app.command()
+def check(
+    what: Annotated[
+        list[str], typer.Argument(help="Definition files, folders of them, or families' names.")
+    ],
+    data: Annotated[Path | None, _DATA] = None,
+    hub: Annotated[
+        bool, typer.Option(help="Also read data that must be fetched over the network.")
+    ] = False,
+) -> None:
+    """Check definitions, and the data that they name where they are at hand."""
+    from icl.tasks.extends import read_definition
+    from icl.tasks.survey import is_local, survey
+
+    faults = 0
+    for path in _definitions(what):
+        try:
+            definition = read_definition(path)
+            told = f"{len(definition.tasks)} tasks, {len(_languages(definition))} languages"
+            try:
+                reads = hub or is_local(definition, data)
+            except IclError:
+                if data is not None:
+                    raise
+                reads = False  # no source is at hand, which is no fault of the definition
+            if reads:
+                found = survey(definition, data)
+                told += f", {found.examples} examples read"
+                for task, label in found.unused:
+                    told += f"\n  Note: the task {task!r} has no example of the label {label!r}."
+            else:
+                told += "; data not read, name them with --data or allow --hub"
+            typer.echo(f"{path}: right; {told}")
+        except IclError as error:
+            faults += 1
+            typer.echo(f"icl: {error}", err=True)
+    if faults:
+        raise typer.Exit(_EXIT_USER_FAULT)
+
+
+@app.command()
+def new(
+    data: Annotated[
+        Path,
+        typer.Argument(help="A table, a directory of train.csv, test.csv …, or of de/train.csv …"),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The definition's file; by default <name>.yaml here.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="The column of labels or references.")] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="A column of text; repeat for more.")
+    ] = None,
+    id_: Annotated[str | None, typer.Option("--id", help="A column of ids.")] = None,
+    kind: Annotated[
+        str, typer.Option(help="classification, or generation of free text.")
+    ] = "classification",
+    language: Annotated[
+        str, typer.Option(help="The language of files that are not in folders by language.")
+    ] = "en",
+) -> None:
+    """Write a definition for your own data, with the schema by which editors complete it."""
+    from icl.tasks.draft import draft_definition
+    from icl.tasks.extends import read_definition
+    from icl.tasks.json_schema import SCHEMA_FILE, schema_text
+    from icl.tasks.survey import survey
+
+    folder = Path() if out is None else out.parent
+    name, definition = draft_definition(
+        data,
+        folder,
+        kind=_kind(kind),
+        label=label,
+        fields=text or (),
+        id_column=id_,
+        language=language,
+    )
+    path = folder / f"{name}.yaml" if out is None else out
+    if path.suffix not in (".yaml", ".yml"):
+        raise IclError(f"--out is {path}; name a file that ends in .yaml.")
+    if path.exists():
+        raise IclError(f"{path} exists; name another file with --out.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(definition, encoding="utf-8")
+        (folder / SCHEMA_FILE).write_text(schema_text(), encoding="utf-8")
+    except OSError as error:
+        raise IclError(f"{path} cannot be written: {error.strerror}; name another.") from error
+    typer.echo(f"Wrote {path} and {SCHEMA_FILE} beside it.")
+    found = survey(read_definition(path), None)
+    typer.echo(f"{found.examples} examples read. Now fill in description and licence, then:")
+    typer.echo(f"  icl tasks check {path}")
+    typer.echo(f"  icl episodes make {path} --out episodes --ways 2 --shots 0,2 --queries 4")
+
+
+def _kind(kind: str) -> Literal["classification", "generation"]:
+    if kind == "classification":
+        return "classification"
+    if kind == "generation":
+        return "generation"
+    raise IclError(f"--kind is {kind!r}; say classification or generation.")
+
+
+def _definitions(what: list[str]) -> Iterator[Path]:
+    from icl.tasks.extends import find_definition
+
+    for name in what:
+        if Path(name).is_dir():
+            found = sorted(p for p in Path(name).iterdir() if p.suffix in (".yaml", ".yml"))
+            if not found:
+                raise IclError(f"The folder {name} holds no .yaml file; name a definition.")
+            yield from found
+        else:
+            yield find_definition(name)
+
+
+def _languages(definition: Definition) -> list[str]:
+    named = (language for split in definition.splits.values() for language in split.languages)
+    return list(dict.fromkeys(named))
+
+
+def _about(definition: Definition) -> Iterator[str]:
+    yield f"{definition.name}: {definition.description}"
+    parts = {
+        "licence": definition.licence,
+        "url": definition.url,
+        "citation": definition.citation,
+        "checked": definition.checked,
+    }
+    for part, value in parts.items():
+        if value:
+            yield f"{part}: {' '.join(value.split())}"
+    for source in definition.sources:
+        said = source.model_dump(exclude={"type", "columns"}, exclude_defaults=True, mode="json")
+        values = ", ".join(f"{key} {value}" for key, value in said.items())
+        yield f"source: {source.type}" + (f" ({values})" if values else "")
+    for name, split in definition.splits.items():
+        parts = {"tasks": split.tasks, "data": split.data, "labels": split.labels}
+        said = [f"{len(split.languages)} languages: {' '.join(split.languages)}"]
+        said += [f"{part}: {' '.join(values)}" for part, values in parts.items() if values]
+        said += [f"share {split.share[0]:g}–{split.share[1]:g}"] if split.share else []
+        yield f"split {name}: " + "; ".join(said)
+    for one, other, kind in definition.disjoint:
+        yield f"disjoint: {one} and {other} by {kind}"
+
+
+def _task_lines(name: str, task: TaskDefinition) -> Iterator[str]:
+    yield f"task {name}: {task.kind.replace('_', ' ')}"
+    if task.metrics:
+        yield f"  metrics: {', '.join(task.metrics)}"
+    if task.labels:
+        yield f"  {len(task.labels)} labels: {', '.join(task.labels)}"
+    for language, words in task.words.items():
+        yield f"  words, {language}: " + ", ".join(f"{k} → {v}" for k, v in words.items())
+    for own, template in task.named_templates.items():
+        variants = f" (otherwise in {' '.join(template.languages)})" if template.languages else ""
+        yield f"  template {own}{variants}: {template.input!r} + {template.target!r}"
