@@ -29,6 +29,7 @@ def judge(
     memory = PeakMemory(str(backbone.device))
     memory.reset()
     before = (backbone.meter.prompt_tokens, backbone.meter.computed_tokens)
+    scored = backbone.meter.scored.copy()
     start = time.perf_counter()
     predictor = learner.adapt(episode.support, episode.labels)
     scores = predictor.log_probs([example.fields for example in episode.query])
@@ -60,6 +61,7 @@ def judge(
             peak_memory_mb=memory.read(),
             trained_parameters=predictor.trained_parameters,
         ),
+        scoring=dict(sorted((backbone.meter.scored - scored).items())),
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 SCHEMA_VERSION = 1
@@ -60,6 +61,7 @@ class EpisodeRecord:
     gold: tuple[int, ...]
     cost: Cost
     schema_version: int = SCHEMA_VERSION
+    scoring: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         queries = len(self.gold)
@@ -95,6 +97,8 @@ class EpisodeRecord:
         """Serialise as one line of strict JSON (no newline within)."""
         data = asdict(self)
         data["log_probs"] = [[None if x == -math.inf else x for x in row] for row in self.log_probs]
+        if not self.scoring:
+            del data["scoring"]
         return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
     @classmethod

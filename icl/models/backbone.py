@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -34,10 +35,12 @@ class Meter:
         prompt_tokens: tokens that running each prompt alone would process.
         computed_tokens: packed rows that went through the model, counted in whole forward passes:
             a pass over 6 of 18 layers counts a third.
+        scored: for a model on a server, how many label scores were got in which way.
     """
 
     prompt_tokens: int = 0
     computed_tokens: float = 0.0
+    scored: Counter[str] = field(default_factory=Counter)
 
 
 class Backbone:

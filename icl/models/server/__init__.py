@@ -1,0 +1,1 @@
+"""Models behind an OpenAI-compatible server: vLLM, llama.cpp, hosted ones."""

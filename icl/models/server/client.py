@@ -1,0 +1,266 @@
+"""`Client`: requests to a server, many at once, sent again when that helps, each paid for once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from icl.cache import cache_dir
+from icl.errors import IclError
+from icl.models.server.cache import ReplyCache, request_key
+from icl.models.server.config import ServerConfig
+from icl.models.server.faults import Fault, RefusedError, fault_of, is_reply
+from icl.models.server.ledger import Ledger, Usage
+from icl.models.server.pace import Clock, Pacer, StoppedError
+from icl.models.server.secret import Secret
+
+if TYPE_CHECKING:
+    import httpx2
+
+Body = Mapping[str, Any]
+_A = TypeVar("_A")
+_B = TypeVar("_B")
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0  # seconds of back-off
+_LONGEST_PAUSE = 600.0  # a server that asks for a longer pause is told of instead
+_BYTES_A_TOKEN = 3  # for an estimate, before the server has counted
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A server's answer.
+
+    Attributes:
+        data: the JSON object.
+        usage: tokens as the server counted them, else as estimated.
+        from_cache: it was kept from before, and cost nothing now.
+    """
+
+    data: Any
+    usage: Usage
+    from_cache: bool
+
+
+class Client:
+    """A connection to one server, safe to use from many threads.
+
+    Args:
+        config: address, rates, budget.
+        model: what the cache knows the model by; see `request_key`.
+        clock: tells the time and waits.
+    """
+
+    def __init__(
+        self, config: ServerConfig, model: Mapping[str, Any], clock: Clock | None = None
+    ) -> None:
+        self.config = config
+        self.model = dict(model)
+        self.ledger = Ledger(config.budget)
+        self._clock = clock or Clock()
+        self._pacer = Pacer(config.requests_per_minute, config.tokens_per_minute, self._clock)
+        self._secret = Secret(config.key_env)
+        self._cache = (
+            ReplyCache(cache_dir() / "server" / "replies.sqlite") if config.cache else None
+        )
+        self._http = _connect(config)
+
+    def get(self, path: str) -> Any:
+        """Return the JSON value at a path under the base address, or None where there is none.
+
+        Raises:
+            IclError: the server cannot be reached, or refuses the key.
+        """
+        return self._ask("GET", self.config.url + path, None)
+
+    def tool(self, path: str, body: Body) -> Any:
+        """Post to a path beside the API (above ``/v1``), free of charge; None where there is none.
+
+        Raises:
+            IclError: the server cannot be reached, or refuses the key.
+        """
+        return self._ask("POST", self.config.url.removesuffix("/v1") + path, body)
+
+    def post(self, path: str, body: Body) -> Reply:
+        """Send a request for generation, or take the reply that is already kept.
+
+        Raises:
+            RefusedError: the server will not answer this request, however often it is sent.
+            IclError: the budget is spent, or the server cannot be reached.
+        """
+        url = self.config.url + path
+        key = request_key(url, self.model, body)
+        kept = None if self._cache is None else self._cache.get(key)
+        if kept is not None:
+            return Reply(kept, _usage(kept, _expected(body)), from_cache=True)
+        data = self._sent(url, body, key)
+        if self._cache is not None:
+            self._cache.put(key, data)
+        return Reply(data, _usage(data, _expected(body)), from_cache=False)
+
+    def post_all(self, path: str, bodies: Sequence[Body]) -> list[Reply]:
+        """Send many requests, `concurrency` at a time; equal ones once. Replies keep the order.
+
+        When one fails for good, those that have not begun are dropped, those under way are
+        finished and kept in the cache, and then the failure is raised.
+        """
+        keys = [json.dumps(body, sort_keys=True) for body in bodies]
+        distinct = dict(zip(keys, bodies, strict=True))
+        replies = self.each(lambda body: self.post(path, body), list(distinct.values()))
+        found = dict(zip(distinct, replies, strict=True))
+        return [found[key] for key in keys]
+
+    def each(self, send: Callable[[_A], _B], items: Sequence[_A]) -> list[_B]:
+        """Call `send` on every item, `concurrency` at a time; fails as `post_all` says."""
+        if not items:
+            return []
+        with ThreadPoolExecutor(self.config.concurrency) as pool:
+            futures = [pool.submit(send, item) for item in items]
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+            finally:  # also on Ctrl-C
+                dropped = [future.cancel() or not future.done() for future in futures]
+                if any(dropped):
+                    self._clock.stop()
+        self._clock.resume()
+        for future in futures:
+            error = None if future.cancelled() else future.exception()
+            if error is not None and not isinstance(error, StoppedError):
+                raise error
+        return [future.result() for future in futures]
+
+    def close(self) -> None:
+        """Close connections and cache."""
+        self._http.close()
+        if self._cache is not None:
+            self._cache.close()
+
+    def _sent(self, url: str, body: Body, key: str) -> Any:
+        """Send a request as often as it takes; paced, and within the budget."""
+        expected = _expected(body)
+        fault = Fault("nothing was sent")
+        for attempt in range(self.config.retries + 1):
+            self.ledger.reserve(expected)
+            data = None
+            try:
+                self._pacer.enter(expected.prompt + expected.answer)
+                data, fault = self._once("POST", url, body)
+                if data is not None and not is_reply(data):
+                    data, fault = None, Fault("the reply holds no answer")
+            finally:
+                actual = None if data is None else _usage(data, expected)
+                self.ledger.settle(expected, actual)
+            if actual is not None:
+                self._pacer.correct(
+                    actual.prompt + actual.answer - expected.prompt - expected.answer
+                )
+                return data
+            self._wait(fault, attempt, key)
+        raise self._gave_up(fault)
+
+    def _ask(self, method: str, url: str, body: Body | None) -> Any:
+        fault = Fault("nothing was sent")
+        for attempt in range(self.config.retries + 1):
+            data, fault = self._once(method, url, body)
+            if data is not None:
+                return data
+            if fault.status in (400, 404, 405, 422, 501):
+                return None
+            self._wait(fault, attempt, url)
+        raise self._gave_up(fault)
+
+    def _once(self, method: str, url: str, body: Body | None) -> tuple[Any, Fault]:
+        """Send a request once; return the JSON value, or None and what went wrong."""
+        import httpx2
+
+        try:
+            response = self._http.request(method, url, json=body, headers=self._secret.headers())
+            text = self._secret.scrub(response.text)
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            reason = self._secret.redact(str(error)) or type(error).__name__
+            return None, Fault(reason)
+        return fault_of(response.status_code, response.headers, text, self._secret.redact)
+
+    def _wait(self, fault: Fault, attempt: int, key: str) -> None:
+        """Wait before the next attempt; raises where there is none, or where it cannot help."""
+        if not fault.passing:
+            raise self._refusal(fault)
+        if attempt == self.config.retries:
+            return
+        asked = fault.retry_after or 0.0
+        if asked > _LONGEST_PAUSE:
+            raise IclError(
+                f"The server {self.config.url} asks to wait {asked:.0f} seconds ({fault.reason});"
+                " run again then to go on from here."
+            )
+        if asked:  # it holds for all threads
+            self._pacer.pause(asked)
+        # Full jitter (Brooker 2015), from a lot that is the same in every run.
+        lot = random.Random(hashlib.sha256(f"{key}/{attempt}".encode()).hexdigest())
+        most = min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt)
+        self._clock.wait(asked + lot.uniform(0.0, most))
+
+    def _refusal(self, fault: Fault) -> IclError:
+        if fault.status in (401, 403):
+            held = f"the key in {self._secret.variable!r}" if self._secret.variable else "no key"
+            return IclError(
+                f"The server {self.config.url} refuses {held} ({fault.reason}); name the"
+                " environment variable with a valid key in `model.server.key_env`."
+            )
+        return RefusedError(
+            f"The server {self.config.url} refuses the request ({fault.reason}).", fault.reason
+        )
+
+    def _gave_up(self, fault: Fault) -> IclError:
+        return IclError(
+            f"The server {self.config.url} gave no answer in {self.config.retries + 1} attempts"
+            f" ({fault.reason}); see that it runs at this address, then run again to go on from"
+            " here."
+        )
+
+
+def _connect(config: ServerConfig) -> httpx2.Client:
+    try:
+        import httpx2
+    except ImportError as error:
+        raise IclError(
+            "A model on a server needs the package 'httpx2', which is not installed; run: pip"
+            " install 'icl[server]'."
+        ) from error
+    return httpx2.Client(
+        timeout=config.timeout,
+        follow_redirects=False,  # the key goes to the address that the user gave, and no other
+        trust_env=urlsplit(config.url).hostname not in _LOOPBACK,  # no proxy to this machine
+        limits=httpx2.Limits(max_connections=config.concurrency),
+    )
+
+
+def _expected(body: Body) -> Usage:
+    """Estimate a request's tokens before the server has counted them."""
+    prompt = body.get("prompt")
+    if isinstance(prompt, list):
+        count = len(prompt)
+    else:
+        shown = prompt if isinstance(prompt, str) else json.dumps(body.get("messages"))
+        count = 1 + len(shown.encode()) // _BYTES_A_TOKEN
+    return Usage(count, 0, int(body.get("max_tokens") or body.get("max_completion_tokens") or 0))
+
+
+def _usage(data: Any, expected: Usage) -> Usage:
+    """Return the tokens that a reply reports, or those expected where it reports none."""
+    usage = data.get("usage")
+    if not isinstance(usage, dict) or not isinstance(usage.get("prompt_tokens"), int):
+        return expected
+    details = usage.get("prompt_tokens_details") or {}
+    answer = usage.get("completion_tokens")
+    return Usage(
+        usage["prompt_tokens"],
+        int(details.get("cached_tokens") or 0),
+        answer if isinstance(answer, int) else expected.answer,
+    )

@@ -1,0 +1,196 @@
+"""`ServerModel`: a model behind a server, where learners expect a backbone to prompt."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from icl.errors import IclError
+from icl.models.backbone import Backbone, Meter
+from icl.models.server.choice import ChoiceScorer
+from icl.models.server.client import Client
+from icl.models.server.config import ServerConfig
+from icl.models.server.echo import EchoScorer
+from icl.models.server.generated import GeneratedScorer
+from icl.models.server.info import server_info
+from icl.models.server.next_token import NextTokenScorer
+from icl.models.server.pace import Clock
+from icl.models.server.replies import text_of
+from icl.models.server.scores import Scorer
+from icl.models.server.session import Session
+from icl.models.server.tokenizer import ByteTokenizer, ServerTokenizer
+
+_UNLIMITED = 2**31
+
+
+class ServerModel(Backbone):
+    """A model that can be prompted and nothing else: its weights are out of reach.
+
+    Attributes:
+        scoring: the way in which label scores are got: that of the configuration, or, for
+            ``auto``, the first that the server has of next-token, echo, generated and choice.
+        scored: how many label scores were got in which way so far, see `Scores.ways`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: ServerConfig,
+        *,
+        revision: str | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Connect to a server.
+
+        Args:
+            name: the model, as the server calls it.
+            config: where the server is and how to use it.
+            revision: what the user knows of the model's version; part of its identity.
+            clock: tells the time and waits.
+
+        Raises:
+            IclError: the server cannot be reached, refuses the key, does not serve the model, or
+                cannot score as the configuration wants.
+        """
+        self.name = name
+        self.meter = Meter()
+        self.own_road = _score
+        self.client = Client(config, {"name": name, "revision": revision}, clock)
+        info = server_info(self.client, name)
+        # Replies are kept under all that tells this model from another of the same name.
+        self.client.model |= {"kind": info.kind, **info.facts}
+        self._context = config.context or info.context or _UNLIMITED
+        self._session = Session(self.client, name, info.kind, self.meter)
+        self._session.settle()
+        self.tokenizer, knows_ids = self._find_tokenizer(config)
+        self.scoring, self._scorer = self._find_scorer(config, knows_ids)
+
+    @property
+    def device(self) -> torch.device:
+        """Where scores lie: on the CPU."""
+        return torch.device("cpu")
+
+    @cached_property
+    def context_length(self) -> int:
+        """The longest sequence that the model takes, in tokens, as far as it is known."""
+        return self._context
+
+    @cached_property
+    def identity(self) -> str:
+        """A hash of address, API, model and way of scoring: 16 hexadecimal digits.
+
+        The model is known by its name, the revision that the user states, and what the server says
+        of it (llama.cpp: its sizes and quantisation; vLLM: its origin). A hosted model may change
+        behind its name all the same: state a revision, and change it when you learn of that.
+        """
+        config = self.client.config
+        parts = [config.url, config.api, self.client.model, self.scoring]
+        text = json.dumps(parts, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Refuse what needs weights, in a sentence; called for what is not there."""
+        if name == "model":
+            raise IclError(no_weights(self.name))
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """Refuse: there are no weights."""
+        raise IclError(no_weights(self.name))
+
+    def label_scores(self, prompts: Sequence[str], answers: Sequence[str]) -> Tensor:
+        """Score every answer after every prompt, float32, shape (prompts, answers).
+
+        How each score was got is counted on `meter.scored`.
+        """
+        scores = self._scorer(prompts, answers)
+        self.meter.scored.update(scores.ways)
+        return torch.tensor(scores.rows, dtype=torch.float32).reshape(len(prompts), len(answers))
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        stop: Sequence[str] = (),
+        samples: int = 1,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[list[str]]:
+        """Let the model go on after each prompt; texts end before the first stop string.
+
+        Returns:
+            One list a prompt, with `samples` texts.
+        """
+        bodies = [
+            self._session.body(
+                prompt,
+                max_tokens=max_new_tokens,
+                temperature=temperature,
+                stop=stop[:_MOST_STOPS],
+                seed=seed + number if temperature > 0 else None,
+            )
+            for prompt in prompts
+            for number in range(samples)
+        ]
+        texts = [_cut(text_of(data), stop) for data in self._session.ask_all(bodies)]
+        return [texts[i * samples : (i + 1) * samples] for i in range(len(prompts))]
+
+    def _find_tokenizer(self, config: ServerConfig) -> tuple[Any, bool]:
+        """Return the model's tokenizer, and whether its ids are the server's own."""
+        if config.tokenizer is not None:
+            from icl.models.loading import load_tokenizer
+
+            return load_tokenizer(config.tokenizer), True
+        asked = ServerTokenizer(self.client, self.name)
+        return (asked, True) if asked.works() else (ByteTokenizer(), False)
+
+    def _find_scorer(self, config: ServerConfig, knows_ids: bool) -> tuple[str, Scorer]:
+        session = self._session
+        echo = EchoScorer(session)
+        tokens = NextTokenScorer(session, self.tokenizer, echo)
+        known: dict[str, tuple[Scorer, bool]] = {
+            "next-token": (tokens, not session.chat and knows_ids and tokens.works()),
+            "echo": (echo, not session.chat and echo.works()),
+            "generated": (GeneratedScorer(session), session.alternatives > 0),
+            "choice": (ChoiceScorer(session), True),
+        }
+        if config.scoring != "auto":
+            scorer, works = known[config.scoring]
+            if works:
+                return config.scoring, scorer
+            able = [way for way, (_, works) in known.items() if works]
+            raise IclError(
+                f"The server {config.url} cannot score by {config.scoring!r}; it can by"
+                f" {', '.join(map(repr, able))}: set `model.server.scoring`, or leave it to 'auto'."
+            )
+        way = next(way for way, (_, works) in known.items() if works)
+        return way, known[way][0]
+
+
+_MOST_STOPS = 4  # more than these hosted servers refuse; all are cut off here
+
+
+def no_weights(name: str) -> str:
+    """Say in one sentence that a server gives no weights, and what to do."""
+    return (
+        f"The model {name!r} is on a server, which gives no weights; take a method that only"
+        " prompts (such as 'in-context'), or a model on this machine."
+    )
+
+
+def _score(backbone: Backbone, prompts: Sequence[str], answers: Sequence[str]) -> Tensor:
+    assert isinstance(backbone, ServerModel)
+    return backbone.label_scores(prompts, answers)
+
+
+def _cut(text: str, stop: Sequence[str]) -> str:
+    ends = [at for s in stop if (at := text.find(s)) >= 0]
+    return text[: min(ends)] if ends else text

@@ -1,0 +1,125 @@
+"""Scoring by next tokens: a request for each place where an answer's token may follow.
+
+The sum of the log-probabilities of an answer's tokens, each the next token after all before it, is
+the answer's log-probability: it equals the echo's, and prefix caches serve it. Answers of one token
+take one request a prompt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from icl.models.server.replies import Position, positions
+from icl.models.server.scores import Scores
+from icl.models.server.session import Session
+from icl.models.tokens import encode, encode_pairs
+
+if TYPE_CHECKING:
+    from icl.models.server.echo import EchoScorer
+
+Context = tuple[int, ...]
+
+_WIDER = 16  # how many times more alternatives are asked for when a token is not among them
+_WIDEST = 2**18
+_ROUNDING = 1e-5  # of a sum of probabilities in float32
+
+
+class NextTokenScorer:
+    """Asks for the likeliest next tokens, and for more of them until every answer's is there.
+
+    Where the server gives no more, prompts are scored by echo, if there is one; and where there is
+    none, a token that is not named counts as the least likely one that is: an upper bound.
+    """
+
+    def __init__(self, session: Session, tokenizer: Any, echo: EchoScorer) -> None:
+        self._session = session
+        self._tokenizer = tokenizer
+        self._echo = echo
+        self._most = _WIDEST
+
+    def works(self) -> bool:
+        """Say whether the server takes token ids and names ids among the alternatives."""
+        context = tuple(encode(self._tokenizer, ["One, two,"])[0].tolist())
+        reply = self._session.probe(self._body(context, self._session.alternatives))
+        found = positions(reply) if reply is not None else []
+        return bool(found and found[0].top) and all(t.id is not None for t in found[0].top)
+
+    def __call__(self, prompts: Sequence[str], answers: Sequence[str]) -> Scores:
+        """Score every answer after every prompt; raises `IclError` for an answer of no token."""
+        pairs = encode_pairs(self._tokenizer, prompts, answers)
+        steps = [[_steps(p.tokens.tolist(), p.answer_from) for p in row] for row in pairs]
+        wanted: dict[Context, set[int]] = {}
+        for row in steps:
+            for answer in row:
+                for context, target in answer:
+                    wanted.setdefault(context, set()).add(target)
+        known, floors = self._next(wanted)
+        rows, ways, short = [], Counter[str](), []
+        for i, row in enumerate(steps):
+            missing = [any(target not in known[c] for c, target in answer) for answer in row]
+            if any(missing):
+                short.append(i)
+            rows.append(
+                [sum(known[c].get(target, floors[c]) for c, target in answer) for answer in row]
+            )
+            ways["upper bound"] += sum(missing)
+            ways["next-token"] += len(missing) - sum(missing)
+        if short and self._echo.works():
+            echoed = self._echo([prompts[i] for i in short], answers)
+            for i, scores in zip(short, echoed.rows, strict=True):
+                rows[i] = scores
+            exact = (len(prompts) - len(short)) * len(answers)
+            ways = Counter({"next-token": exact}) + echoed.ways
+        return Scores(rows, +ways)
+
+    def _next(
+        self, wanted: Mapping[Context, set[int]]
+    ) -> tuple[dict[Context, dict[int, float]], dict[Context, float]]:
+        """Return next-token log-probabilities after each context, and a bound for all others."""
+        known: dict[Context, dict[int, float]] = {context: {} for context in wanted}
+        floors: dict[Context, float] = {}
+        todo, asked = list(wanted), self._session.alternatives
+        while todo:
+            found = self._ask(todo, asked)
+            if found is None:
+                break
+            for context, position in found.items():
+                listed = [*position.top, position.token]
+                known[context] = {t.id: t.log_prob for t in listed if t.id is not None}
+                floors[context] = _bound(position)
+            todo = [
+                context
+                for context in todo
+                # a shorter list than was asked for is all that the server gives
+                if wanted[context] - known[context].keys() and len(found[context].top) >= asked
+            ]
+            asked = min(asked * _WIDER, self._most)
+            if todo and asked <= max(len(found[context].top) for context in todo):
+                break
+        return known, floors
+
+    def _ask(self, contexts: Sequence[Context], count: int) -> dict[Context, Position] | None:
+        """Ask for so many alternatives; None where the server refuses to name so many."""
+        bodies = [self._body(context, count) for context in contexts]
+        if count > self._session.alternatives and self._session.probe(bodies[0]) is None:
+            self._most = count // _WIDER
+            return None
+        replies = self._session.ask_all(bodies)
+        return {c: positions(data)[0] for c, data in zip(contexts, replies, strict=True)}
+
+    def _body(self, context: Context, count: int) -> Mapping[str, Any]:
+        return self._session.body(list(context), max_tokens=1, logprobs=count)
+
+
+def _steps(tokens: list[int], answer_from: int) -> list[tuple[Context, int]]:
+    return [(tuple(tokens[:at]), tokens[at]) for at in range(answer_from, len(tokens))]
+
+
+def _bound(position: Position) -> float:
+    """Return what no token that is not named can exceed: the least named, and what is left over."""
+    least = min(token.log_prob for token in position.top)
+    rest = 1.0 - sum(math.exp(token.log_prob) for token in position.top)
+    return min(least, math.log(max(rest, 0.0) + _ROUNDING))

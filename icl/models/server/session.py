@@ -1,0 +1,111 @@
+"""`Session`: requests in the dialect of one server and API, counted on a meter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from icl.models.backbone import Meter
+from icl.models.server.client import Body, Client, Reply
+from icl.models.server.faults import RefusedError
+from icl.models.server.replies import positions
+
+_ALTERNATIVES = (20, 5, 1)  # what hosted servers give: chat, completions, llama.cpp's elders
+
+
+class Session:
+    """Makes and sends requests to one model on one server.
+
+    Attributes:
+        name: the model, as the server calls it.
+        kind: the server's program where it is known: ``llamacpp``, ``vllm`` or empty.
+        chat: whether messages are answered (else text is continued).
+        alternatives: how many likeliest tokens the server names at each place; 0 for none.
+    """
+
+    def __init__(self, client: Client, name: str, kind: str, meter: Meter) -> None:
+        self._client = client
+        self._meter = meter
+        self.name = name
+        self.kind = kind
+        self.chat = client.config.api == "chat"
+        self._path = "/chat/completions" if self.chat else "/completions"
+        self._limit = "max_tokens"
+        self.alternatives = 0
+
+    def settle(self) -> None:
+        """Find out how many alternatives the server names, and how it calls the token limit."""
+        if self.chat and self._refusal(self.body("Say yes.", max_tokens=1)) is not None:
+            # newer hosted models know the limit by this name only
+            self._limit = "max_completion_tokens"
+        for count in _ALTERNATIVES:
+            reply = self.probe(self.body("One, two,", max_tokens=1, logprobs=count))
+            found = positions(reply) if reply is not None else []
+            if found and found[0].top:
+                self.alternatives = count
+                return
+
+    def body(
+        self,
+        prompt: str | list[int],
+        *,
+        max_tokens: int,
+        logprobs: int = 0,
+        echo: bool = False,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+        extra: Body | None = None,
+    ) -> Mapping[str, Any]:
+        """Return a request; a prompt of token ids is for the completions API only."""
+        made: dict[str, Any] = {
+            "model": self.name,
+            self._limit: max_tokens,
+            "temperature": temperature,
+        }
+        if self.chat:
+            made["messages"] = [{"role": "user", "content": prompt}]
+            if logprobs:
+                made |= {"logprobs": True, "top_logprobs": logprobs}
+        else:
+            made["prompt"] = prompt
+            if logprobs:
+                made["logprobs"] = logprobs
+        if logprobs and self.kind == "vllm":
+            made["return_tokens_as_token_ids"] = not self.chat
+        if echo:
+            made["echo"] = True
+        if seed is not None:
+            made["seed"] = seed
+        if stop:
+            made["stop"] = list(stop)
+        return made | dict(extra or {})
+
+    def ask_all(self, bodies: Sequence[Body]) -> list[Any]:
+        """Send requests and return their replies' JSON values, in the same order."""
+        replies = self._client.post_all(self._path, bodies)
+        for reply in replies:
+            self._count(reply)
+        return [reply.data for reply in replies]
+
+    def probe(self, body: Body) -> Any:
+        """Send one request; return None where the server refuses it."""
+        try:
+            reply = self._client.post(self._path, body)
+        except RefusedError:
+            return None
+        self._count(reply)
+        return reply.data
+
+    def _refusal(self, body: Body) -> str | None:
+        try:
+            self._client.post(self._path, body)
+        except RefusedError as refused:
+            return refused.reason if "max_completion_tokens" in refused.reason else None
+        return None
+
+    def _count(self, reply: Reply) -> None:
+        usage = reply.usage
+        self._meter.prompt_tokens += usage.prompt
+        if not reply.from_cache:
+            self._meter.computed_tokens += usage.prompt - usage.cached + usage.answer

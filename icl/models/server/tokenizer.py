@@ -1,0 +1,82 @@
+"""A server's own tokenizer, in the shape that transformers' tokenizers have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from icl.models.server.client import Client
+
+
+class ServerTokenizer:
+    """Encodes by asking the server (``/tokenize``, as vLLM and llama.cpp have it).
+
+    It does what `icl.models.tokens` asks of a tokenizer, and no more.
+    """
+
+    eos_token_id: int | None = None  # neither server puts one at the end of a prompt
+    chat_template: str | None = None
+    bos_token: str | None = None
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self._name = name
+        self._known: dict[str, list[int]] = {}
+
+    @property
+    def bos_token_id(self) -> int | None:
+        """The token that the server puts at the start of every prompt."""
+        alone = self._encode([""])[0]
+        return alone[0] if alone else None
+
+    def works(self) -> bool:
+        """Say whether the server encodes texts."""
+        return self._ask("text") is not None
+
+    def __call__(self, texts: str | Sequence[str], *, add_special_tokens: bool) -> dict[str, Any]:
+        """Return ``input_ids``: one list of ids, or one for each text."""
+        if not add_special_tokens:
+            raise ValueError("texts are encoded as the server encodes prompts")
+        if isinstance(texts, str):
+            return {"input_ids": self._encode([texts])[0]}
+        return {"input_ids": self._encode(texts)}
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        new = sorted(set(texts) - self._known.keys())
+        for text, ids in zip(new, self._client.each(self._ask, new), strict=True):
+            if ids is None:
+                raise ValueError("the server has stopped to encode texts")
+            self._known[text] = ids
+        return [self._known[text] for text in texts]
+
+    def _ask(self, text: str) -> list[int] | None:
+        # vLLM reads `prompt`, llama.cpp `content`; each leaves alone what it does not know.
+        body = {
+            "model": self._name,
+            "prompt": text,
+            "content": text,
+            "add_special_tokens": True,
+            "add_special": True,
+        }
+        reply = self._client.tool("/tokenize", body)
+        ids = reply.get("tokens") if isinstance(reply, dict) else None
+        fits = isinstance(ids, list) and all(isinstance(token, int) for token in ids)
+        return ids if fits else None
+
+
+class ByteTokenizer:
+    """Stands in where no tokenizer is known: a token a byte, more than any model makes of a text.
+
+    It serves to tell whether a prompt fits into the context, and errs on the safe side.
+    """
+
+    eos_token_id: int | None = None
+    bos_token_id: int | None = None
+    chat_template: str | None = None
+    bos_token: str | None = None
+
+    def __call__(self, texts: str | Sequence[str], *, add_special_tokens: bool) -> dict[str, Any]:
+        """Return ``input_ids``: the UTF-8 bytes of one text, or of each."""
+        if isinstance(texts, str):
+            return {"input_ids": list(texts.encode())}
+        return {"input_ids": [list(text.encode()) for text in texts]}
