@@ -19,9 +19,17 @@ if TYPE_CHECKING:
 
 
 def judge(
-    learner: Learner, name: str, key: str, episode: Episode, backbone: Backbone
+    learner: Learner,
+    name: str,
+    key: str,
+    episode: Episode,
+    backbone: Backbone,
+    *,
+    pool: bool = False,
 ) -> EpisodeRecord:
     """Let a learner adapt to an episode's support set and label its queries, and count the cost.
+
+    With `pool` the learner is shown the episode's pool after the support set.
 
     Raises:
         ValueError: the scores have another shape than (queries, labels) or are not finite.
@@ -31,7 +39,8 @@ def judge(
     before = (backbone.meter.prompt_tokens, backbone.meter.computed_tokens)
     scored = backbone.meter.scored.copy()
     start = time.perf_counter()
-    predictor = learner.adapt(episode.support, episode.labels)
+    support = (*episode.support, *episode.pool) if pool else episode.support
+    predictor = learner.adapt(support, episode.labels)
     scores = predictor.log_probs([example.fields for example in episode.query])
     seconds = time.perf_counter() - start
     rows = _rows(scores, len(episode.query), episode.ways)

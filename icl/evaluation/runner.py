@@ -234,10 +234,13 @@ class Runner:
         """Run a learner on its pending episodes, at most so many, and keep each record."""
         key = self._roster[entrant.name]["key"]
         pending = self._pending(entrant)[:most]
+        pool = bool(getattr(entrant.params, "pool", False))  # a parameter of some methods
         for number, (_, episode) in enumerate(pending, start=1):
             bar.say(f"{entrant.name}, episode {number} of {len(pending)}")
             try:
-                record = judge(learner, entrant.name, key, episode, self._model.backbone())
+                record = judge(
+                    learner, entrant.name, key, episode, self._model.backbone(), pool=pool
+                )
             except Exception as error:
                 raise self._fault(entrant, episode, error) from error
             self._folder.store.append(record)

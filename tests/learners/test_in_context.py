@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -229,9 +230,7 @@ def test_labels_with_the_same_word_tie_exactly_and_the_tie_is_broken_by_lot() ->
     out = log_probs({}, labels=labels)
     assert (out == out[:, :1]).all()
     episode = problems.episode()
-    same = type(episode)(
-        **{**{f: getattr(episode, f) for f in episode.__slots__}, "labels": labels}
-    )
+    same = replace(episode, labels=labels)
     backbone = tiny.backbone()
     record = judge(make("in-context", {}, backbone), "x", "k", same, backbone)
     assert len(set(record.predictions)) > 1  # the first label is not favoured
@@ -300,3 +299,15 @@ def test_texts_in_any_normal_form_are_scored_as_they_stand() -> None:
     out = log_probs({}, texts=both)
     torch.testing.assert_close(out, expected, atol=1e-4, rtol=0)
     assert not np.allclose(out[0], out[1], atol=1e-6)
+
+
+def test_a_learner_that_asks_for_the_pool_is_shown_it_after_the_support_set() -> None:
+    episode = problems.episode()
+    pool = tuple(problems.example(label, 3) for label in problems.NAMES)
+    with_pool = replace(episode, pool=pool)
+    longer = replace(episode, support=(*episode.support, *pool))
+    learner = make("in-context", {"pool": True}, gemma())
+    found = judge(learner, "x", "k", with_pool, gemma(), pool=True)
+    assert found.log_probs == judge(learner, "x", "k", longer, gemma()).log_probs
+    assert found.log_probs != judge(learner, "x", "k", with_pool, gemma()).log_probs
+    assert found.fingerprint == with_pool.fingerprint
