@@ -1,56 +1,203 @@
-"""Text embeddings from a causal backbone: one packed pass, states of one layer, pooled."""
+"""Text embeddings from any backbone: states of one layer, pooled; each distinct text once.
+
+A causal model's texts run packed, so that a shared instruction is computed once; an encoder's run
+in padded batches of similar lengths. Vectors are kept by content hash for every later call, learner
+and process (`icl.models.embedding_store`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from icl.errors import IclError
 from icl.models.backbone import Backbone
+from icl.models.embedding_store import EmbeddingStore, Vectors, content_key, open_store
+from icl.models.encoder import Encoder
 from icl.models.layout import lay_out
+from icl.models.lora import Adapter
+from icl.models.state import ForwardState, activate
 from icl.models.tokens import encode
-from icl.models.trie import pack
+from icl.models.trie import IntArray, pack
 
-Pooling = Literal["last", "mean"]
+Pooling = Literal["last", "mean", "weighted-mean", "cls", "prompt"]
 _TOKENS_AT_ONCE = 8192
+_PADDED_TOKENS_AT_ONCE = 2048  # an encoder's batch stays in a processor's cache
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Embedder:
     """Turns texts into vectors.
 
     Attributes:
-        backbone: the model.
-        layer: states after so many decoder layers; -1 for the last, normed ones.
-        pooling: ``last`` token or ``mean`` over tokens (BOS left out).
+        backbone: the model, causal or an encoder.
+        layer: states after so many layers; -1 for the last (for causal models normed) ones.
+        pooling: of the tokens' states: the ``last`` one's; their ``mean`` (BOS left out; [CLS] and
+            [SEP] of encoders taken in, as sentence-transformers does); ``weighted-mean``, token i
+            of n weighing i, since a causal model's later states have read more (SGPT, Muennighoff
+            2022, arXiv 2202.08904); ``cls``, the first one's; ``prompt``, the state that predicts
+            the next word after ``This sentence : "..." means in one word:"`` (PromptEOL, Jiang et
+            al. 2023, arXiv 2307.16645), or that of the mask in ``... means [MASK].`` for encoders
+            (PromptBERT, Jiang et al. 2022, arXiv 2201.04337).
+        instruction: stands before every text.
+        keep: keep vectors for later calls and processes.
     """
 
     backbone: Backbone
     layer: int = -1
     pooling: Pooling = "mean"
+    instruction: str = ""
+    keep: bool = True
 
     def embed(self, texts: Sequence[str]) -> Tensor:
-        """Embed texts: float32 on the CPU, shape (texts, width). No text affects another."""
-        rows = encode(self.backbone.tokenizer, texts)
-        self.backbone.meter.prompt_tokens += sum(map(len, rows))
-        vectors: list[Tensor] = []
-        batch: list[int] = []
-        for i in range(len(rows)):
-            batch.append(i)
-            if i + 1 == len(rows) or sum(len(rows[j]) for j in batch) >= _TOKENS_AT_ONCE:
-                trie = pack([rows[j] for j in batch])
-                states = self.backbone.layer_states(
-                    lay_out(trie, self.backbone.device), self.layer
-                ).float()
-                vectors += [self._pool(states[torch.from_numpy(path)]) for path in trie.paths]
-                batch = []
-        return torch.stack(vectors).cpu()
+        """Embed texts: float32 on the CPU, shape (texts, width). No text affects another.
 
-    def _pool(self, states: Tensor) -> Tensor:
-        if self.pooling == "last" or len(states) == 1:
-            return states[-1]
-        has_bos = self.backbone.tokenizer.bos_token_id is not None and len(states) > 1
-        return states[1 if has_bos else 0 :].mean(0)
+        The meter counts every text under `prompt_tokens`; what was found in the store was
+        computed before and adds nothing to `computed_tokens`.
+        """
+        keys = [content_key(text) for text in texts]
+        first = {key: i for i, key in reversed(list(enumerate(keys)))}
+        unique = sorted(first, key=first.__getitem__)
+        store = self._store if self.keep else EmbeddingStore(None, self._width)
+        found, vectors, tokens = store.read(unique)
+        missing = [key for key, is_there in zip(unique, found, strict=True) if not is_there]
+        if missing:
+            rows = self.encode([texts[first[key]] for key in missing])
+            vectors[~found] = self._compute(rows)
+            tokens[~found] = [len(row) for row in rows]
+            store.write(missing, vectors[~found], tokens[~found])
+        place = {key: i for i, key in enumerate(unique)}
+        at = [place[key] for key in keys]
+        self.backbone.meter.prompt_tokens += int(tokens[at].sum())
+        return torch.from_numpy(vectors[at])
+
+    def _compute(self, rows: Sequence[IntArray]) -> Vectors:
+        out = np.empty((len(rows), self._width), dtype=np.float32)
+        with torch.no_grad():
+            for batch in _batches(rows, isinstance(self.backbone, Encoder)):
+                out[batch] = self.run([rows[i] for i in batch]).cpu().numpy()
+        return out
+
+    def encode(self, texts: Sequence[str]) -> list[IntArray]:
+        """Encode texts as this embedder shows them to the model; cut at the model's context."""
+        shown = [self.instruction + text for text in texts]
+        if self.pooling == "prompt":
+            shown = [self._prompt.replace("{}", text) for text in shown]
+        if isinstance(self.backbone, Encoder):
+            return self.backbone.encode(shown)
+        limit = self.backbone.context_length
+        return [row[-limit:] for row in encode(self.backbone.tokenizer, shown)]
+
+    def run(self, rows: Sequence[IntArray], adapter: Adapter | None = None) -> Tensor:
+        """Embed encoded texts as one batch; gradients flow to the adapter unless they are off.
+
+        Returns:
+            Float32 on the model's device, shape (texts, width).
+        """
+        if isinstance(self.backbone, Encoder):
+            states, real = self.backbone.states(rows, layer=self.layer, adapter=adapter)
+            return self._pool(states.float(), real, rows)
+        trie = pack(rows)
+        states = self._causal(trie, adapter).float()
+        real = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.bool)
+        at = torch.zeros(real.shape, dtype=torch.long)
+        for i, path in enumerate(trie.paths):
+            real[i, : len(path)] = True
+            at[i, : len(path)] = torch.from_numpy(path)
+        at, real = at.to(states.device), real.to(states.device)
+        return self._pool(states[at], real, rows)
+
+    def _causal(self, trie: Any, adapter: Adapter | None) -> Tensor:
+        backbone = self.backbone
+        layout = lay_out(trie, backbone.device)
+        if adapter is None:
+            return backbone.layer_states(layout, self.layer)
+        if self.layer in (-1, len(backbone.layers)):
+            return backbone.hidden(layout, adapter=adapter)
+        state = ForwardState(layout, adapter, stop=self.layer)
+        backbone.meter.computed_tokens += layout.rows * self.layer / len(backbone.layers)
+        with activate(state):
+            backbone.model.base_model(
+                input_ids=layout.tokens, position_ids=layout.positions, use_cache=False
+            )
+        return state.stopped[0][0]
+
+    def _pool(self, states: Tensor, real: Tensor, rows: Sequence[IntArray]) -> Tensor:
+        """Pool padded states, shape (texts, length, width), to (texts, width)."""
+        lengths = real.sum(1)
+        encoder = isinstance(self.backbone, Encoder)
+        each = torch.arange(len(states), device=states.device)
+        if self.pooling == "cls":
+            return states[:, 0]
+        if self.pooling == "last" or (self.pooling == "prompt" and not encoder):
+            return states[each, lengths - 1]
+        if self.pooling == "prompt":
+            mask: Any = self.backbone.tokenizer.mask_token_id
+            at = [int(np.flatnonzero(row == mask)[-1]) if mask in row else 0 for row in rows]
+            return states[each, torch.tensor(at, device=states.device)]
+        weights = real.float()
+        if not encoder and self.backbone.tokenizer.bos_token_id is not None:
+            weights[lengths > 1, 0] = 0.0  # a lone BOS stands for an empty text
+        if self.pooling == "weighted-mean":
+            weights = weights * weights.cumsum(1)
+        weights = weights / weights.sum(1, keepdim=True)
+        return (weights[:, None, :] @ states)[:, 0]
+
+    @cached_property
+    def _prompt(self) -> str:
+        if not isinstance(self.backbone, Encoder):
+            return 'This sentence : "{}" means in one word:"'
+        mask = self.backbone.tokenizer.mask_token
+        if mask is None:
+            raise IclError(
+                f"The tokenizer of {self.backbone.name!r} has no mask token, which the pooling"
+                " 'prompt' needs; take 'mean'."
+            )
+        return f'This sentence : "{{}}" means {mask}.'
+
+    @cached_property
+    def _width(self) -> int:
+        config: Any = self.backbone.model.config
+        return int(config.get_text_config().hidden_size)
+
+    @cached_property
+    def _store(self) -> EmbeddingStore:
+        setting = (self.layer, self.pooling, self.instruction, _code())
+        digest = hashlib.sha256(repr(setting).encode()).hexdigest()[:16]
+        return open_store(f"{self.backbone.identity}-{digest}", self._width)
+
+
+@lru_cache(maxsize=1)
+def _code() -> str:
+    """Hash the source that decides an embedding, so that a newer version computes its own."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def _batches(rows: Sequence[IntArray], padded: bool) -> Iterator[list[int]]:
+    """Cut texts, longest first, into batches of bounded size; the longest shows at once if it fits.
+
+    Args:
+        rows: the encoded texts.
+        padded: whether padding counts.
+    """
+    limit = _PADDED_TOKENS_AT_ONCE if padded else _TOKENS_AT_ONCE
+    batch: list[int] = []
+    used = 0
+    for i in sorted(range(len(rows)), key=lambda i: -len(rows[i])):
+        cost = len(rows[batch[0]] if padded and batch else rows[i])
+        if batch and used + cost > limit:
+            yield batch
+            batch, used, cost = [], 0, len(rows[i])
+        batch.append(i)
+        used += cost
+    if batch:
+        yield batch

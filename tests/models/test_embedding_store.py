@@ -1,0 +1,138 @@
+"""The store of embeddings: whole records or none, whatever happens to its writers."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from icl.models.embedder import Embedder
+from icl.models.embedding_store import EmbeddingStore, content_key, open_store
+from tests import tiny_encoders
+
+WIDTH = 300
+
+
+def vector(number: int) -> np.ndarray:
+    """What stands under a number's key, so that a reader can tell a right vector from a wrong."""
+    return np.random.default_rng(number).standard_normal(WIDTH).astype(np.float32)
+
+
+def put(store: EmbeddingStore, numbers: list[int]) -> None:
+    store.write(
+        [content_key(str(n)) for n in numbers],
+        np.stack([vector(n) for n in numbers]),
+        np.array(numbers),
+    )
+
+
+def right(store: EmbeddingStore, numbers: list[int]) -> int:
+    """Count the numbers that are found; every one that is must have its own vector."""
+    found, vectors, tokens = store.read([content_key(str(n)) for n in numbers])
+    for i, n in enumerate(numbers):
+        expected = vector(n) if found[i] else np.zeros(WIDTH, np.float32)
+        np.testing.assert_array_equal(vectors[i], expected)
+        assert tokens[i] == (n if found[i] else 0)
+    return int(found.sum())
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_what_was_written_is_read_and_nothing_else(tmp_path: Path, on_disk: bool) -> None:
+    path = tmp_path / "deep" / "a.vectors" if on_disk else None
+    store = EmbeddingStore(path, WIDTH)
+    assert right(store, [1, 2]) == 0
+    put(store, [1, 2, 3])
+    assert right(store, [3, 9, 1, 2]) == 3
+    if on_disk:
+        assert right(EmbeddingStore(path, WIDTH), [1, 2, 3]) == 3
+
+
+@pytest.mark.parametrize("cut", [1, 17, WIDTH * 4])
+def test_a_torn_last_record_is_not_seen_and_the_next_writer_cuts_it_off(
+    tmp_path: Path, cut: int
+) -> None:
+    path = tmp_path / "a.vectors"
+    put(EmbeddingStore(path, WIDTH), [1, 2, 3])
+    os.truncate(path, path.stat().st_size - cut)
+    store = EmbeddingStore(path, WIDTH)
+    assert right(store, [1, 2, 3]) == 2
+    put(store, [3, 4])
+    assert right(EmbeddingStore(path, WIDTH), [1, 2, 3, 4]) == 4
+
+
+@pytest.mark.parametrize("place", [3, 18, 100, -2])  # in the key, the count, the vector, the check
+def test_a_corrupt_record_is_as_if_it_were_not_there_and_can_be_written_anew(
+    tmp_path: Path, place: int
+) -> None:
+    path = tmp_path / "a.vectors"
+    put(EmbeddingStore(path, WIDTH), [1, 2, 3])
+    size = path.stat().st_size // 3
+    data = bytearray(path.read_bytes())
+    data[size + place % size] ^= 0x40  # in the second record
+    path.write_bytes(data)
+    store = EmbeddingStore(path, WIDTH)
+    assert right(store, [1, 2, 3]) == 2
+    put(store, [2])
+    assert right(store, [1, 2, 3]) == 3
+    assert right(EmbeddingStore(path, WIDTH), [1, 2, 3]) == 3
+
+
+def _write(path: Path, first: int) -> None:
+    store = EmbeddingStore(path, WIDTH)
+    for start in range(first, 4000, 7):
+        put(store, list(range(start, start + 7)))
+
+
+def test_writers_at_once_that_are_killed_leave_only_whole_records(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    path = tmp_path / "a.vectors"
+    chance = random.Random(0)
+    reader = EmbeddingStore(path, WIDTH)
+    killed = 0
+    for turn in range(6):
+        writers = [context.Process(target=_write, args=(path, 100 * turn)) for _ in range(3)]
+        for process in writers:
+            process.start()
+        time.sleep(chance.uniform(0.02, 0.15))
+        for process in writers:
+            os.kill(process.pid or 0, signal.SIGKILL)
+            process.join()
+            killed += process.exitcode == -signal.SIGKILL
+        right(reader, list(range(4000)))
+    assert killed >= 6
+    assert right(EmbeddingStore(path, WIDTH), list(range(4000))) > 0
+    put(reader, list(range(4000)))
+    assert right(EmbeddingStore(path, WIDTH), list(range(4000))) == 4000
+
+
+def test_a_disk_that_cannot_be_written_is_told_once_and_memory_serves(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    store = EmbeddingStore(tmp_path / "file" / "a.vectors", WIDTH)
+    with pytest.warns(UserWarning, match=r"cannot be kept in .*ICL_EMBEDDINGS"):
+        put(store, [1])
+    put(store, [2])
+    assert right(store, [1, 2, 3]) == 2
+
+
+def test_each_distinct_text_is_computed_once_for_all_embedders_of_a_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ICL_EMBEDDINGS", str(tmp_path))
+    encoder = tiny_encoders.encoder()
+    first = Embedder(encoder).embed(["abc", "de", "abc", "abc"])
+    spent = encoder.meter.computed_tokens
+    assert spent == 5 + 5  # two texts, padded to the longer
+    assert encoder.meter.prompt_tokens == 5 + 4 + 5 + 5
+    again = Embedder(encoder).embed(["de", "abc"])
+    assert encoder.meter.computed_tokens == spent
+    np.testing.assert_array_equal(again.numpy(), first[[1, 0]].numpy())
+    Embedder(encoder, layer=1).embed(["de", "abc"])
+    assert encoder.meter.computed_tokens > spent
+    assert len(list(tmp_path.glob("*.vectors"))) == 2
+    assert open_store("x", 3) is open_store("x", 3)
