@@ -8,11 +8,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from icl.episodes import Setting
 from icl.errors import IclError, did_you_mean
 from icl.learners.base import Params
+from icl.models.server.config import ServerConfig
 from icl.training import TrainingConfig
 from icl.yamlfile import Loc, load_yaml, read_yaml
 
@@ -27,17 +35,31 @@ class _Strict(BaseModel):
 
 
 class ModelConfig(_Strict):
-    """The backbone that all learners share; the fields are those of `load_backbone`."""
+    """The backbone that all learners share; the fields are those of `load_backbone`.
+
+    With `server`, the model is one that a server calls by this name, and stays there.
+    """
 
     name: str
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str | None = None
     trust_remote_code: bool = False
+    server: ServerConfig | None = None
+
+    @model_validator(mode="after")
+    def _a_server_decides_for_itself(self) -> ModelConfig:
+        local = self.dtype != "float32" or self.device is not None or self.trust_remote_code
+        if self.server is not None and local:
+            raise ValueError(
+                "`dtype`, `device` and `trust_remote_code` are for models on this machine; drop"
+                " them, or drop `server`"
+            )
+        return self
 
     def check_name(self) -> None:
         """Raise `IclError` for a name that no model can have, or a directory that is not there."""
-        if self.name in PACKAGED_MODELS:
+        if self.name in PACKAGED_MODELS or self.server is not None:
             return
         if self.name.startswith((".", "/", "~")):
             if not Path(self.name).expanduser().is_dir():
@@ -129,6 +151,17 @@ class LearnerConfig(BaseModel):
         if self.training is not None and not is_meta_learner(self.method):
             raise IclError(f"the method {self.method!r} is not meta-trained; drop `training`.")
 
+    def check_server(self) -> None:
+        """Raise `IclError` for a method that a model on a server cannot serve."""
+        from icl.learners.registry import needs_weights
+
+        if needs_weights(self.method, self.params()):
+            raise IclError(
+                f"with these parameters the method {self.method!r} needs the model's weights,"
+                " which a server does not give; take a method that only prompts, or drop"
+                " `model.server`."
+            )
+
     def params(self) -> Params:
         """Return the method's parameters, complete with defaults."""
         from icl.learners.registry import validate
@@ -210,6 +243,8 @@ def load_config(path: Path) -> ExperimentConfig:
     for name, learner in config.learners.items():
         checks.append((("learners", name, "method"), learner.check_method))
         checks.append((("learners", name), learner.check))
+        if config.model.server is not None:
+            checks.append((("learners", name, "method"), learner.check_server))
     for part, check in checks:
         try:
             check()

@@ -13,6 +13,7 @@ from icl.errors import IclError
 from icl.evaluation.record import EpisodeRecord
 from icl.evaluation.runfolder import RunFolder
 from icl.evaluation.runner import Entrant, Model, Runner
+from icl.models.server.config import ServerConfig
 from icl.models.signature import model_signature
 from icl.tasks import TaskFamily, load_family
 from icl.training import TrainingConfig
@@ -160,6 +161,9 @@ def _entrant(name: str, learner: LearnerConfig) -> Entrant:
 
 
 def _model(config: ModelConfig) -> Model:
+    if config.server is not None:
+        return _served(config, config.server)
+
     def load() -> Backbone:
         from transformers.utils import logging
 
@@ -167,6 +171,16 @@ def _model(config: ModelConfig) -> Model:
 
         # Reading the weights takes a moment and would tear our bar; downloads still show theirs.
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        return load_backbone(**config.model_dump())
+        return load_backbone(**config.model_dump(exclude={"server"}))
 
     return Model(load, model_signature(config.name, config.revision, config.dtype))
+
+
+def _served(config: ModelConfig, server: ServerConfig) -> Model:
+    def load() -> Backbone:
+        from icl.models.server.model import ServerModel
+
+        return ServerModel(config.name, server, revision=config.revision)
+
+    # Only the server knows what it serves today: it is asked each time.
+    return Model(load, None)

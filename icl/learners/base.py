@@ -59,6 +59,11 @@ class Learner(ABC):
     predicts_words: ClassVar[bool] = False
     transductive: ClassVar[bool] = False
 
+    @classmethod
+    def needs_weights(cls, params: Any) -> bool:
+        """Say whether the method looks into the model, so that none on a server will do."""
+        return True
+
     @abstractmethod
     def __init__(self, backbone: Backbone, params: Any) -> None:
         """Take the shared backbone and this method's own validated parameters."""

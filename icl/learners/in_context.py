@@ -27,6 +27,7 @@ from icl.prompting.calibration import (
     prior_bias,
 )
 from icl.prompting.chat import chat_format
+from icl.prompting.choice import EMBEDDED
 from icl.prompting.consistency import ChainOfThought, vote
 from icl.prompting.demonstrations import Demonstrator
 from icl.prompting.ensemble import averaged
@@ -179,6 +180,13 @@ class ZeroShot(Learner):
     method: ClassVar[str] = "zero-shot"
     predicts_words: ClassVar[bool] = True
     Params = ZeroShotParams
+
+    @classmethod
+    def needs_weights(cls, params: ZeroShotParams) -> bool:
+        """It only prompts, unless demonstrations are chosen or ordered by embeddings."""
+        if not isinstance(params, InContextParams):
+            return False
+        return params.choice in EMBEDDED or params.order == "similarity"
 
     def __init__(self, backbone: Backbone, params: ZeroShotParams) -> None:
         """Score with this backbone."""

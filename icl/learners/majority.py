@@ -33,6 +33,11 @@ class Majority(Learner):
 
     method: ClassVar[str] = "majority"
 
+    @classmethod
+    def needs_weights(cls, params: Params) -> bool:
+        """It uses no model."""
+        return False
+
     def __init__(self, backbone: Backbone, params: Params) -> None:
         """Take the common arguments; neither is used."""
 

@@ -23,6 +23,7 @@ _METHODS = {
     "linear-probe": "icl.learners.linear_probe:LinearProbe",
     "lora": "icl.learners.lora:LoraFineTuning",
     "fomaml": "icl.learners.fomaml:FOMAML",
+    "metaicl": "icl.learners.metaicl:MetaICL",
 }
 
 
@@ -58,6 +59,12 @@ def validate(method: str, params: Mapping[str, Any]) -> Params:
 def is_meta_learner(method: str) -> bool:
     """Tell whether a method must be meta-trained before it is used."""
     return issubclass(_learner_class(method), MetaLearner)
+
+
+def needs_weights(method: str, params: Params) -> bool:
+    """Tell whether a method looks into the model, so that none on a server will do."""
+    kind = _learner_class(method)
+    return issubclass(kind, MetaLearner) or kind.needs_weights(params)
 
 
 def make(method: str, params: Mapping[str, Any], backbone: Backbone) -> Learner:
