@@ -72,6 +72,16 @@ def make_plan(backbone: Backbone, prompts: Sequence[str], answers: Sequence[str]
     return _compile(backbone, [_draft(backbone, prompts, answers)], tasks=False)
 
 
+def make_pair_plan(backbone: Backbone, prompts: Sequence[str], answers: Sequence[str]) -> ScorePlan:
+    """Compile the scoring of one answer after each prompt; the scores have shape (prompts, 1)."""
+    pairs = [
+        encode_pairs(backbone.tokenizer, [prompt], [answer])[0]
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    trie = pack([row[0].tokens[:-1] for row in pairs])
+    return _compile(backbone, [_Draft(trie, pairs)], tasks=False)
+
+
 def make_task_plan(
     backbone: Backbone, tasks: Sequence[tuple[Sequence[str], Sequence[str]]]
 ) -> ScorePlan:
