@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from icl.episodes import Setting
+from icl.episodes.schema import EpisodesConfig
 from icl.errors import IclError, did_you_mean
 from icl.learners.base import Params
 from icl.models.server.config import ServerConfig
@@ -72,60 +72,11 @@ class ModelConfig(_Strict):
 
 
 class TasksConfig(_Strict):
-    """Where the tasks come from: see `load_family`."""
+    """Where the tasks come from: see `load_family`, which takes the same fields."""
 
     family: str
     data: str | None = None
-
-
-class SettingConfig(_Strict):
-    """How support and query relate: in one language, or with support always in another."""
-
-    name: str = Field(min_length=1)
-    support_language: str | None = None
-
-    def setting(self) -> Setting:
-        """Return the sampler's setting."""
-        return Setting(self.name, self.support_language)
-
-
-class EpisodesConfig(_Strict):
-    """What learners are compared on.
-
-    Attributes:
-        count: episodes of each setting; each is drawn at every number of `shots`, with the same
-            queries.
-        split, ways, shots, queries, tasks, languages: see `EpisodeSampler`.
-        settings: by default support and query in the same language.
-    """
-
-    count: int = Field(ge=1)
-    ways: int = Field(ge=2)
-    shots: tuple[int, ...] = Field(min_length=1)
-    queries: int = Field(ge=1)
-    split: str = "test"
-    tasks: tuple[str, ...] | None = None
-    languages: tuple[str, ...] | None = None
-    settings: tuple[SettingConfig, ...] = Field(
-        default=(SettingConfig(name="within"),), min_length=1
-    )
-
-    @field_validator("shots")
-    @classmethod
-    def _shots_are_different_numbers(cls, shots: tuple[int, ...]) -> tuple[int, ...]:
-        if min(shots) < 0 or len(set(shots)) < len(shots):
-            raise ValueError("give different numbers, 0 or more")
-        return shots
-
-    @field_validator("settings")
-    @classmethod
-    def _settings_have_their_own_names(
-        cls, settings: tuple[SettingConfig, ...]
-    ) -> tuple[SettingConfig, ...]:
-        names = [setting.name for setting in settings]
-        if len(set(names)) < len(names):
-            raise ValueError(f"two settings share a name: {', '.join(names)}")
-        return settings
+    template: str | None = None
 
 
 class LearnerConfig(BaseModel):

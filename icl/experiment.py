@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from icl.config import ExperimentConfig, LearnerConfig, ModelConfig
 from icl.episodes import Episode, EpisodeSampler
+from icl.episodes.files import EPISODES, check_lines, open_episodes, read_lines
+from icl.episodes.splits import without_leaks
+from icl.episodes.variants import VARIANTS
 from icl.errors import IclError
 from icl.evaluation.record import EpisodeRecord
 from icl.evaluation.runfolder import RunFolder
@@ -51,7 +54,7 @@ def run_experiment(
     Raises:
         IclError: for everything that the user can mend.
     """
-    family = load_family(config.tasks.family, data=config.tasks.data)
+    family = prepare_family(config)
     episodes = draw_episodes(config, family, limit)
     entrants = [_entrant(name, learner) for name, learner in config.learners.items()]
     training = {e.name: training_sampler(config, family, e) for e in entrants if e.training}
@@ -62,30 +65,61 @@ def run_experiment(
         return write_outcome(run, command=command)
 
 
+def prepare_family(config: ExperimentConfig) -> TaskFamily:
+    """Load the experiment's tasks, without what leaks between splits if it says so.
+
+    Raises:
+        IclError: no such family or template, or data that are not at hand.
+    """
+    tasks = config.tasks
+    family = load_family(tasks.family, data=tasks.data, template=tasks.template)
+    return without_leaks(family, config.episodes.near) if config.episodes.drop_leaks else family
+
+
 def draw_episodes(
     config: ExperimentConfig, family: TaskFamily, limit: int | None = None
 ) -> list[Episode]:
-    """Draw the episodes that learners are compared on.
+    """Draw the episodes that learners are compared on, or read the saved ones.
 
     Raises:
-        IclError: the family cannot give what the configuration asks for.
+        IclError: the family cannot give what the configuration asks for, or the saved episodes
+            are damaged or leak.
     """
     asked = config.episodes
-    count = asked.count if limit is None else min(limit, asked.count)
+    if asked.file is not None:
+        return _refuse_generation(_saved(Path(asked.file), limit))
+    count = asked.count or 0
+    count = count if limit is None else min(limit, count)
     episodes: list[Episode] = []
-    for setting in asked.settings:
-        sampler = EpisodeSampler(
-            family,
-            asked.split,
-            ways=asked.ways,
-            shots=asked.shots,
-            queries=asked.queries,
-            setting=setting.setting(),
-            tasks=asked.tasks,
-            languages=asked.languages,
-            seed=config.seed,
-        )
-        episodes += sampler.episodes(count)
+    for sampler in asked.samplers(family, config.seed):
+        drawn = list(sampler.episodes(count))
+        for name in asked.variants:
+            change = VARIANTS.get(name)
+            episodes += drawn if change is None else [change(episode) for episode in drawn]
+    return _refuse_generation(episodes)
+
+
+def _saved(path: Path, limit: int | None) -> list[Episode]:
+    """Read saved episodes, of each setting and split the first `limit` indices."""
+    if path.is_dir():
+        saved = open_episodes(path)
+        saved.check()
+    else:
+        check_lines(path)
+    file = path / EPISODES if path.is_dir() else path
+    kept: dict[tuple[str, str], dict[int, None]] = {}
+    episodes = []
+    for _, episode in read_lines(file):
+        indices = kept.setdefault((episode.split, episode.setting), {})
+        if limit is None or episode.index in indices or len(indices) < limit:
+            indices[episode.index] = None
+            episodes.append(episode)
+    if not episodes:
+        raise IclError(f"{file} holds no episodes; name another under `episodes.file`.")
+    return episodes
+
+
+def _refuse_generation(episodes: list[Episode]) -> list[Episode]:
     for episode in episodes:
         if not episode.labels.names:
             raise IclError(
@@ -108,13 +142,21 @@ def training_sampler(
         return EpisodeSampler(
             family,
             training.split,
-            ways=config.episodes.ways,
+            ways=_training_ways(config),
             shots=[training.shots],
             queries=training.queries,
             seed=config.seed,
         )
     except IclError as error:
         raise IclError(f"The learner {entrant.name!r} cannot be meta-trained: {error}") from error
+
+
+def _training_ways(config: ExperimentConfig) -> int:
+    """Return the ways to train for: those asked for, or the most in the saved episodes."""
+    asked = config.episodes
+    if asked.ways is not None or asked.file is None:
+        return asked.ways or 2
+    return max(episode.ways for episode in _saved(Path(asked.file), None))
 
 
 def write_outcome(run: RunFolder, *, command: str) -> Outcome:

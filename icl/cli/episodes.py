@@ -176,6 +176,36 @@ def check(
         typer.echo(f"Drawn again from {family}: the same bytes.")
 
 
+@app.command(name="export")
+def export_(
+    episodes: Annotated[Path, typer.Argument(help="An episode set, or a file of episodes.")],
+    out: Annotated[Path, typer.Argument(help="A folder for `datasets`, or a .parquet file.")],
+) -> None:
+    """Write episodes as a data set that the library `datasets` reads."""
+    from icl.episodes.files import check_lines, read_lines
+    from icl.episodes.tables import save_dataset
+
+    file = _file(episodes)
+    number = check_lines(file)
+    save_dataset((episode for _, episode in read_lines(file)), out)
+    typer.echo(f"{out}: {number} episodes")
+
+
+@app.command(name="import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="What `icl episodes export` wrote.")],
+    out: Annotated[Path, typer.Option(help="The folder to make.")],
+    overwrite: Annotated[bool, typer.Option(help="Replace an episode set that is there.")] = False,
+) -> None:
+    """Make an episode set of a data set of episodes, and check it."""
+    from icl.episodes.files import write_set
+    from icl.episodes.tables import load_dataset
+
+    saved = write_set(out, load_dataset(source), overwrite=overwrite)
+    saved.check()
+    typer.echo(f"{out}: {len(saved)} episodes, none leaks.")
+
+
 def _check_splits(family: TaskFamily, near: float | None) -> None:
     """Print what the splits of a family share; raises `IclError` for a broken promise."""
     from collections import Counter

@@ -221,11 +221,11 @@ def _about(definition: Definition) -> Iterator[str]:
         values = ", ".join(f"{key} {value}" for key, value in said.items())
         yield f"source: {source.type}" + (f" ({values})" if values else "")
     for name, split in definition.splits.items():
-        parts = {"tasks": split.tasks, "data": split.data, "labels": split.labels}
-        said = [f"{len(split.languages)} languages: {' '.join(split.languages)}"]
-        said += [f"{part}: {' '.join(values)}" for part, values in parts.items() if values]
-        said += [f"share {split.share[0]:g}–{split.share[1]:g}"] if split.share else []
-        yield f"split {name}: " + "; ".join(said)
+        limits = {"tasks": split.tasks, "data": split.data, "labels": split.labels}
+        told = [f"{len(split.languages)} languages: {' '.join(split.languages)}"]
+        told += [f"{part}: {' '.join(values)}" for part, values in limits.items() if values]
+        told += [f"share {split.share[0]:g}–{split.share[1]:g}"] if split.share else []
+        yield f"split {name}: " + "; ".join(told)
     for one, other, kind in definition.disjoint:
         yield f"disjoint: {one} and {other} by {kind}"
 

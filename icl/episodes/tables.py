@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icl.episodes.episode import Episode
@@ -46,6 +47,48 @@ def from_dataset(dataset: Dataset) -> Iterator[Episode]:
                 + did_you_mean(field.name, dataset.column_names)
             )
     return (_episode(row) for row in dataset)
+
+
+def save_dataset(episodes: Iterable[Episode], path: Path) -> None:
+    """Save `to_dataset` as a folder that `datasets.load_from_disk` reads, or as a .parquet file.
+
+    Raises:
+        IclError: the place is taken or cannot be written.
+    """
+    if path.exists():
+        raise IclError(f"{path} exists; name another place.")
+    dataset = to_dataset(episodes)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".parquet":
+            dataset.to_parquet(str(path))
+        else:
+            dataset.save_to_disk(str(path))
+    except OSError as error:
+        raise IclError(f"{path} cannot be written ({error}); name another place.") from error
+
+
+def load_dataset(path: Path) -> Iterator[Episode]:
+    """Read what `save_dataset` wrote.
+
+    Raises:
+        IclError: there is no data set of episodes.
+    """
+    import datasets
+
+    try:
+        if path.is_file():
+            dataset = datasets.Dataset.from_parquet(str(path))
+        else:
+            dataset = datasets.load_from_disk(str(path))
+    except Exception as error:  # many libraries stand behind this, each with errors of its own
+        reason = " ".join(str(error).split())[:160].rstrip(".") or type(error).__name__
+        raise IclError(
+            f"{path} cannot be read as a data set: {reason}; name what `icl episodes export` wrote."
+        ) from error
+    if not isinstance(dataset, datasets.Dataset):
+        raise IclError(f"{path} holds several data sets; name one of them.")
+    return from_dataset(dataset)
 
 
 def _features() -> Features:

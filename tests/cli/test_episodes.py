@@ -225,3 +225,23 @@ def test_the_packaged_family_goes_the_whole_way(
     assert "6 episodes" in told
     assert "the same bytes" in run("check", tmp_path / "set", "--family", "cldr")
     assert "en → " in run("show", tmp_path / "set")
+
+
+@pytest.mark.parametrize("name", ["table", "table.parquet"])
+def test_episodes_go_to_datasets_and_come_back(tmp_path: Path, name: str) -> None:
+    options = ["--ways", 2, "--count", 3, "--pool", 2, "--queries", 4]
+    run("make", "regular", "--out", tmp_path / "set", *options)
+    assert "9 episodes" in run("export", tmp_path / "set", tmp_path / name)
+    assert "9 episodes" in run("import", tmp_path / name, "--out", tmp_path / "again")
+    before, after = (tmp_path / d / "episodes.jsonl" for d in ("set", "again"))
+    assert before.read_bytes() == after.read_bytes()
+
+
+def test_what_is_no_data_set_of_episodes_is_told(tmp_path: Path) -> None:
+    import datasets
+
+    datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(str(tmp_path / "other"))
+    for place, said in (("other", "no column 'task'"), ("nothing", "cannot be read as a data set")):
+        with pytest.raises(IclError, match=said):
+            run("import", tmp_path / place, "--out", tmp_path / "set")
+    assert not (tmp_path / "set").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import replace
 
@@ -45,7 +46,7 @@ def test_a_pool_is_apart_the_same_for_all_shots_and_changes_nothing_else(
     sampler = EpisodeSampler(family, "test", pool=size, **arguments)
     with_pool = [sampler.episode(index, shots) for shots in SHOTS]
     assert with_pool == list(sampler.episodes(1, start=index))
-    for less, more in zip(with_pool, with_pool[1:], strict=False):
+    for less, more in itertools.pairwise(with_pool):
         check_nested(less, more, "it")
     for episode in with_pool:
         check_episode(episode, "it")
@@ -74,7 +75,7 @@ def test_an_episode_without_a_pool_or_domain_is_written_as_before_there_were_any
 def test_a_pool_that_shares_with_the_queries_is_told() -> None:
     episode = EpisodeSampler(regular_family(), "test", ways=2, shots=(1,), queries=2).episode(0, 1)
     leaky = replace(episode, pool=(replace(episode.query[0], id="other", parallel_id="other"),))
-    with pytest.raises(IclError, match="normalised text .* in its query and its pool set"):
+    with pytest.raises(IclError, match=r"normalised text .* in its query and its pool set"):
         check_episode(leaky, "it")
 
 
