@@ -100,6 +100,7 @@ class Summary:
         meta_training: by learner, for those that were meta-trained.
         left_out: learner -> number of its records left out, since not all learners have done
             those episodes; not empty for an unfinished run.
+        transductive: learners that saw all queries of an episode at once, sorted.
     """
 
     learners: tuple[str, ...]
@@ -108,6 +109,7 @@ class Summary:
     languages: tuple[LanguageAccuracy, ...]
     meta_training: Mapping[str, MetaTraining]
     left_out: Mapping[str, int]
+    transductive: tuple[str, ...] = ()
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -124,6 +126,8 @@ def summarise(
     `meta_training` holds by learner what its ``meta_training.json`` says: seconds, tokens, steps.
     Raises `IclError` where nothing can be compared (see `icl.evaluation.grid.grid`).
     """
+    from icl.learners.registry import is_transductive
+
     whole = grid(records)
     groups = dict.fromkeys((row[0].setting, row[0].shots) for row in whole.episodes)
     return Summary(
@@ -136,6 +140,9 @@ def summarise(
             for name, m in sorted((meta_training or {}).items())
         },
         left_out=whole.left_out,
+        transductive=tuple(
+            record.learner for record in whole.episodes[0] if is_transductive(record.method)
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""What learners on frozen embeddings share: their parameters and how a text becomes a vector."""
+"""What learners on embeddings share: how a text becomes a vector."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from icl.learners.base import Params
 from icl.models.embedder import Embedder, Pooling
+from icl.models.encoder import Encoder
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 
@@ -22,38 +23,52 @@ class FeatureParams(Params):
     """How texts are embedded.
 
     Attributes:
-        layer: states after so many decoder layers; -1 for the last, normed ones; by default two
-            thirds of the way up, where a causal model's states say most about what it has read.
-        pooling: ``last`` token or ``mean`` over tokens.
+        layer: states after so many layers; -1 for the last ones. By default the last of an encoder,
+            and two thirds of the way up a causal model, where its states say most about what it
+            has read; `icl.learners.layer_probe` picks one on validation episodes.
+        pooling: see `Embedder`; by default the mean of an encoder's and the last of a causal
+            model's states.
+        instruction: stands before every text.
         prompted: embed the rendered template instead of the bare text.
         normalise: scale vectors to unit length.
+        whiten: centre vectors and scale their directions by the support set's shrunk covariance.
     """
 
     layer: int | None = Field(default=None, ge=-1)
-    pooling: Pooling = "last"
+    pooling: Pooling | None = None
+    instruction: str = ""
     prompted: bool = False
     normalise: bool = True
+    whiten: bool = False
 
 
 class Features:
     """Embeds examples and queries as `FeatureParams` say."""
 
     def __init__(self, backbone: Backbone, params: FeatureParams) -> None:
-        middle = round(2 * len(backbone.layers) / 3)
-        layer = middle if params.layer is None else params.layer
-        self._embedder = Embedder(backbone, layer, params.pooling)
+        encoder = isinstance(backbone, Encoder)
+        middle = -1 if encoder else round(2 * len(backbone.layers) / 3)
+        self.embedder = Embedder(
+            backbone,
+            middle if params.layer is None else params.layer,
+            params.pooling or ("mean" if encoder else "last"),
+            params.instruction,
+        )
         self._params = params
 
     def __call__(self, texts: Sequence[Fields], labels: Labels) -> Tensor:
         """Embed texts: float32 on the CPU, shape (texts, width)."""
+        return self.finish(self.embedder.embed(self.shown(texts, labels)))
+
+    def shown(self, texts: Sequence[Fields], labels: Labels) -> list[str]:
+        """Return what the model reads of each text."""
         if self._params.prompted:
-            shown = [labels.template.render(fields) for fields in texts]
-        else:
-            shown = ["\n".join(fields.values()) for fields in texts]
-        vectors = self._embedder.embed(shown)
-        if self._params.normalise:
-            vectors = torch.nn.functional.normalize(vectors, dim=1)
-        return vectors
+            return [labels.template.render(fields) for fields in texts]
+        return ["\n".join(fields.values()) for fields in texts]
+
+    def finish(self, vectors: Tensor) -> Tensor:
+        """Scale vectors, shape (texts, width), to unit length where the parameters say so."""
+        return torch.nn.functional.normalize(vectors, dim=1) if self._params.normalise else vectors
 
 
 def targets(support: Sequence[Example], labels: Labels) -> Tensor:

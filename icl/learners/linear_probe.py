@@ -1,22 +1,26 @@
-"""Linear probe: scikit-learn's logistic regression on frozen embeddings."""
+"""Linear classifiers on frozen embeddings: logistic regression, ridge and a support vector machine.
+
+Logistic regression and ridge are exact solvers of our own (`icl.learners.heads.linear`), which
+agree with scikit-learn's and fit many tasks at once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from icl.learners.base import LOG_ZERO, Learner, Predictor
-from icl.learners.features import FeatureParams, Features, targets
-from icl.learners.majority import uniform
-from icl.tasks.task import Example, Labels
-from icl.tasks.template import Fields
+from icl.learners.embedding import EmbeddingLearner
+from icl.learners.features import FeatureParams
+from icl.learners.heads import linear
+from icl.learners.heads.fitted import Fitted
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
+
+STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 
 
 class LinearProbeParams(FeatureParams):
@@ -25,23 +29,7 @@ class LinearProbeParams(FeatureParams):
     C: float = Field(default=10.0, gt=0)
 
 
-class _Probe(Predictor):
-    def __init__(self, features: Features, labels: Labels, classifier: Any) -> None:
-        self._features = features
-        self._labels = labels
-        self._classifier = classifier
-        self.trained_parameters = classifier.coef_.size + classifier.intercept_.size
-
-    def log_probs(self, texts: Sequence[Fields]) -> Tensor:
-        queries = self._features(texts, self._labels).double().numpy()
-        known = torch.from_numpy(self._classifier.predict_log_proba(queries)).float()
-        # a class without support gets no mass
-        full = torch.full((len(texts), len(self._labels)), LOG_ZERO)
-        full[:, torch.from_numpy(self._classifier.classes_)] = known
-        return full.clamp_min(LOG_ZERO)
-
-
-class LinearProbe(Learner):
+class LinearProbe(EmbeddingLearner):
     """Fit multinomial logistic regression on the support embeddings."""
 
     method: ClassVar[str] = "linear-probe"
@@ -49,18 +37,95 @@ class LinearProbe(Learner):
 
     def __init__(self, backbone: Backbone, params: LinearProbeParams) -> None:
         """Embed with this backbone."""
-        self._features = Features(backbone, params)
+        super().__init__(backbone, params)
         self._strength = params.C
 
-    def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
-        """Fit the probe; without at least two labels in support, every label is alike."""
-        from sklearn.linear_model import LogisticRegression
+    def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
+        """Minimise the penalised log-loss."""
+        return linear.logistic(support, wanted, ways, self._strength)
 
-        wanted = targets(support, labels)
-        if len(set(wanted.tolist())) < 2:
-            return uniform(labels)
-        vectors = self._features([example.fields for example in support], labels)
-        # scikit-learn's lbfgs is deterministic; float64 makes it independent of thread counts
-        classifier = LogisticRegression(C=self._strength, max_iter=1000, tol=1e-6)
-        classifier.fit(vectors.double().numpy(), wanted.numpy())
-        return _Probe(self._features, labels, classifier)
+
+class LogisticParams(FeatureParams):
+    """Embedding parameters, and the strengths C that cross-validation chooses from."""
+
+    strengths: tuple[float, ...] = Field(default=STRENGTHS, min_length=1)
+
+
+class Logistic(EmbeddingLearner):
+    """Logistic regression whose strength is chosen by stratified folds of the support set.
+
+    Where some label has a single example there is nothing to hold out, and the middle one of the
+    strengths is taken.
+    """
+
+    method: ClassVar[str] = "logistic"
+    Params = LogisticParams
+
+    def __init__(self, backbone: Backbone, params: LogisticParams) -> None:
+        """Embed with this backbone."""
+        super().__init__(backbone, params)
+        self._strengths = params.strengths
+
+    def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
+        """Choose each task's strength, then fit all of them."""
+        chosen = [
+            linear.cross_validated_strength(vectors, columns, ways, self._strengths)
+            for vectors, columns in zip(support, wanted, strict=True)
+        ]
+        return linear.logistic(support, wanted, ways, torch.tensor(chosen, dtype=torch.float64))
+
+
+class RidgeParams(FeatureParams):
+    """Embedding parameters; the penalties to choose from; what divides predictions (in -1 to 1)."""
+
+    strengths: tuple[float, ...] = Field(default=(0.01, 0.1, 1.0, 10.0, 100.0), min_length=1)
+    temperature: float = Field(default=0.2, gt=0)
+
+
+class Ridge(EmbeddingLearner):
+    """Ridge regression onto targets of 1 and -1, its penalty by leave-one-out in closed form."""
+
+    method: ClassVar[str] = "ridge"
+    Params = RidgeParams
+
+    def __init__(self, backbone: Backbone, params: RidgeParams) -> None:
+        """Embed with this backbone."""
+        super().__init__(backbone, params)
+        self._params = params
+
+    def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
+        """Solve for the weights."""
+        return linear.ridge(support, wanted, ways, self._params.strengths, self._params.temperature)
+
+
+class SVMParams(FeatureParams):
+    """Embedding parameters, and the inverse strength of the penalty, as scikit-learn's C."""
+
+    C: float = Field(default=10.0, gt=0)
+
+
+class SVM(EmbeddingLearner):
+    """A linear support vector machine for each label against the rest (scikit-learn's SVC)."""
+
+    method: ClassVar[str] = "svm"
+    Params = SVMParams
+
+    def __init__(self, backbone: Backbone, params: SVMParams) -> None:
+        """Embed with this backbone."""
+        super().__init__(backbone, params)
+        self._strength = params.C
+
+    def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
+        """Fit one machine a task and label; scores are signed distances in margins."""
+        from sklearn.svm import SVC
+
+        weights, biases = [], []
+        for vectors, columns in zip(support.double().numpy(), wanted.numpy(), strict=True):
+            machines = [
+                SVC(kernel="linear", C=self._strength, tol=1e-8).fit(vectors, columns == way)
+                for way in range(ways)
+            ]
+            weights.append(torch.stack([torch.tensor(m.coef_[0]) for m in machines], 1))
+            biases.append(torch.stack([torch.tensor(m.intercept_[0]) for m in machines]))
+        size = (support.shape[2] + 1) * ways
+        return Fitted(linear.apply, (torch.stack(weights), torch.stack(biases)), trained=size)

@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 # method -> module:class; modules are imported on use, so that listing names is quick
 _METHODS = {
     "majority": "icl.learners.majority:Majority",
+    "stratified": "icl.learners.text_baselines:Stratified",
+    "tfidf": "icl.learners.text_baselines:Tfidf",
     "zero-shot": "icl.learners.in_context:ZeroShot",
     "in-context": "icl.learners.in_context:InContext",
     "prototypes": "icl.learners.prototypes:Prototypes",
     "nearest-centroid": "icl.learners.prototypes:NearestCentroid",
     "matching": "icl.learners.neighbours:Matching",
     "knn": "icl.learners.neighbours:Neighbours",
+    "soft-k-means": "icl.learners.transductive:SoftKMeans",
+    "laplacian": "icl.learners.transductive:Laplacian",
     "linear-probe": "icl.learners.linear_probe:LinearProbe",
     "logistic": "icl.learners.linear_probe:Logistic",
     "ridge": "icl.learners.linear_probe:Ridge",
@@ -71,6 +75,11 @@ def needs_weights(method: str, params: Params) -> bool:
     """Tell whether a method looks into the model, so that none on a server will do."""
     kind = _learner_class(method)
     return issubclass(kind, MetaLearner) or kind.needs_weights(params)
+
+
+def is_transductive(method: str) -> bool:
+    """Tell whether a method sees all queries at once; False for a method that is not known here."""
+    return method in _METHODS and _learner_class(method).transductive
 
 
 def make(method: str, params: Mapping[str, Any], backbone: Backbone) -> Learner:

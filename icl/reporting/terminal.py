@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from icl.evaluation.record import EpisodeRecord
 from icl.evaluation.summary import Board, Summary, summarise
 from icl.reporting.formats import count, duration, p_value, percent, points
-from icl.reporting.verdict import notes, verdict
+from icl.reporting.verdict import DAGGER, notes, verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +29,7 @@ def print_table(
     for note in notes(summary):
         console.print(Text(note, style="yellow"))
     console.print()
-    console.print(_board(summary.overall))
+    console.print(_board(summary, summary.overall))
     if len(summary.boards) > 1:
         for setting in summary.settings:
             console.print()
@@ -61,7 +61,7 @@ def board_title(board: Board) -> str:
     )
 
 
-def _board(board: Board) -> Table:
+def _board(summary: Summary, board: Board) -> Table:
     from rich.text import Text
 
     table = _table(board_title(board))
@@ -77,7 +77,9 @@ def _board(board: Board) -> Table:
             duration(row.seconds),
             count(row.computed_tokens),
         )
-        table.add_row(Text(row.learner), *map(Text, cells), style="bold" if best else "")
+        table.add_row(
+            Text(_marked(summary, row.learner)), *map(Text, cells), style="bold" if best else ""
+        )
     if not all(row.above_chance for row in board.rows):
         table.caption = Text("° not above chance: the interval reaches it")
     return table
@@ -95,8 +97,13 @@ def _by_shots(summary: Summary, setting: str) -> Table:
     for best in summary.overall.rows:
         rows = [board.row(best.learner) for board in boards]
         cells = (f"{100 * r.accuracy:.1f} ±{50 * (r.high - r.low):.1f}" for r in rows)
-        table.add_row(Text(best.learner), *map(Text, cells))
+        table.add_row(Text(_marked(summary, best.learner)), *map(Text, cells))
     return table
+
+
+def _marked(summary: Summary, learner: str) -> str:
+    """Return a learner's name with a dagger where it is transductive."""
+    return f"{learner} {DAGGER}" if learner in summary.transductive else learner
 
 
 def _table(title: str) -> Table:

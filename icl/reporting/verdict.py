@@ -8,6 +8,7 @@ from icl.evaluation.summary import Board, Summary
 from icl.reporting.formats import NBSP, percent, span
 
 SIGNIFICANT = 0.05
+DAGGER = "†"  # marks transductive learners
 
 
 def verdict(summary: Summary) -> str:
@@ -60,6 +61,20 @@ def _may_be_luck(names: Sequence[str]) -> str:
 
 def notes(summary: Summary) -> list[str]:
     """Return what a reader must know before trusting the figures; empty for a finished run."""
+    return [*_transductive(summary), *_unfinished(summary)]
+
+
+def _transductive(summary: Summary) -> list[str]:
+    if not summary.transductive:
+        return []
+    sees = "sees" if len(summary.transductive) == 1 else "see"
+    return [
+        f"{DAGGER} {', '.join(summary.transductive)} {sees} all queries of an episode at once "
+        "(transductive), an easier question than the other learners answer."
+    ]
+
+
+def _unfinished(summary: Summary) -> list[str]:
     if not summary.left_out:
         return []
     return [

@@ -34,6 +34,8 @@ def test_log_probs_are_normalised_finite_float32_with_a_column_a_label(learner: 
 
 
 def test_one_query_alone_equals_it_in_a_batch(learner: Learner) -> None:
+    if learner.transductive:
+        pytest.skip("sees all queries at once: shown to differ in heads/test_metric.py")
     predictor = learner.adapt(problems.support(), problems.labels())
     texts = [e.fields for e in problems.query()]
     alone = torch.cat([predictor.log_probs([text]) for text in texts])

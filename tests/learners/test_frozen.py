@@ -7,7 +7,6 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from icl.learners.majority import Majority
-from icl.learners.prototypes import prototype_log_probs
 from icl.learners.registry import make
 from icl.models.embedder import Embedder
 from tests import tiny
@@ -63,12 +62,12 @@ def test_prototypes_equal_the_papers_equation() -> None:
 
 
 def test_a_class_without_support_gets_no_mass() -> None:
-    queries, means = torch.randn(4, 3), torch.randn(3, 3)
-    means[1] = torch.nan
-    out = prototype_log_probs(queries, means, 1.0)
-    assert out.isfinite().all()
-    assert (out[:, 1].exp() == 0).all()
-    torch.testing.assert_close(out.exp().sum(1), torch.ones(4))
+    support = [e for e in SUPPORT if e.label != "weekday"]
+    for method in ("prototypes", "knn", "matching", "logistic", "ridge", "svm"):
+        out = make(method, {}, tiny.backbone()).adapt(support, LABELS).log_probs(TEXTS)
+        assert out.isfinite().all()
+        assert (out[:, 1].exp() == 0).all()
+        torch.testing.assert_close(out.exp().sum(1), torch.ones(6))
 
 
 def test_the_linear_probe_is_scikit_learns_logistic_regression() -> None:
