@@ -14,6 +14,7 @@ from icl.models.backbone import Backbone
 from icl.models.budget import bytes_per_row, within_memory
 from icl.models.decoding import PackedDecoder, PlainDecoder
 from icl.models.lora import Adapter
+from icl.models.server.model import ServerModel
 from icl.models.tokens import encode
 from icl.models.trie import IntArray, pack
 
@@ -58,6 +59,9 @@ def generate(
         raise IclError(f"The model {backbone.name!r} takes no adapter: it cannot be packed.")
     if not prompts or max_new_tokens < 1:
         return [[""] * samples for _ in prompts]
+    if isinstance(backbone, ServerModel):
+        return backbone.generate(prompts, max_new_tokens=max_new_tokens, stop=stop,
+                                 samples=samples, temperature=temperature, seed=seed)  # fmt: skip
     ends = _end_tokens(backbone)
 
     def prepare(some: Sequence[str]) -> tuple[int, Callable[[], list[list[str]]]]:
