@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_MOST_SHOWN = 25
+
 
 class IclError(Exception):
     """A fault in what the user gave: the message is one sentence that names the place and the mend.
@@ -23,4 +25,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     choices = sorted(known)
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
-    return f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(choices)}."
+    if near:
+        return f" Did you mean {near[0]!r}?"
+    shown = [choice if choice.isprintable() else repr(choice) for choice in choices[:_MOST_SHOWN]]
+    more = f" and {len(choices) - len(shown)} more" if len(choices) > len(shown) else ""
+    return f" Known: {', '.join(shown)}{more}."

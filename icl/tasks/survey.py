@@ -56,6 +56,11 @@ def survey(definition: Definition, data: Path | None) -> Survey:
             built = template.build(language)
             for example in task.examples:
                 built.render(example.fields)
+        if not task.examples:
+            raise IclError(
+                f"The task {name!r} of {definition.name!r} has no example in {language!r}; add "
+                "some, or take the language out of the splits."
+            )
         count += len(task.examples)
         seen.update(_labels(task))
     wanted = ((name, label) for name, task in definition.tasks.items() for label in task.labels)

@@ -40,7 +40,8 @@ _ENVIRONMENT = _Environment(undefined=StrictUndefined, keep_trailing_newline=Tru
 # What a template shows may depend on nothing but the example.
 for _name in ("lipsum", "cycler", "joiner", "namespace", "dict"):
     del _ENVIRONMENT.globals[_name]
-del _ENVIRONMENT.filters["random"]
+for _name in ("random", "attr"):
+    del _ENVIRONMENT.filters[_name]
 # A template is one string: it loads no others and defines nothing.
 _FOREIGN = (nodes.Import, nodes.FromImport, nodes.Include, nodes.Extends, nodes.Macro,
             nodes.CallBlock, nodes.Block)  # fmt: skip
@@ -62,8 +63,9 @@ def template_fields(source: str) -> frozenset[str]:
         )
     reached: list[Any] = [node.attr for node in tree.find_all(nodes.Getattr)]
     reached += [getattr(node.arg, "value", None) for node in tree.find_all(nodes.Getitem)]
+    reached += [node.name for node in tree.find_all(nodes.Name)]
     for name in reached:
-        if isinstance(name, str) and name.startswith("_"):
+        if isinstance(name, str) and (name.startswith("_") or name == "self"):
             raise IclError(
                 f"The template {source!r} reaches for {name!r}, which is not a field; remove it."
             )
