@@ -61,7 +61,7 @@ def run_experiment(
     run = RunFolder(folder)
     with run.locked():
         run.write("config.yaml", config.to_yaml())
-        Runner(run, entrants, episodes, _model(config.model), training).run()
+        Runner(run, entrants, episodes, make_model(config.model), training).run()
         return write_outcome(run, command=command)
 
 
@@ -202,7 +202,8 @@ def _entrant(name: str, learner: LearnerConfig) -> Entrant:
     return Entrant(name, complete.method, complete.params(), complete.training)
 
 
-def _model(config: ModelConfig) -> Model:
+def make_model(config: ModelConfig) -> Model:
+    """Return a configured model, to be loaded when something has to be computed."""
     if config.server is not None:
         return _served(config, config.server)
 

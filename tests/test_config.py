@@ -8,6 +8,7 @@ import pytest
 
 from icl.config import ExperimentConfig, load_config
 from icl.errors import IclError
+from icl.prompt_study import load_study
 from icl.shipped import shipped
 
 TEXT = """\
@@ -69,7 +70,8 @@ def test_norwegian_is_a_language(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(shipped("configs").glob("*.yaml")), ids=lambda p: p.stem)
 def test_each_experiment_that_icl_brings_along_is_valid(path: Path) -> None:
-    assert load_config(path).name == path.stem
+    load = load_study if path.stem == "prompt_study" else load_config
+    assert load(path).name == path.stem
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ ROOMS["training"] = ROOMS["learners"] | {"learners"}
 ROOMS["evaluation"] = ROOMS["training"] | {"training"}
 ROOMS["reporting"] = ROOMS["evaluation"] | {"evaluation"}
 # What stands above all rooms and may import any of them.
-ABOVE = {"__main__", "cli", "config", "experiment", "export", "sklearn"}
+ABOVE = {"__main__", "cli", "config", "experiment", "export", "prompt_study", "sklearn"}
 HEAVY = {"torch", "transformers", "datasets", "sklearn", "scipy", "matplotlib", "peft", "pandas"}
 
 

@@ -78,6 +78,31 @@ def report(
     report_command(run)
 
 
+@app.command()
+def prompts(
+    config: Annotated[
+        str, typer.Argument(help="A prompt study's YAML file, or the name of one icl brings along.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder; by default runs/<the study's name>.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="A local directory with the task family's data.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=2, help="Only so many episodes of each set, the first ones.")
+    ] = None,
+) -> None:
+    """Try a grid of prompts on fixed episodes: how much the way of asking matters, and why."""
+    from icl.cli.prompts import prompts_command
+
+    try:
+        prompts_command(config, out, data, limit)
+    except KeyboardInterrupt:
+        sys.stderr.write("icl: stopped; run the same command again to go on.\n")
+        raise typer.Exit(_EXIT_INTERRUPTED) from None
+
+
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
     sys.stderr.write(f"Note: {message}\n")
 

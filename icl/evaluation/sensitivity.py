@@ -1,0 +1,367 @@
+"""How much the way of asking matters: spread, causes and an honest best prompt.
+
+The records are those of a full factorial: every combination of the factors' levels (a cell, here a
+prompt) on the same episodes, at the same numbers of shots.
+
+**Decomposition.** With the cell means ``m_c`` over the test episodes and ``m`` their mean, the
+total is ``SS = sum_c (m_c - m)^2``. A factor's part is ``SS_A = N / a sum_i (m_i - m)^2`` over its
+a levels, ``m_i`` the mean of the N / a cells at level i. Two factors' interaction is the same of
+``m_ij - m_i - m_j + m``. Shares are ``SS_A / SS``; in a full factorial they add up to one with what
+is left to interactions of three and more.
+
+**Luck.** Cell means also differ because episodes are few. With ``y_ie`` the mean of level i on
+episode e, ``MS = sum_ie (y_ie - y_i - y_e + y)^2 / ((a - 1) (E - 1))`` is the noise of a level, the
+share expected from noise alone is ``(N / a) (a - 1) MS / E / SS``, and ``F = MS_A / MS`` with
+``MS_A = E sum_i (y_i - y)^2 / (a - 1)`` is tested on a - 1 and (a - 1)(E - 1) degrees of freedom
+(repeated measures, episodes as subjects).
+
+**The best prompt** is the cell with the highest accuracy on the validation episodes. Its accuracy
+there is too good to be true, since it was chosen for it; what it does on the test episodes is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from icl.errors import IclError
+from icl.evaluation.grid import Grid, grid
+from icl.evaluation.record import EpisodeRecord
+from icl.evaluation.statistics import holm
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+SHOTS = "shots"
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean accuracy with its 95 % interval, as shares."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What one factor, or the interaction of two, explains.
+
+    Attributes:
+        factors: one or two names.
+        share: of the variance of cell means.
+        luck: the share that noise alone would give; None for interactions.
+        p: of the factor's F test, Holm-corrected over the factors; None for interactions, and
+            where there is one episode only.
+    """
+
+    factors: tuple[str, ...]
+    share: float
+    luck: float | None = None
+    p: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Test accuracies of all prompts at one number of shots.
+
+    Attributes:
+        shots: examples per class.
+        accuracies: by prompt.
+        mean, deviation, lowest, highest: of the accuracies; the deviation is that of a population.
+        chance: what even guessing scores.
+    """
+
+    shots: int
+    accuracies: Mapping[str, float]
+    mean: float
+    deviation: float
+    lowest: float
+    highest: float
+    chance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The prompt chosen on validation episodes, at one number of shots.
+
+    Attributes:
+        shots: examples per class.
+        prompt: its name.
+        validation: its accuracy where it was chosen: optimistic.
+        test: its accuracy on the test episodes: honest.
+        default: the first level of every factor, on the test episodes.
+        difference: test accuracy less the default's, paired, with its interval.
+        p: of the difference.
+        hindsight: the highest test accuracy of any prompt, which nobody could have chosen.
+    """
+
+    shots: int
+    prompt: str
+    validation: Estimate
+    test: Estimate
+    default: Estimate
+    difference: Estimate
+    p: float
+    hindsight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One level of a factor: its mean test accuracy over all prompts that have it."""
+
+    factor: str
+    level: str
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """What a prompt study says.
+
+    Attributes:
+        factors: their names with their levels, shots last.
+        prompts: how many there are.
+        validation_episodes, test_episodes: how many each was judged on, at each number of shots.
+        deviation: of the cell means over all shots, as a share.
+        effects: single factors and pairs, the largest share first.
+        rest: the share of interactions of three and more factors.
+        levels: in the order of the factors.
+        spreads, choices: one a number of shots.
+    """
+
+    factors: Mapping[str, tuple[str, ...]]
+    prompts: int
+    validation_episodes: int
+    test_episodes: int
+    deviation: float
+    effects: tuple[Effect, ...]
+    rest: float
+    levels: tuple[Level, ...]
+    spreads: tuple[Spread, ...]
+    choices: tuple[Choice, ...]
+
+    @property
+    def default(self) -> str:
+        """The prompt made of every factor's first level."""
+        return next(iter(self.spreads[0].accuracies))
+
+
+def sensitivity(
+    records: Sequence[EpisodeRecord],
+    prompts: Mapping[str, Mapping[str, str]],
+    *,
+    validation: str,
+    test: str,
+) -> Sensitivity:
+    """Analyse a prompt study.
+
+    Args:
+        records: of all prompts on all episodes; the record's learner is the prompt's name.
+        prompts: each prompt's levels by factor, in the order of a full factorial whose first
+            prompt has every factor's first level.
+        validation, test: the names of the episodes' splits.
+
+    Raises:
+        IclError: a prompt has not done all the episodes yet, or a split has none.
+    """
+    parts = {
+        split: grid([r for r in records if r.split == split and r.learner in prompts])
+        for split in (validation, test)
+    }
+    for split, part in parts.items():
+        if part.left_out or set(part.learners) != set(prompts):
+            raise IclError(
+                f"Not every prompt has done all {split} episodes yet; run the study again, it goes "
+                "on where it was."
+            )
+    shots = tuple(sorted({row[0].shots for row in parts[test].episodes}))
+    names = list(next(iter(prompts.values())))
+    factors = {
+        name: tuple(dict.fromkeys(levels[name] for levels in prompts.values())) for name in names
+    }
+    factors[SHOTS] = tuple(map(str, shots))
+    values = _array(parts[test], prompts, factors, shots)
+    effects, rest = decompose(values, tuple(factors))
+    spreads = tuple(_spread(parts[test], prompts, number) for number in shots)
+    means = values.mean(-1)
+    return Sensitivity(
+        factors=factors,
+        prompts=len(prompts),
+        validation_episodes=len(parts[validation].episodes) // len(shots),
+        test_episodes=values.shape[-1],
+        deviation=float(means.std()),
+        effects=effects,
+        rest=rest,
+        levels=tuple(
+            Level(name, level, float(means.take(i, axis).mean()))
+            for axis, (name, levels) in enumerate(factors.items())
+            for i, level in enumerate(levels)
+        ),
+        spreads=spreads,
+        choices=tuple(
+            _choice(records, parts[validation], s, validation=validation, test=test)
+            for s in spreads
+        ),
+    )
+
+
+def decompose(values: Floats, names: Sequence[str]) -> tuple[tuple[Effect, ...], float]:
+    """Part the variance of cell means among factors, see the module's formulas.
+
+    Args:
+        values: accuracies, shape (levels of each factor…, episodes).
+        names: the factors, in the order of the axes.
+
+    Returns:
+        Effects of factors that vary and of their pairs, largest share first, and the share that is
+        left. All shares are 0 where all cell means are equal.
+    """
+    cells = values.mean(-1)
+    episodes = values.shape[-1]
+    total = float(((cells - cells.mean()) ** 2).sum())
+    axes = [axis for axis in range(cells.ndim) if cells.shape[axis] > 1]
+    scale = 1 / total if total > 1e-15 else 0.0
+    effects: list[Effect] = []
+    p_values: list[float] = []
+    for axis in axes:
+        share = scale * float((_interaction(cells, (axis,)) ** 2).sum())
+        luck, p = None, None
+        if episodes > 1:
+            noise, p = _noise(values, axis)
+            luck = min(1.0, scale * noise * cells.size / cells.shape[axis])
+            p_values.append(p)
+        effects.append(Effect((names[axis],), share, luck, p))
+    if p_values:
+        effects = [
+            Effect(e.factors, e.share, e.luck, float(p))
+            for e, p in zip(effects, holm(p_values), strict=True)
+        ]
+    for pair in combinations(axes, 2):
+        share = scale * float((_interaction(cells, pair) ** 2).sum())
+        effects.append(Effect((names[pair[0]], names[pair[1]]), share))
+    explained = sum(effect.share for effect in effects)
+    rest = max(0.0, 1 - explained) if scale else 0.0
+    return tuple(sorted(effects, key=lambda effect: -effect.share)), rest
+
+
+def _interaction(cells: Floats, axes: tuple[int, ...]) -> Floats:
+    """Return an effect at every cell: means over the other axes, less all lower effects."""
+    found = np.zeros_like(cells)
+    for size in range(len(axes) + 1):
+        for kept in combinations(axes, size):
+            others = tuple(a for a in range(cells.ndim) if a not in kept)
+            sign = (-1) ** (len(axes) - size)
+            found = found + sign * cells.mean(axis=others, keepdims=True)
+    return found
+
+
+def _noise(values: Floats, axis: int) -> tuple[float, float]:
+    """Return a factor's expected sum of squares from noise, over its levels, and its F test's p."""
+    from scipy.stats import f
+
+    levels, episodes = values.shape[axis], values.shape[-1]
+    others = tuple(a for a in range(values.ndim - 1) if a != axis)
+    table = values.mean(axis=others)  # (levels, episodes)
+    by_level = table.mean(1, keepdims=True)
+    left = table - by_level - table.mean(0, keepdims=True) + table.mean()
+    degrees = (levels - 1) * (episodes - 1)
+    noise = float((left**2).sum()) / degrees
+    between = episodes * float(((by_level - table.mean()) ** 2).sum()) / (levels - 1)
+    if noise < 1e-15:
+        return 0.0, 0.0 if between > 1e-15 else 1.0
+    return (levels - 1) * noise / episodes, float(f.sf(between / noise, levels - 1, degrees))
+
+
+def _array(
+    part: Grid,
+    prompts: Mapping[str, Mapping[str, str]],
+    factors: Mapping[str, tuple[str, ...]],
+    shots: Sequence[int],
+) -> Floats:
+    """Lay accuracies out by factor, shots and episode; an episode has the same queries at all."""
+    places: dict[tuple[object, ...], dict[int, tuple[EpisodeRecord, ...]]] = {}
+    for row in part.episodes:
+        first = row[0]
+        key = (first.setting, first.task, first.index, first.query_ids)
+        places.setdefault(key, {})[first.shots] = row
+    whole = [rows for rows in places.values() if len(rows) == len(shots)]
+    if not whole:
+        raise IclError("No test episode was done at every number of shots; run the study again.")
+    values = np.full((*map(len, factors.values()), len(whole)), np.nan)
+    for column, name in enumerate(part.learners):
+        at = tuple(factors[f].index(prompts[name][f]) for f in prompts[name])
+        for i, number in enumerate(shots):
+            values[(*at, i)] = [rows[number][column].accuracy for rows in whole]
+    if np.isnan(values).any():
+        raise IclError("The prompts are not a full factorial: a combination of levels is missing.")
+    return values
+
+
+def _spread(part: Grid, prompts: Mapping[str, object], shots: int) -> Spread:
+    found = part.where(setting=None, shots=shots)
+    mean = dict(zip(found.learners, found.correct().mean.tolist(), strict=True))
+    accuracies = {name: float(mean[name]) for name in prompts}
+    values = list(accuracies.values())
+    return Spread(
+        shots=shots,
+        accuracies=accuracies,
+        mean=float(np.mean(values)),
+        deviation=float(np.std(values)),
+        lowest=min(values),
+        highest=max(values),
+        chance=found.chance,
+    )
+
+
+def _choice(
+    records: Sequence[EpisodeRecord],
+    validation_part: Grid,
+    spread: Spread,
+    *,
+    validation: str,
+    test: str,
+) -> Choice:
+    default = next(iter(spread.accuracies))
+    tried = validation_part.where(setting=None, shots=spread.shots)
+    mean = dict(zip(tried.learners, tried.correct().mean.tolist(), strict=True))
+    # of equals the earlier in the grid, which is nearer to the default
+    chosen = max(spread.accuracies, key=lambda name: round(mean[name], 12))
+
+    def pair(split: str) -> tuple[dict[str, Estimate], Estimate, float]:
+        wanted = {chosen, default}
+        part = grid([r for r in records if r.split == split and r.learner in wanted])
+        part = part.where(setting=None, shots=spread.shots)
+        sample = part.correct()
+        means, differences = sample.means(), sample.differences()
+        estimates = {
+            name: Estimate(float(means.mean[i]), float(means.low[i]), float(means.high[i]))
+            for i, name in enumerate(part.learners)
+        }
+        i, j = part.learners.index(chosen), part.learners.index(default)
+        difference = Estimate(
+            float(differences.difference[i, j]),
+            float(differences.low[i, j]) if i != j else 0.0,
+            float(differences.high[i, j]) if i != j else 0.0,
+        )
+        return estimates, difference, float(differences.p[i, j])
+
+    at_validation, _, _ = pair(validation)
+    at_test, difference, p = pair(test)
+    return Choice(
+        shots=spread.shots,
+        prompt=chosen,
+        validation=at_validation[chosen],
+        test=at_test[chosen],
+        default=at_test[default],
+        difference=difference,
+        p=p,
+        hindsight=spread.highest,
+    )

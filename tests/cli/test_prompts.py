@@ -1,0 +1,193 @@
+"""`icl prompts`: the whole road on a tiny model, resumed and refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from icl.cli.main import main
+from icl.evaluation.store import RecordStore
+from icl.models import loading
+from tests import tiny
+
+FAMILY = """\
+schema_version: 1
+name: things
+description: made-up things
+licence: CC0-1.0
+sources:
+  - type: directory
+    env: ICL_DATA_THINGS
+    columns: {id: id, label: label, fields: {text: text}}
+    file: "{language}/{split}.jsonl"
+data: [all]
+tasks:
+  kind:
+    labels: [animal, plant, stone]
+    template: {input: "Text: {{ text }}\\nKind:"}
+splits:
+  validation: {languages: [aa]}
+  test: {languages: [bb]}
+disjoint:
+  - [validation, test, language]
+"""
+
+STUDY = """\
+schema_version: 1
+name: study
+model: {name: MODEL}
+tasks: {family: FAMILY, data: DATA}
+episodes:
+  ways: 3
+  shots: [1, 2]
+  queries: 3
+  validation: {split: validation, count: 2}
+  test: {split: test, count: 3}
+factors:
+  template: [task, arrow]
+  order:
+    given: {order: given}
+    random: {order: random, seed: 1}
+  calibration: [none, contextual]
+fixed: {normalise: token}
+"""
+
+
+class Place:
+    def __init__(self, folder: Path, capture: pytest.CaptureFixture[str]) -> None:
+        self.folder, self.capture = folder, capture
+
+    def write(self, old: str = "", new: str = "") -> Path:
+        assert old in STUDY
+        text = STUDY.replace(old, new, 1)
+        for word, path in (("MODEL", "model"), ("FAMILY", "things.yaml"), ("DATA", "data")):
+            text = text.replace(word, str(self.folder / path))
+        path = self.folder / "study.yaml"
+        path.write_text(text, "utf-8")
+        return path
+
+    def icl(self, *arguments: object) -> tuple[int, str, str]:
+        sys.argv = ["icl", *map(str, arguments)]
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        else:
+            code = 0
+        return code, *self.capture.readouterr()
+
+
+@pytest.fixture
+def place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Place:
+    tiny.save(tmp_path / "model")
+    for language in ("aa", "bb"):
+        rows = [
+            {"id": f"{label}{i}", "label": label, "text": f"{language} {label[:3]} number {i}"}
+            for label in ("animal", "plant", "stone")
+            for i in range(5)
+        ]
+        path = tmp_path / "data" / language / "all.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    (tmp_path / "things.yaml").write_text(FAMILY, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setenv("COLUMNS", "200")
+    return Place(tmp_path, capsys)
+
+
+class Tags(HTMLParser):
+    """Checks that every tag is closed, and notes what would need the network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.outside: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.outside += [v for k, v in attrs if k in {"src", "href"} and v] + ["script"] * (
+            tag == "script"
+        )
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag == "rect"
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_a_study_ends_in_tables_and_one_self_contained_page(place: Place) -> None:
+    code, out, err = place.icl("prompts", place.write())
+    assert code == 0, err
+    records = RecordStore(Path("runs/study")).read()
+    assert len(records) == 8 * (2 + 3) * 2
+    assert len({r.fingerprint for r in records}) == (2 + 3) * 2
+    for told in ("in 8 ways", "What explains the variance", "template", "Best prompt at 2", "p"):
+        assert told in out
+    page = Path("runs/study/prompts.html").read_text("utf-8")
+    tags = Tags()
+    tags.feed(page)
+    assert tags.open == []
+    assert tags.outside == []
+    assert "arrow · random · contextual" in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_finished_study_is_shown_again_without_a_model(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = place.write()
+    _, first, _ = place.icl("prompts", config)
+    page = Path("runs/study/prompts.html").read_bytes()
+
+    def must_not_load(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(loading, "load_backbone", must_not_load)
+    code, second, err = place.icl("prompts", config)
+    assert code == 0, err
+    assert second == first
+    assert Path("runs/study/prompts.html").read_bytes() == page
+
+
+def test_a_limited_study_is_a_part_of_the_whole_one(place: Place) -> None:
+    config = place.write()
+    assert place.icl("prompts", config, "--limit", 2)[0] == 0
+    few = RecordStore(Path("runs/study")).read()
+    place.icl("prompts", config)
+    assert RecordStore(Path("runs/study")).read()[: len(few)] == few
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("split: test", "split: validation", "judged where it was chosen"),
+        ("[task, arrow]", "[task, arow]", "Did you mean 'arrow'"),
+        ("calibration: [", "calibratoin: [", "Did you mean 'calibration'"),
+        ("[none, contextual]", "[none, none]", "different levels"),
+        ("calibration: [none, contextual]", "shots: [1, 2]", "shots are a factor already"),
+        ("order: random,", "choice: knn,", "needs `demonstrations`"),
+        ("split: test", "split: tset", "Did you mean 'test'"),
+        ("MODEL", "./nowhere", "'./nowhere' does not exist"),
+        ("name: study", "nam: study", "Did you mean 'name'"),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence(
+    old: str, new: str, told: str, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def must_not_load(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(loading, "load_backbone", must_not_load)
+    code, _, err = place.icl("prompts", place.write(old, new))
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1, err
+    assert told in err
