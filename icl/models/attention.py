@@ -20,6 +20,7 @@ from icl.models.state import active
 
 NAME = "icl_trie"
 _SCORES_AT_ONCE = 2**26  # elements of one score matrix: 256 MiB in float32
+_BAND = 256  # queries whose keys are cut to the band that causality and a window leave
 
 
 def register() -> str:
@@ -156,17 +157,28 @@ def _run_block(
     k = _pick(key, block.keys).transpose(1, 2)
     v = _pick(value, block.keys).transpose(1, 2)
     mask = block.mask(window)
-    chunk = max(1, _SCORES_AT_ONCE // (q.shape[0] * q.shape[1] * k.shape[2]))
-    pieces = [
-        _kernel(qs, k, v, None if mask is None else mask[:, i : i + chunk], softcap)
-        for i, qs in zip(range(0, q.shape[2], chunk), torch.split(q, chunk, dim=2), strict=True)
-    ]
+    pieces = []
+    for begin, end in _chunks(block, q.shape[1], window):
+        low, high = block.reachable(begin, end, window)
+        some = None if mask is None else mask[:, begin:end, low:high]
+        pieces.append(
+            _kernel(q[:, :, begin:end], k[:, :, low:high], v[:, :, low:high], some, softcap)
+        )
     out = torch.cat([o for o, _ in pieces], dim=2)
     lse = torch.cat([x for _, x in pieces], dim=2)
     return (
         out.transpose(1, 2).flatten(0, 1).index_select(0, block.kept),
         lse.transpose(1, 2).flatten(0, 1).index_select(0, block.kept),
     )
+
+
+def _chunks(block: Block, heads: int, window: int | None) -> list[tuple[int, int]]:
+    """Cut a block's queries so that score matrices stay small and few hidden keys are computed."""
+    stack, queries = block.queries.shape
+    step = max(1, _SCORES_AT_ONCE // (stack * heads * block.keys.shape[1]))
+    if block.causal or block.limits(window):
+        step = min(step, _BAND)
+    return [(i, min(i + step, queries)) for i in range(0, queries, step)]
 
 
 def _pick(rows: Tensor, places: Tensor) -> Tensor:

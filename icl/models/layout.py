@@ -42,10 +42,25 @@ class Block:
     reach: int
     kept: Tensor
     _masks: dict[int | None, Tensor | None] = field(default_factory=dict)
+    _hidden: dict[int, list[int]] = field(default_factory=dict)
 
     def limits(self, window: int | None) -> bool:
         """Tell whether a sliding window of so many tokens hides any key of this block."""
         return window is not None and self.reach >= window
+
+    def reachable(self, begin: int, end: int, window: int | None) -> tuple[int, int]:
+        """Return the range of keys outside which queries ``begin .. end`` see none, never empty."""
+        high = end if self.causal else self.keys.shape[1]
+        if not self.limits(window) or window is None:
+            return 0, high
+        if window not in self._hidden:
+            # how many leading keys lie out of every query's window; keys stand in order
+            real = torch.zeros(self.queries.numel(), dtype=torch.bool, device=self.queries.device)
+            real[self.kept] = True
+            lead = self.query_positions - self.key_positions[:, :1] - window + 1
+            lead = lead.masked_fill(~real.reshape(lead.shape), self.keys.shape[1])
+            self._hidden[window] = lead.amin(0).clamp_min(0).tolist()
+        return min(*self._hidden[window][begin:end], high - 1, self.keys.shape[1] - 1), high
 
     def mask(self, window: int | None) -> Tensor | None:
         """Return which keys each query sees, shape (stack, queries, keys); None for all of them."""

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icl.errors import IclError
+from icl.models import attention
 from icl.models.backbone import Backbone
 from icl.models.check import check_packing
+from icl.models.layout import lay_out
 from icl.models.reference import naive_scores
 from icl.models.scorer import make_plan, score
+from icl.models.trie import pack
 from tests import tiny
 
 PREFIX = "Word: May\nKind: month\n\nWord: Montag\nKind: weekday\n\n"
@@ -51,6 +55,29 @@ def test_relative_scores_are_right_up_to_a_constant_a_prompt(backbone: Backbone)
     with torch.no_grad():
         exact, relative = score(backbone, plan), score(backbone, plan, relative=True)
     torch.testing.assert_close(exact.log_softmax(1), relative.log_softmax(1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("band", [1, 3, 8])
+def test_cutting_hidden_keys_away_changes_nothing(
+    backbone: Backbone, band: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = scores(backbone, PROMPTS, ANSWERS)
+    monkeypatch.setattr(attention, "_BAND", band)
+    torch.testing.assert_close(scores(backbone, PROMPTS, ANSWERS), whole, atol=1e-5, rtol=0)
+
+
+def test_keys_outside_a_window_are_not_computed() -> None:
+    tokens = np.arange(40)
+    long = pack([np.concatenate([tokens, np.array([50, 51, 52])]), np.append(tokens, [60, 61])])
+    (below,) = [block for block in lay_out(long).blocks if not block.causal]
+    assert below.reachable(0, below.queries.shape[1], 8) == (33, 40)  # 40 sees 33 to 40
+    assert below.reachable(0, below.queries.shape[1], None) == (0, 40)
+    own = max(lay_out(long).blocks, key=lambda block: block.keys.shape[1])
+    assert any(
+        block.causal and block.reachable(16, 24, 8) == (9, 24)
+        for block in lay_out(long).blocks
+        if block.keys.shape[1] == own.keys.shape[1]
+    )
 
 
 def test_each_unique_token_is_computed_once(backbone: Backbone) -> None:
