@@ -142,7 +142,7 @@ def training_sampler(
         return EpisodeSampler(
             family,
             training.split,
-            ways=_training_ways(config),
+            ways=training.ways or _training_ways(config),
             shots=[training.shots],
             queries=training.queries,
             seed=config.seed,
