@@ -129,6 +129,9 @@ class Scorer:
         if self.scoring != "channel":
             answers = [self.format.answer(word) for word in self.labels.words]
             room -= max(len(row) for row in encode(tokenizer, answers))
+        texts = [text for q in queries for text in self._texts(q.fields, q.shown)]
+        if max(map(len, encode(tokenizer, texts))) <= room:  # one call for all is much faster
+            return list(queries)
         fitted = [
             Query(fit(tokenizer, q.shown, partial(self._texts, q.fields), room), q.fields)
             for q in queries

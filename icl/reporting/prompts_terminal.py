@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from icl.evaluation.sensitivity import Choice, Effect, Sensitivity
+from icl.evaluation.decomposition import Effect
+from icl.evaluation.sensitivity import Choice, Sensitivity
 from icl.reporting.formats import NBSP, p_value, percent, points, span
 from icl.reporting.verdict import SIGNIFICANT
 

@@ -1,4 +1,4 @@
-"""The decomposition against least squares, the F test by its definition, and honest choices."""
+"""Prompt studies: decomposition by least squares, the F test as defined, honest choices."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from scipy.stats import f
 
 from icl.errors import IclError
+from icl.evaluation.decomposition import decompose
 from icl.evaluation.record import Cost, EpisodeRecord
-from icl.evaluation.sensitivity import Sensitivity, decompose, sensitivity
+from icl.evaluation.sensitivity import Sensitivity, sensitivity
 
 NAMES = ("template", "order", "shots")
 
