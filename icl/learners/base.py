@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from icl.episodes.episode import Episode
+from icl.errors import IclError
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 
@@ -83,6 +84,19 @@ class MetaLearner(Learner):
     @abstractmethod
     def meta_loss(self, episodes: Sequence[Episode]) -> tuple[Tensor, Mapping[str, float]]:
         """Return the mean meta-loss of some training episodes (scalar with a graph) and metrics."""
+
+    def at_step(self, step: int, steps: int) -> None:
+        """Be told which of how many outer steps comes next; most methods do not care."""
+
+    def fine_tuning_loss(self, episodes: Sequence[Episode]) -> tuple[Tensor, Mapping[str, float]]:
+        """Return the loss of plain training on some episodes, for a fine-tuned start.
+
+        Raises:
+            IclError: the method has no such loss.
+        """
+        raise IclError(
+            f"The method {self.method!r} has no fine-tuned start; drop `training.fine_tune`."
+        )
 
     @abstractmethod
     def trainable_parameters(self) -> Mapping[str, Tensor]:

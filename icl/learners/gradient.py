@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from icl.learners.base import Params, Predictor
-from icl.models.lora import Adapter, LoraSpec, default_targets, lowest_layer
+from icl.models.lora import Adapter, LoraSpec, Start, Variant, default_targets, lowest_layer
 from icl.models.scorer import ScorePlan, make_plan, make_task_plan, score
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
@@ -37,6 +37,8 @@ class LoraParams(Params):
         targets: names of the adapted linear maps; by default PEFT's choice for the architecture.
         top_layers: adapt only so many of the uppermost layers; by default all.
         seed: of the adapter's random start.
+        variant: ``lora``, ``rslora`` or ``dora``, see `icl.models.lora`.
+        start: ``zero`` or ``orthogonal``, see `LoraSpec`.
     """
 
     rank: int = Field(default=8, ge=1)
@@ -44,11 +46,13 @@ class LoraParams(Params):
     targets: tuple[str, ...] | None = None
     top_layers: int | None = Field(default=None, ge=1)
     seed: int = 0
+    variant: Variant = "lora"
+    start: Start = "zero"
 
     def spec(self, backbone: Backbone) -> LoraSpec:
         """Return the adapter's specification for a backbone."""
         targets = self.targets or default_targets(backbone)
-        return LoraSpec(self.rank, self.alpha, targets, self.top_layers)
+        return LoraSpec(self.rank, self.alpha, targets, self.top_layers, self.variant, self.start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ def compile_batch(backbone: Backbone, tasks: Sequence[Support], factors: Factors
         targets=torch.tensor(targets, device=backbone.device),
         owner=torch.tensor(owner, device=backbone.device),
         tasks=len(tasks),
-        trunk=backbone.trunk(plan.layout, start),
+        trunk=backbone.trunks.trunk(backbone, plan.layout, plan.paths, start),
         start=start,
     )
 
@@ -103,13 +107,13 @@ def task_losses(backbone: Backbone, batch: TaskBatch, adapter: Adapter) -> Tenso
         backbone, batch.plan, adapter=adapter, trunk=batch.trunk, start=batch.start, relative=True
     )
     right = scores.log_softmax(1).gather(1, batch.targets[:, None])[:, 0]
-    sums = torch.zeros(batch.tasks, device=right.device).index_add(0, batch.owner, -right)
-    return sums / batch.owner.bincount(minlength=batch.tasks)
+    return mean_by_task(-right, batch.owner, batch.tasks)
 
 
-def spread(factors: Factors, tasks: int) -> dict[str, Tensor]:
-    """Give factors a task axis: the same start for each task, with a graph to the original."""
-    return {name: value.expand(tasks, *value.shape) for name, value in factors.items()}
+def mean_by_task(values: Tensor, owner: Tensor, tasks: int) -> Tensor:
+    """Average examples' values, shape (examples,), over each task's: shape (tasks,)."""
+    sums = values.new_zeros(tasks).index_add(0, owner, values)
+    return sums / owner.bincount(minlength=tasks)
 
 
 class AdaptedPredictor(Predictor):
@@ -123,11 +127,15 @@ class AdaptedPredictor(Predictor):
 
     def log_probs(self, texts: Sequence[Fields]) -> Tensor:
         """Score the episode's label words after each text's prompt."""
-        template = self._labels.template
+        backbone, template = self._backbone, self._labels.template
         answers = [template.answer(word) for word in self._labels.words]
-        plan = make_plan(self._backbone, [template.render(t) for t in texts], answers)
+        plan = make_plan(backbone, [template.render(t) for t in texts], answers)
+        below = lowest_layer(backbone, self._adapter.factors)
         with torch.no_grad():
-            scores = score(self._backbone, plan, adapter=self._adapter, relative=True)
+            trunk = backbone.trunks.trunk(backbone, plan.layout, plan.paths, below)
+            scores = score(
+                backbone, plan, adapter=self._adapter, trunk=trunk, start=below, relative=True
+            )
         return scores.log_softmax(1).cpu()
 
 

@@ -14,9 +14,9 @@ from icl.learners.gradient import (
     Support,
     compile_batch,
     predictors,
-    spread,
     task_losses,
 )
+from icl.learners.meta.problem import spread
 from icl.models.lora import Adapter, init_lora
 from icl.tasks.task import Example, Labels
 

@@ -16,8 +16,9 @@ from icl.errors import IclError
 from icl.models.budget import free_bytes
 from icl.models.keyvalues import KeyValues
 from icl.models.layout import Layout
-from icl.models.lora import Adapter, lora_delta
+from icl.models.lora import Adapter, adapted_output
 from icl.models.state import ForwardState, activate, active
+from icl.models.trunks import TrunkCache
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -55,6 +56,7 @@ class Backbone:
         meter: running totals of tokens.
         own_road: how label scores are computed where the model cannot run packed, else None.
         memory_budget: bytes that one packed pass may take; None for half of what is free.
+        trunks: states under the lowest adapted layer, kept for prompts that come again.
     """
 
     memory_budget: int | None = None
@@ -72,6 +74,8 @@ class Backbone:
         self.name = name
         self.meter = Meter()
         self.own_road = own_road
+        # a GPU runs all prompts of a trunk at once in less time than it takes to look them up
+        self.trunks = TrunkCache(0 if self.device.type == "cuda" else 2**30)
         if own_road is not None:
             return  # nothing to hook into: only packed passes take adapters and trunks
         for index, layer in enumerate(self.layers):
@@ -247,7 +251,6 @@ def _adapted(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Ten
         state = active()
         if state is None or state.adapter is None:
             return None
-        delta = lora_delta(state.adapter, name, args[0], state.tasks)
-        return None if delta is None else output + delta
+        return adapted_output(state.adapter, name, module, args[0], output, state.tasks)
 
     return hook

@@ -4,6 +4,11 @@ A linear map ``W x`` becomes ``W x + (alpha / rank) B A x``. The factors live in
 ``{"<module>.lora_A": A, "<module>.lora_B": B}`` that is passed to each forward pass: adapting to a
 task makes a new mapping and changes nothing. ``A`` has shape (rank, in) and ``B`` (out, rank); with
 a task axis (tasks, rank, in) and (tasks, out, rank), and each task's packed rows meet its factors.
+
+rsLoRA (Kalajdzievski 2023, arXiv 2312.03732) scales by ``alpha / sqrt(rank)``. DoRA (Liu et al.
+2024, arXiv 2402.09353) has a third factor, a magnitude for each output: the adapted weight
+``W + s B A`` is scaled to rows of that norm. PEFT takes the norm as a constant when it
+differentiates; here its derivative is taken too, so that gradients are those of the function.
 """
 
 from __future__ import annotations
@@ -11,10 +16,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from icl.errors import IclError
 
@@ -22,6 +27,9 @@ if TYPE_CHECKING:
     from icl.models.backbone import Backbone
 
 Factors = Mapping[str, Tensor]
+Variant = Literal["lora", "rslora", "dora"]
+Start = Literal["zero", "orthogonal"]
+MAGNITUDE = "lora_magnitude_vector"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +49,23 @@ class LoraSpec:
         alpha: the update is multiplied by ``alpha / rank``.
         targets: the last part of the adapted modules' names, e.g. ``("q_proj", "v_proj")``.
         top_layers: adapt only so many of the uppermost layers; None for all.
+        variant: ``lora``; ``rslora`` scales by ``alpha / sqrt(rank)``; ``dora`` adds magnitudes.
+        start: ``zero``: A random, B zero, so that the first inner gradient on A is zero.
+            ``orthogonal``: neither is zero and yet ``B A = 0``, so that the start is the base
+            model and every factor moves at once; needs an even rank.
     """
 
     rank: int = 8
     alpha: float = 16.0
     targets: tuple[str, ...] = ("q_proj", "v_proj")
     top_layers: int | None = None
+    variant: Variant = "lora"
+    start: Start = "zero"
 
     @property
     def scale(self) -> float:
-        """The factor ``alpha / rank``."""
-        return self.alpha / self.rank
+        """The factor ``alpha / rank``, for rsLoRA ``alpha / sqrt(rank)``."""
+        return self.alpha / (math.sqrt(self.rank) if self.variant == "rslora" else self.rank)
 
 
 def adapted_modules(backbone: Backbone, spec: LoraSpec) -> dict[str, tuple[int, int]]:
@@ -95,15 +109,89 @@ def lowest_layer(backbone: Backbone, factors: Factors) -> int:
 
 
 def init_lora(backbone: Backbone, spec: LoraSpec, seed: int) -> dict[str, Tensor]:
-    """Draw LoRA factors as the paper does: A Kaiming-uniform, B zero; float32, no task axis."""
+    """Draw LoRA factors; float32, no task axis. At the start the adapted model is the base model.
+
+    Raises:
+        IclError: an orthogonal start with an odd rank.
+    """
+    if spec.start == "orthogonal" and spec.rank % 2:
+        raise IclError(f"An orthogonal start needs an even rank, not {spec.rank}; set `rank`.")
     generator = torch.Generator().manual_seed(seed)
+    draw = _orthogonal if spec.start == "orthogonal" else _zero
     factors: dict[str, Tensor] = {}
     for name, (in_size, out_size) in adapted_modules(backbone, spec).items():
-        bound = 1 / math.sqrt(in_size)  # Kaiming-uniform with a = sqrt(5), as in PEFT
-        a = torch.empty(spec.rank, in_size).uniform_(-bound, bound, generator=generator)
+        a, b = draw(in_size, out_size, spec.rank, generator)
         factors[f"{name}.lora_A"] = a.to(backbone.device)
-        factors[f"{name}.lora_B"] = torch.zeros(out_size, spec.rank, device=backbone.device)
+        factors[f"{name}.lora_B"] = b.to(backbone.device)
+        if spec.variant == "dora":
+            weight = _weight(backbone.model.get_submodule(name))
+            factors[f"{name}.{MAGNITUDE}"] = weight.float().norm(dim=1)
     return factors
+
+
+def _zero(
+    in_size: int, out_size: int, rank: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """A Kaiming-uniform with a = sqrt(5), as in PEFT, and B zero."""
+    bound = 1 / math.sqrt(in_size)
+    a = torch.empty(rank, in_size).uniform_(-bound, bound, generator=generator)
+    return a, torch.zeros(out_size, rank)
+
+
+def _orthogonal(
+    in_size: int, out_size: int, rank: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """A and B over two halves of an orthogonal basis of the rank: ``B A = 0``, both of A's size."""
+    basis, _ = torch.linalg.qr(torch.randn(rank, rank, generator=generator))
+    size = 1 / math.sqrt(3 * in_size)  # the standard deviation of the uniform start
+    a = basis[:, ::2] @ torch.randn(rank // 2, in_size, generator=generator)
+    b = torch.randn(out_size, rank // 2, generator=generator) @ basis[:, 1::2].T
+    return a * (size * math.sqrt(2)), b * (size * math.sqrt(2))
+
+
+def _weight(module: nn.Module) -> Tensor:
+    """Return a linear map's weight, shape (out, in)."""
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    return weight.T if type(module).__name__ == "Conv1D" else weight
+
+
+def adapted_output(
+    adapter: Adapter, name: str, module: nn.Module, x: Tensor, output: Tensor, tasks: Sequence[int]
+) -> Tensor | None:
+    """Return the output of an adapted linear map, or None where the adapter leaves it alone.
+
+    Args:
+        adapter, name, x, tasks: see `lora_delta`.
+        module: the linear map.
+        output: what it gives by itself, shape (..., out).
+    """
+    delta = lora_delta(adapter, name, x, tasks)
+    if delta is None:
+        return None
+    magnitude = adapter.factors.get(f"{name}.{MAGNITUDE}")
+    if magnitude is None:
+        return output + delta
+    bias: Tensor | None = module.bias  # type: ignore[assignment]
+    linear = output + delta if bias is None else output + delta - bias
+    ratio = magnitude / _adapted_norm(adapter, name, _weight(module))
+    if tasks:
+        counts = torch.tensor(tasks, device=ratio.device)
+        ratio = ratio.repeat_interleave(counts, 0).reshape(*x.shape[:-1], -1)
+    scaled = linear * ratio.to(linear.dtype)
+    return scaled if bias is None else scaled + bias
+
+
+def _adapted_norm(adapter: Adapter, name: str, weight: Tensor) -> Tensor:
+    """Return the row norms of ``W + s B A``, shape (..., out), without making that matrix.
+
+    ``|w + s b A|^2 = |w|^2 + 2 s (w A') b' + s^2 (b A A') b'`` for a row w of W and b of B.
+    """
+    a, b = adapter.factors[f"{name}.lora_A"], adapter.factors[f"{name}.lora_B"]
+    weight = weight.to(a.dtype)
+    cross = ((weight @ a.mT) * b).sum(-1)
+    own = ((b @ (a @ a.mT)) * b).sum(-1)
+    squared = weight.square().sum(-1) + 2 * adapter.scale * cross + adapter.scale**2 * own
+    return squared.clamp_min(torch.finfo(a.dtype).tiny).sqrt()
 
 
 def lora_delta(adapter: Adapter, name: str, x: Tensor, tasks: Sequence[int]) -> Tensor | None:

@@ -15,7 +15,7 @@ from icl.models.budget import bytes_per_row, within_memory
 from icl.models.layout import Layout, lay_out
 from icl.models.lora import Adapter
 from icl.models.tokens import EncodedPair, encode_pairs
-from icl.models.trie import PackedTrie, join, pack
+from icl.models.trie import IntArray, PackedTrie, join, pack
 
 _LOGITS_AT_ONCE = 2**27  # elements: 512 MiB in float32
 
@@ -35,6 +35,7 @@ class ScorePlan:
         prompts, answers: the shape of the scores.
         tasks: packed rows of each task, where several tasks' plans were joined.
         prompt_tokens: tokens that running each (prompt, answer) alone would process.
+        paths: the packed rows of each (prompt, answer) pair.
     """
 
     layout: Layout
@@ -46,6 +47,7 @@ class ScorePlan:
     answers: int
     tasks: tuple[int, ...]
     prompt_tokens: int
+    paths: tuple[IntArray, ...]
 
     @property
     def unique_tokens(self) -> int:
@@ -119,6 +121,7 @@ def _compile(backbone: Backbone, drafts: list[_Draft], tasks: bool) -> ScorePlan
         answers=answers,
         tasks=tuple(len(d.trie.tokens) for d in drafts) if tasks else (),
         prompt_tokens=sum(len(pair.tokens) - 1 for pair in pairs),
+        paths=trie.paths,
     )
 
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from icl.episodes import Episode
-from icl.learners.fomaml import FOMAML
-from icl.learners.gradient import compile_batch, spread, task_losses
+from icl.learners.meta_learner import LoraMetaLearner
+from icl.learners.gradient import compile_batch, task_losses
+from icl.learners.meta import spread
 from icl.learners.registry import make
 from icl.models.backbone import Backbone
 from icl.models.lora import Adapter, LoraSpec, init_lora
@@ -34,10 +35,10 @@ def plain_loss(
     return torch.stack(losses).mean()
 
 
-def moved_learner(**params: object) -> FOMAML:
+def moved_learner(**params: object) -> LoraMetaLearner:
     """A FOMAML whose B factors are not zero, so that every gradient is."""
     learner = make("fomaml", params, tiny.backbone())
-    assert isinstance(learner, FOMAML)
+    assert isinstance(learner, LoraMetaLearner)
     generator = torch.Generator().manual_seed(3)
     for value in learner.trainable_parameters().values():
         value.data += 0.1 * torch.randn(value.shape, generator=generator)

@@ -15,9 +15,11 @@ TASKS = [
 ]
 
 
-def adapters(architecture: str, targets: tuple[str, ...], tasks: int) -> tuple:
+def adapters(
+    architecture: str, targets: tuple[str, ...], tasks: int, variant: str = "lora"
+) -> tuple:
     backbone = tiny.backbone(architecture)
-    spec = LoraSpec(rank=4, targets=targets)
+    spec = LoraSpec(rank=4, targets=targets, variant=variant)
     generator = torch.Generator().manual_seed(1)
     factors = {
         name: torch.stack(
@@ -33,10 +35,11 @@ def adapters(architecture: str, targets: tuple[str, ...], tasks: int) -> tuple:
     [("llama", ("q_proj", "v_proj")), ("gpt2", ("c_attn",)), ("gemma3-hybrid", ("down_proj",))],
 )
 @pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("variant", ["lora", "rslora", "dora"])
 def test_a_task_axis_equals_the_loop_over_tasks(
-    architecture: str, targets: tuple[str, ...], count: int
+    architecture: str, targets: tuple[str, ...], count: int, variant: str
 ) -> None:
-    backbone, factors, spec = adapters(architecture, targets, count)
+    backbone, factors, spec = adapters(architecture, targets, count, variant)
     together = score(
         backbone,
         make_task_plan(backbone, TASKS[:count]),
@@ -77,19 +80,32 @@ def test_a_fresh_adapter_changes_nothing_and_a_moved_one_does() -> None:
     assert torch.equal(base, score(backbone, plan))  # nothing of the adapter stays behind
 
 
-def test_packed_lora_equals_peft_with_the_same_factors() -> None:
+@pytest.mark.parametrize("variant", ["lora", "rslora", "dora"])
+@pytest.mark.parametrize(
+    ("architecture", "targets"), [("llama", ("q_proj", "v_proj")), ("gpt2", ("c_attn",))]
+)
+def test_packed_lora_equals_peft_with_the_same_factors(
+    architecture: str, targets: tuple[str, ...], variant: str
+) -> None:
     from peft import LoraConfig, get_peft_model
 
-    backbone, factors, spec = adapters("llama", ("q_proj", "v_proj"), 1)
+    backbone, factors, spec = adapters(architecture, targets, 1, variant)
     mine = {n: v[0] for n, v in factors.items()}
     peft = get_peft_model(
-        tiny.model("llama"),
-        LoraConfig(r=4, lora_alpha=spec.alpha, target_modules=["q_proj", "v_proj"]),
+        tiny.model(architecture).eval(),
+        LoraConfig(
+            r=4,
+            lora_alpha=spec.alpha,
+            target_modules=list(targets),
+            use_rslora=variant == "rslora",
+            use_dora=variant == "dora",
+        ),
     )
     state = peft.state_dict()
     for name, value in mine.items():
         module, factor = name.rsplit(".", 1)
         state[f"base_model.model.{module}.{factor}.default.weight"].copy_(value)
+    peft.eval()
     prompt, answer = TASKS[0][0][0], " month"
     ids = torch.tensor([tiny.tokenizer()(prompt + answer)["input_ids"]])
     plan = make_plan(backbone, [prompt], [answer])
@@ -99,6 +115,30 @@ def test_packed_lora_equals_peft_with_the_same_factors() -> None:
         theirs = log_probs[-scored - 1 : -1].gather(1, ids[0, -scored:, None]).sum()
         ours = score(backbone, plan, adapter=Adapter(mine, spec.scale))
     torch.testing.assert_close(ours[0, 0], theirs, atol=1e-5, rtol=0)
+
+
+def test_an_orthogonal_start_is_the_base_model_though_no_factor_is_zero() -> None:
+    backbone = tiny.backbone()
+    spec = LoraSpec(rank=4, targets=("q_proj",), start="orthogonal")
+    factors = init_lora(backbone, spec, 0)
+    plan = make_plan(backbone, *TASKS[0])
+    ours = score(backbone, plan, adapter=Adapter(factors, spec.scale))
+    torch.testing.assert_close(ours, score(backbone, plan), atol=1e-5, rtol=0)
+    assert all(float(v.abs().mean()) > 0.01 for v in factors.values())
+    leaves = {n: v.requires_grad_() for n, v in factors.items()}
+    total = score(backbone, plan, adapter=Adapter(leaves, spec.scale))[0, 0]
+    assert all(bool(g.any()) for g in torch.autograd.grad(total, list(leaves.values())))
+    with pytest.raises(IclError, match="even rank"):
+        init_lora(backbone, LoraSpec(rank=3, targets=("q_proj",), start="orthogonal"), 0)
+
+
+@pytest.mark.parametrize("variant", ["rslora", "dora"])
+def test_variants_start_at_the_base_model(variant: str) -> None:
+    backbone = tiny.backbone()
+    spec = LoraSpec(rank=4, targets=("q_proj",), variant=variant)
+    plan = make_plan(backbone, *TASKS[0])
+    ours = score(backbone, plan, adapter=Adapter(init_lora(backbone, spec, 0), spec.scale))
+    torch.testing.assert_close(ours, score(backbone, plan), atol=1e-5, rtol=0)
 
 
 def test_the_seed_decides_the_start() -> None:

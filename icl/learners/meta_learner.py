@@ -1,0 +1,286 @@
+"""`LoraMetaLearner`: a meta-learning algorithm over LoRA factors as a `MetaLearner`."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from icl.episodes.episode import Episode
+from icl.learners.base import MetaLearner, Predictor
+from icl.learners.gradient import (
+    AdaptedPredictor,
+    LoraParams,
+    Support,
+    compile_batch,
+    task_losses,
+)
+from icl.learners.meta import MetaAlgorithm, MetaStep, Problem
+from icl.learners.meta.maml import FOMAML
+from icl.learners.meta.optimisers import inner_optimiser
+from icl.learners.states import compile_states, pooled
+from icl.learners.task_head import BIAS, WEIGHT, Begin, HeadTasks, head_logits, is_own
+from icl.models.encoder import Encoder
+from icl.models.lora import Adapter, init_lora, lowest_layer
+from icl.tasks.task import Example, Labels
+from icl.tasks.template import Fields
+
+if TYPE_CHECKING:
+    from icl.models.backbone import Backbone
+
+_WATCH_EVERY = 5  # outer steps between looks at losses before and after adaptation
+
+
+class MetaParams(LoraParams):
+    """The adapter, and the inner loop.
+
+    Attributes:
+        inner_steps, inner_rate: of the inner loop; where rates are learned, their first mean.
+        inner_optimiser: ``sgd``, ``momentum`` or ``adam``.
+        inner_beta: of momentum, or Adam's first.
+        adapt_steps: inner steps on a test task; by default `inner_steps`.
+        temperature: divides squared distances of a head that begins at prototypes, or at zero.
+    """
+
+    inner_steps: int = Field(default=3, ge=0)
+    inner_rate: float = Field(default=0.03, gt=0)
+    inner_optimiser: Literal["sgd", "momentum", "adam"] = "sgd"
+    inner_beta: float = Field(default=0.9, ge=0, lt=1)
+    adapt_steps: int | None = Field(default=None, ge=0)
+    temperature: float = Field(default=0.1, gt=0)
+
+    def loop(self) -> dict[str, Any]:
+        """Return what every `MetaAlgorithm` takes."""
+        return {
+            "steps": self.inner_steps,
+            "rate": self.inner_rate,
+            "optimiser": inner_optimiser(self.inner_optimiser, self.inner_beta),
+            "adapt_steps": self.adapt_steps,
+        }
+
+
+class LoraMetaLearner(MetaLearner):
+    """Learn a LoRA start, and maybe rates, from which few steps adapt to a task.
+
+    A causal model scores the task's label words; an encoder, which has none, gets a linear head on
+    its mean state, made anew for each task (`icl.learners.task_head`). Either way tasks of any
+    number of ways share one set of meta-parameters. All tasks of a meta-batch with equally many
+    ways run as one pass.
+
+    Attributes:
+        head: where a task's head begins; None for the label words themselves, without a head.
+        moves_body: whether the inner loop moves the LoRA factors, or only the head.
+    """
+
+    Params = MetaParams
+    head: ClassVar[Begin | None] = None
+    moves_body: ClassVar[bool] = True
+
+    def __init__(self, backbone: Backbone, params: MetaParams) -> None:
+        """Draw the start."""
+        self._backbone = backbone
+        self._params = params
+        spec = params.spec(backbone)
+        self.scale = spec.scale
+        self.algorithm = self.make_algorithm(params)
+        self.start = init_lora(backbone, spec, params.seed)
+        self.below = lowest_layer(backbone, self.start)
+        self._head: Begin | None = self.head
+        if isinstance(backbone, Encoder) and self._head in (None, "words"):
+            self._head = "zero"
+        heads = {} if self._head is None else {n: torch.zeros(()) for n in (WEIGHT, BIAS)}
+        self.learned = self.algorithm.learned({**self.start, **heads})
+        for value in (*self.start.values(), *self.learned.values()):
+            value.requires_grad_()
+        self._step = 0
+        self._done = 0.0
+
+    @abstractmethod
+    def make_algorithm(self, params: Any) -> MetaAlgorithm:
+        """Return the algorithm that the parameters describe."""
+
+    def trainable_parameters(self) -> Mapping[str, Tensor]:
+        """Return the LoRA factors of the start and whatever the algorithm learns beside them."""
+        return {**self.start, **self.learned}
+
+    def at_step(self, step: int, steps: int) -> None:
+        """Note how far meta-training has come: some algorithms change on the way."""
+        self._step, self._done = step, step / steps
+
+    def meta_loss(self, episodes: Sequence[Episode]) -> tuple[Tensor, Mapping[str, float]]:
+        """Return the outer loss on some episodes; its gradient is the algorithm's meta-gradient.
+
+        Metrics: `support_loss` before each inner step as ``support_loss_0``, ``_1``, …, and every
+        few steps the support loss after adaptation and the query loss before it.
+        """
+        return self._stepped(episodes, self.algorithm, watch=self._step % _WATCH_EVERY == 0)
+
+    def fine_tuning_loss(self, episodes: Sequence[Episode]) -> tuple[Tensor, Mapping[str, float]]:
+        """Return the mean query loss at the start itself: plain training on many tasks."""
+        return self._stepped(episodes, FOMAML(steps=0), watch=False)
+
+    def problem(self, support: Sequence[Support], query: Sequence[Support] | None) -> Problem:
+        """Pose tasks with equally many ways to the algorithm, as losses of the LoRA factors."""
+        if self._head is not None:
+            tasks = self._with_heads(support, query)
+            return Problem(len(support), tasks.support, tasks.query, tasks.begin, self._moves)
+        return Problem(
+            len(support),
+            self._word_loss(support) if all(len(x) for x, _ in support) else _no_loss,
+            _no_loss if query is None else self._word_loss(query),
+        )
+
+    def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
+        """Adapt to one support set; without support, predict from the start."""
+        return self.adapt_batch([(support, labels)])[0]
+
+    def adapt_batch(self, tasks: Sequence[Support]) -> list[Predictor]:
+        """Adapt to several support sets at once."""
+        found: dict[int, Predictor] = {}
+        for group in _alike(tasks):
+            some = [tasks[i] for i in group]
+            problem = self.problem(some, None)
+            start, learned = _values(self.start), _values(self.learned)
+            if some[0][0]:
+                params = self.algorithm.adapt(start, learned, problem)
+            else:
+                params = problem.begin(start, problem.tasks)
+            for place, i in enumerate(group):
+                own = {
+                    n: v[place].detach().clone() for n, v in params.items() if "states/" not in n
+                }
+                found[i] = self._predictor(tasks[i][1], own)
+        return [found[i] for i in range(len(tasks))]
+
+    def _predictor(self, labels: Labels, params: dict[str, Tensor]) -> Predictor:
+        if self._head is None:
+            return AdaptedPredictor(self._backbone, labels, Adapter(params, self.scale))
+        return _HeadPredictor(
+            self._backbone, labels, params, self.scale, self.below, self._params.temperature
+        )
+
+    def _stepped(
+        self, episodes: Sequence[Episode], algorithm: MetaAlgorithm, *, watch: bool
+    ) -> tuple[Tensor, Mapping[str, float]]:
+        support: list[Support] = [(e.support, e.labels) for e in episodes]
+        query: list[Support] = [(e.query, e.labels) for e in episodes]
+        start, learned = _values(self.start), _values(self.learned)
+        total: dict[str, Tensor] = {}
+        metrics: dict[str, float] = {}
+        loss = torch.zeros((), device=self._backbone.device)
+        for group in _alike(support):
+            share = len(group) / len(episodes)
+            problem = self.problem([support[i] for i in group], [query[i] for i in group])
+            step = algorithm.meta_step(start, learned, problem, self._done)
+            loss = loss + share * step.loss
+            seen = dict(_curve(step))
+            if watch and support[group[0]][0]:
+                seen |= self._watched(start, learned, problem)
+            for name, value in seen.items():
+                metrics[name] = metrics.get(name, 0.0) + share * value
+            for name, value in step.gradients.items():
+                total[name] = total[name] + share * value if name in total else share * value
+        own = self.trainable_parameters()
+        known = [total.get(n, torch.zeros_like(v)).to(v) for n, v in own.items()]
+        result: Tensor = _Known.apply(loss, known, *own.values())  # type: ignore[no-untyped-call]
+        return result, {"query_loss": float(loss), **metrics}
+
+    def _watched(
+        self, start: Mapping[str, Tensor], learned: Mapping[str, Tensor], problem: Problem
+    ) -> dict[str, float]:
+        end = self.algorithm.adapt(start, learned, problem)
+        with torch.no_grad():
+            begin = problem.begin(start, problem.tasks)
+            return {
+                "support_loss_after": float(problem.support(end).mean()),
+                "query_loss_before": float(problem.query(begin).mean()),
+                "query_loss_after": float(problem.query(end).mean()),
+            }
+
+    def _word_loss(self, tasks: Sequence[Support]) -> Callable[[Mapping[str, Tensor]], Tensor]:
+        batch = compile_batch(self._backbone, tasks, self.start)
+        return lambda params: task_losses(self._backbone, batch, Adapter(params, self.scale))
+
+    def _with_heads(self, support: Sequence[Support], query: Sequence[Support] | None) -> HeadTasks:
+        assert self._head is not None
+        return HeadTasks(
+            self._backbone,
+            self.scale,
+            support,
+            query,
+            self.below,
+            self._head,
+            self._params.temperature,
+            frozen_body=not self.moves_body,
+        )
+
+    def _moves(self, name: str) -> bool:
+        return name in (WEIGHT, BIAS) or (self.moves_body and name in self.start)
+
+
+class _HeadPredictor(Predictor):
+    """Labels texts by one task's factors and head."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        labels: Labels,
+        params: dict[str, Tensor],
+        scale: float,
+        below: int,
+        temperature: float,
+    ) -> None:
+        self._backbone = backbone
+        self._labels = labels
+        self._head = {n: v[None] for n, v in params.items() if n.startswith("head.")}
+        factors = {n: v[None] for n, v in params.items() if not n.startswith("head.")}
+        self._adapter = Adapter(factors, scale)
+        self._below = below
+        self._temperature = temperature
+        self.trained_parameters = sum(value.numel() for value in params.values())
+
+    def log_probs(self, texts: Sequence[Fields]) -> Tensor:
+        unseen = [Example(str(i), t, self._labels.names[0], "", None) for i, t in enumerate(texts)]
+        batch = compile_states(self._backbone, [(unseen, self._labels)], self._below)
+        with torch.no_grad():
+            states = pooled(self._backbone, batch, self._adapter)
+            logits = head_logits(states, self._head, batch.owner, self._temperature)
+        return logits.float().log_softmax(1).cpu()
+
+
+class _Known(torch.autograd.Function):
+    """A value whose gradients are already known."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, known: list[Tensor], *params: Tensor) -> Tensor:
+        ctx.known = known
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        return None, None, *(grad * value for value in ctx.known)
+
+
+def _no_loss(params: Mapping[str, Tensor]) -> Tensor:
+    """Stand for a loss without examples."""
+    raise AssertionError("there are no examples to take a loss on")
+
+
+def _values(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in params.items()}
+
+
+def _alike(tasks: Sequence[Support]) -> list[list[int]]:
+    """Group tasks that can run as one pass: equally many ways, and all with support or none."""
+    groups: dict[tuple[int, bool], list[int]] = {}
+    for i, (support, labels) in enumerate(tasks):
+        groups.setdefault((len(labels), bool(support)), []).append(i)
+    return list(groups.values())
+
+
+def _curve(step: MetaStep) -> list[tuple[str, float]]:
+    return [(f"support_loss_{k}", value) for k, value in enumerate(step.curve)]

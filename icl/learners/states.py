@@ -1,0 +1,107 @@
+"""Texts of several tasks as one vector each, through LoRA factors with a task axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from icl.learners.gradient import Support
+from icl.models.encoder import Encoder
+from icl.models.layout import Layout, lay_out
+from icl.models.lora import Adapter
+from icl.models.tokens import encode
+from icl.models.trie import IntArray, join, pack
+
+if TYPE_CHECKING:
+    from icl.models.backbone import Backbone
+
+
+@dataclass(frozen=True, slots=True)
+class StateBatch:
+    """Labelled texts of several tasks, compiled for repeated passes.
+
+    A causal model reads the zero-shot prompt, and the vector is its last state, the one that
+    predicts the label; an encoder reads the text, and the vector is the mean of its states.
+
+    Attributes:
+        targets: the right column of each text, shape (texts,).
+        owner: the task of each text, shape (texts,).
+        tasks: how many tasks there are.
+        trunk, start: what enters the lowest adapted layer, and which layer that is.
+        layout, last, rows: for a causal model, the packed prompts, the row of each one's last token
+            and the rows of each task.
+        texts, counts: for an encoder, the encoded texts and how many each task has.
+    """
+
+    targets: Tensor
+    owner: Tensor
+    tasks: int
+    trunk: Tensor
+    start: int
+    layout: Layout | None = None
+    last: Tensor | None = None
+    rows: tuple[int, ...] = ()
+    texts: tuple[IntArray, ...] = ()
+    counts: tuple[int, ...] = ()
+
+
+def compile_states(backbone: Backbone, tasks: Sequence[Support], start: int) -> StateBatch:
+    """Compile labelled texts of several tasks; layers below `start` run once, here."""
+    device = backbone.device
+    targets = torch.tensor([y.index(e.label) for x, y in tasks for e in x], device=device)
+    owner = torch.tensor([i for i, (x, _) in enumerate(tasks) for _ in x], device=device)
+    if isinstance(backbone, Encoder):
+        texts = tuple(backbone.encode(["\n".join(e.fields.values()) for x, _ in tasks for e in x]))
+        with torch.no_grad():
+            trunk, _ = backbone.states(texts, layer=start)
+        counts = tuple(len(x) for x, _ in tasks)
+        return StateBatch(targets, owner, len(tasks), trunk, start, texts=texts, counts=counts)
+    tries = [
+        pack(encode(backbone.tokenizer, [y.template.render(e.fields) for e in x])) for x, y in tasks
+    ]
+    trie = join(tries)
+    layout = lay_out(trie, device)
+    return StateBatch(
+        targets,
+        owner,
+        len(tasks),
+        backbone.trunks.trunk(backbone, layout, trie.paths, start),
+        start,
+        layout=layout,
+        last=torch.tensor([int(path[-1]) for path in trie.paths], device=device),
+        rows=tuple(len(t.tokens) for t in tries),
+    )
+
+
+def pooled(backbone: Backbone, batch: StateBatch, adapter: Adapter) -> Tensor:
+    """Return each text's vector in float32, shape (texts, width), with a graph to the adapter.
+
+    Args:
+        backbone: the model.
+        batch: what `compile_states` compiled.
+        adapter: factors with a task axis.
+    """
+    if isinstance(backbone, Encoder):
+        states, real = backbone.states(
+            batch.texts,
+            adapter=adapter,
+            tasks=batch.counts,
+            trunk=batch.trunk if batch.start else None,
+            start=batch.start,
+        )
+        weights = real.to(states.dtype)[..., None]
+        return _at_least_float32((states * weights).sum(1) / weights.sum(1))
+    assert batch.layout is not None
+    assert batch.last is not None
+    hidden = backbone.hidden(
+        batch.layout, adapter=adapter, tasks=batch.rows, trunk=batch.trunk, start=batch.start
+    )
+    return _at_least_float32(hidden.index_select(0, batch.last))
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()
