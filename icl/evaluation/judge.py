@@ -70,6 +70,7 @@ def judge(
             peak_memory_mb=memory.read(),
             trained_parameters=predictor.trained_parameters,
         ),
+        transductive=learner.transductive,
         scoring=dict(sorted((backbone.meter.scored - scored).items())),
     )
 

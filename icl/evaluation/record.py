@@ -36,6 +36,7 @@ class EpisodeRecord:
     """One line of a run's `records.jsonl`.
 
     `log_probs` has a row a query and a column a label; `predictions` and `gold` are columns.
+    `transductive` says that the learner saw all queries at once.
     `learner_key` hashes all that decides the numbers: method, parameters, model, adapter, code.
     Raises `ValueError` for parts that do not fit together, and for log-probabilities above zero
     or not a number. A label ruled out has minus infinity, in JSON `null`.
@@ -62,6 +63,7 @@ class EpisodeRecord:
     cost: Cost
     schema_version: int = SCHEMA_VERSION
     scoring: Mapping[str, int] = field(default_factory=dict)
+    transductive: bool = False
 
     def __post_init__(self) -> None:
         queries = len(self.gold)
@@ -99,6 +101,8 @@ class EpisodeRecord:
         data["log_probs"] = [[None if x == -math.inf else x for x in row] for row in self.log_probs]
         if not self.scoring:
             del data["scoring"]
+        if not self.transductive:
+            del data["transductive"]
         return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
     @classmethod

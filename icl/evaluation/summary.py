@@ -141,7 +141,10 @@ def summarise(
         },
         left_out=whole.left_out,
         transductive=tuple(
-            record.learner for record in whole.episodes[0] if is_transductive(record.method)
+            record.learner
+            for record in whole.episodes[0]
+            # by its method, or by its parameters, as batch calibration
+            if record.transductive or is_transductive(record.method)
         ),
     )
 

@@ -10,6 +10,8 @@ import torch
 
 from icl.errors import IclError
 from icl.evaluation.judge import judge
+from icl.evaluation.record import EpisodeRecord
+from icl.evaluation.summary import summarise
 from icl.learners.registry import make, methods, validate
 from icl.models.backbone import Backbone
 from icl.models.reference import naive_scores
@@ -180,6 +182,19 @@ def test_batch_calibration_is_transductive_and_says_so() -> None:
     assert not torch.allclose(fewer, together[:2], atol=1e-3)
     assert make("in-context", params, tiny.backbone()).transductive
     assert not make("in-context", {}, tiny.backbone()).transductive
+
+
+def test_records_and_summary_mark_batch_calibration_as_transductive() -> None:
+    episode, backbone = problems.episode(), tiny.backbone()
+    params = {"batch": {"calibration": "batch"}, "plain": {}}
+    records = [
+        judge(make("in-context", p, backbone), name, name, episode, backbone)
+        for name, p in params.items()
+    ]
+    assert summarise(records).transductive == ("batch",)
+    again = [EpisodeRecord.from_json(record.to_json()) for record in records]
+    assert again == records
+    assert ["transductive" in record.to_json() for record in records] == [True, False]
 
 
 def test_an_ensemble_is_the_mean_of_its_members_probabilities() -> None:
