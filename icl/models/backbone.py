@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+_SLICE = 2**22  # logits that are held at once: 16 MiB in float32
+_LEAST_SLICE = 2**12  # words
+
 # how a model that cannot be packed scores (prompts, answers)
 Road = Callable[["Backbone", Sequence[str], Sequence[str]], Tensor]
 
@@ -200,6 +203,21 @@ class Backbone:
     def logits(self, hidden: Tensor) -> Tensor:
         """Project hidden states, shape (n, width), to logits in float32, shape (n, vocabulary)."""
         return self._finish(self.head(hidden))
+
+    def normaliser(self, hidden: Tensor) -> Tensor:
+        """Return the log-sum-exp over the vocabulary's logits, float32: (n, width) -> (n,).
+
+        A slice of the vocabulary at a time, so that logits stay in the processor's cache.
+        """
+        at_once = max(_LEAST_SLICE, _SLICE // max(1, len(hidden)))
+        weights = torch.split(self.head.weight, at_once)
+        bias = self.head.bias
+        biases = [None] * len(weights) if bias is None else list(torch.split(bias, at_once))
+        sums = [
+            self._finish(nn.functional.linear(hidden, weight, shift)).logsumexp(-1)
+            for weight, shift in zip(weights, biases, strict=True)
+        ]
+        return torch.stack(sums).logsumexp(0)
 
     def token_logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         """Return one token's logit for each hidden state, float32: (n, width), (n,) -> (n,)."""

@@ -17,8 +17,6 @@ from icl.models.lora import Adapter
 from icl.models.tokens import EncodedPair, encode_pairs
 from icl.models.trie import IntArray, PackedTrie, join, pack
 
-_LOGITS_AT_ONCE = 2**27  # elements: 512 MiB in float32
-
 
 @dataclass(frozen=True, slots=True)
 class ScorePlan:
@@ -210,20 +208,14 @@ def _token_log_probs(backbone: Backbone, hidden: Tensor, plan: ScorePlan, relati
     """Return each scored token's log-probability, shape (scored,).
 
     Several tokens are often predicted from one row (the prompt's last), so each row's normaliser
-    is computed once, a few rows at a time.
+    is computed once.
     """
     logits = backbone.token_logits(hidden.index_select(0, plan.at), plan.target)
     wanted = ~plan.common if relative else torch.ones_like(plan.common)
     if not bool(wanted.any()):
         return logits
     rows, place = torch.unique(plan.at[wanted], return_inverse=True)
-    at_once = max(1, _LOGITS_AT_ONCE // backbone.model.config.vocab_size)
-    normalisers = torch.cat(
-        [
-            backbone.logits(hidden.index_select(0, some)).logsumexp(-1)
-            for some in torch.split(rows, at_once)
-        ]
-    )
+    normalisers = backbone.normaliser(hidden.index_select(0, rows))
     # not masked_scatter: its backward has no right forward-mode derivative
     where = wanted.nonzero().flatten()
     return logits.index_add(0, where, normalisers.index_select(0, place), alpha=-1)
