@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from icl.models.backbone import Backbone
 
 Support = tuple[Sequence[Example], Labels]
+Embed = Callable[[Sequence[Fields], Labels], Tensor]
 
 
 def in_order(support: Sequence[Example]) -> list[Example]:
@@ -47,13 +48,13 @@ class HeadPredictor(Predictor):
 
     def __init__(
         self,
-        features: Features,
+        embed: Embed,
         labels: Labels,
         columns: Sequence[int],
         head: Fitted,
         whitening: Whitening | None = None,
     ) -> None:
-        self._features = features
+        self._embed = embed
         self._labels = labels
         self._columns = tuple(columns)
         self._head = head
@@ -66,10 +67,10 @@ class HeadPredictor(Predictor):
 
     def scores(self, texts: Sequence[Fields]) -> Tensor:
         """Return scores before the softmax, of the labels with support: (queries, labels there)."""
-        queries = self._features(texts, self._labels)
-        if self._whitening is not None:
-            queries = self._whitening(queries)
         with torch.no_grad():
+            queries = self._embed(texts, self._labels)
+            if self._whitening is not None:
+                queries = self._whitening(queries)
             return self._head.scores(queries[None])[0]
 
     def in_scope(self, texts: Sequence[Fields]) -> Tensor:

@@ -34,6 +34,8 @@ _METHODS = {
     "meta-prototypes": "icl.learners.meta_metric:MetaPrototypes",
     "meta-matching": "icl.learners.meta_metric:MetaMatching",
     "relation": "icl.learners.meta_metric:Relation",
+    "snail": "icl.learners.memory:SNAIL",
+    "mann": "icl.learners.memory:MANN",
     "multitask": "icl.learners.multitask:MultiTask",
     "lora": "icl.learners.lora:LoraFineTuning",
     "fomaml": "icl.learners.fomaml:LoraFOMAML",

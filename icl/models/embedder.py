@@ -66,7 +66,7 @@ class Embedder:
         keys = [content_key(text) for text in texts]
         first = {key: i for i, key in reversed(list(enumerate(keys)))}
         unique = sorted(first, key=first.__getitem__)
-        store = self._store if self.keep else EmbeddingStore(None, self._width)
+        store = self._store if self.keep else EmbeddingStore(None, self.width)
         found, vectors, tokens = store.read(unique)
         missing = [key for key, is_there in zip(unique, found, strict=True) if not is_there]
         if missing:
@@ -80,7 +80,7 @@ class Embedder:
         return torch.from_numpy(vectors[at])
 
     def _compute(self, rows: Sequence[IntArray]) -> Vectors:
-        out = np.empty((len(rows), self._width), dtype=np.float32)
+        out = np.empty((len(rows), self.width), dtype=np.float32)
         with torch.no_grad():
             for batch in _batches(rows, isinstance(self.backbone, Encoder)):
                 out[batch] = self.run([rows[i] for i in batch]).cpu().numpy()
@@ -164,7 +164,8 @@ class Embedder:
         return f'This sentence : "{{}}" means {mask}.'
 
     @cached_property
-    def _width(self) -> int:
+    def width(self) -> int:
+        """Numbers in a vector."""
         config: Any = self.backbone.model.config
         return int(config.get_text_config().hidden_size)
 
@@ -172,7 +173,7 @@ class Embedder:
     def _store(self) -> EmbeddingStore:
         setting = (self.layer, self.pooling, self.instruction, _code())
         digest = hashlib.sha256(repr(setting).encode()).hexdigest()[:16]
-        return open_store(f"{self.backbone.identity}-{digest}", self._width)
+        return open_store(f"{self.backbone.identity}-{digest}", self.width)
 
 
 @lru_cache(maxsize=1)
