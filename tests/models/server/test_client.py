@@ -18,7 +18,7 @@ from icl.models.server.client import Client
 from icl.models.server.config import Budget, ServerConfig
 from icl.models.server.faults import RefusedError
 from icl.models.server.ledger import Ledger, Usage
-from icl.models.server.pace import Clock, Pacer
+from icl.models.server.pace import Clock, Pacer, StoppedError
 from tests.models.server.fake import FakeServer, FastClock, Fault
 
 PATH = "/completions"
@@ -56,7 +56,7 @@ def test_what_fails_for_a_passing_reason_is_sent_again(server: FakeServer, fault
 def test_a_slow_server_is_given_up_and_asked_again(server: FakeServer) -> None:
     server.delay = 0.5
     slow = client(server, timeout=0.1, retries=1)
-    with pytest.raises(IclError, match="no answer in 2 attempts .*; see that it runs"):
+    with pytest.raises(IclError, match=r"no answer in 2 attempts .*; see that it runs"):
         slow.post(PATH, body())
     assert len(server.log) == 2
 
@@ -147,31 +147,27 @@ def test_replies_keep_the_order_and_equal_requests_are_sent_once(server: FakeSer
 
 
 def test_requests_a_minute_are_not_exceeded() -> None:
-    sent = rated(lambda: Pacer(60.0, None, CLOCK), tokens=1, count=300)
+    sent = rated(lambda clock: Pacer(60.0, None, clock), tokens=1, count=300)
     assert most_within(sent, 60.0) <= 60 * 1.1 + 1
     assert sent[-1] == pytest.approx(300 - 6, abs=2)  # and not much slower either
 
 
 def test_tokens_a_minute_are_not_exceeded() -> None:
-    sent = rated(lambda: Pacer(None, 6000.0, CLOCK), tokens=100, count=300)
+    sent = rated(lambda clock: Pacer(None, 6000.0, clock), tokens=100, count=300)
     assert most_within(sent, 60.0) * 100 <= 6000 * 1.1 + 100
 
 
 def test_a_request_larger_than_the_rate_goes_through_and_is_waited_off() -> None:
-    sent = rated(lambda: Pacer(None, 60.0, CLOCK), tokens=600, count=3)
+    sent = rated(lambda clock: Pacer(None, 60.0, clock), tokens=600, count=3)
     assert sent[1] - sent[0] == pytest.approx(600.0, rel=0.05)
 
 
-CLOCK = FastClock()
-
-
-def rated(make: Callable[[], Pacer], tokens: int, count: int) -> list[float]:
-    global CLOCK
-    CLOCK = FastClock()
-    pacer, sent = make(), []
+def rated(make: Callable[[Clock], Pacer], tokens: int, count: int) -> list[float]:
+    clock = FastClock()
+    pacer, sent = make(clock), []
     for _ in range(count):
         pacer.enter(tokens)
-        sent.append(CLOCK.now())
+        sent.append(clock.now())
     return sent
 
 
@@ -216,12 +212,21 @@ def test_a_failure_keeps_what_was_under_way_and_drops_the_rest(server: FakeServe
 
 def test_a_failure_does_not_wait_for_those_who_wait() -> None:
     clock = Clock()
-    waiting = threading.Thread(target=lambda: pytest.raises(Exception, clock.wait, 60.0))
+    stopped = []
+
+    def wait() -> None:
+        try:
+            clock.wait(60.0)
+        except StoppedError:
+            stopped.append(True)
+
+    waiting = threading.Thread(target=wait)
     begin = time.monotonic()
     waiting.start()
     clock.stop()
     waiting.join()
     assert time.monotonic() - begin < 5
+    assert stopped
 
 
 def test_usage_is_taken_from_the_server_and_failures_cost_no_tokens(server: FakeServer) -> None:

@@ -1,4 +1,4 @@
-"""Experiments on a server's model: the same methods, resumed, budgeted, and honest in the record."""
+"""Experiments on a server's model: same methods, resumed, budgeted, honest in the record."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ name: served
 model:
 {model}
 tasks: {{family: cldr}}
-episodes: {{count: 2, ways: 3, shots: [2], queries: 3, tasks: [word-kind], languages: [sw]}}
+episodes: {{count: 2, ways: 2, shots: [1], queries: 2, tasks: [word-kind], languages: [sw]}}
 learners:
   majority: {{method: majority}}
   zero-shot: {{method: zero-shot}}

@@ -148,6 +148,6 @@ def test_a_key_in_the_configuration_is_refused_and_not_repeated(
         "tasks: {family: cldr}\nepisodes: {count: 1, ways: 2, shots: [1], queries: 1}\n"
         "learners: {a: {method: majority}}\n"
     )
-    with pytest.raises(IclError, match="line 3, field 'model.server") as told:
+    with pytest.raises(IclError, match=r"line 3, field 'model\.server") as told:
         load_config(path)
     assert KEY not in str(told.value)
