@@ -15,6 +15,8 @@ from icl.evaluation.summary import summarise
 from icl.learners.registry import make, methods, validate
 from icl.models.backbone import Backbone
 from icl.models.reference import naive_scores
+from icl.prompting.calibration import domain_inputs
+from icl.prompting.fitting import drop_order
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Template
 from tests import tiny
@@ -326,3 +328,53 @@ def test_a_learner_that_asks_for_the_pool_is_shown_it_after_the_support_set() ->
     assert found.log_probs == judge(learner, "x", "k", longer, gemma()).log_probs
     assert found.log_probs != judge(learner, "x", "k", with_pool, gemma()).log_probs
     assert found.fingerprint == with_pool.fingerprint
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        Template("Word: {{ text }}\nKind: ", "{{ label }}"),  # a blank at the prompt's end
+        Template("{{ text }}", "{{ label }}", ""),  # a token may span prompt and label
+        Template("{{ text }}\n\n", "{{ label }}", "\n"),
+    ],
+)
+def test_blanks_and_tokens_across_the_boundary_are_scored_as_the_whole_text(
+    template: Template,
+) -> None:
+    labels = Labels(problems.NAMES, problems.NAMES, template)
+    texts = [{"text": "Mon"}, {"text": " "}, {"text": ""}]
+    pairs = [(e.fields, e.label) for e in SUPPORT]
+    expected = naive_scores(gemma(), [template.prompt(pairs, t) for t in texts], problems.NAMES)
+    out = log_probs({}, labels=labels, texts=texts)
+    torch.testing.assert_close(out, expected.log_softmax(1), atol=1e-4, rtol=0)
+
+
+def test_in_the_channel_every_label_sees_the_demonstrations_that_fit_the_longest() -> None:
+    words = ("month", "weekday", "organ" * 12)
+    labels = Labels(problems.NAMES, words, LABELS.template)
+    backbone = tiny.backbone()
+    backbone.context_length = 110  # type: ignore[misc]
+    support = problems.support(2)
+    with pytest.warns(UserWarning, match=r"Only \d of 6 demonstrations fit") as told:
+        out = make("in-context", {"scoring": "channel"}, backbone).adapt(support, labels)
+        found = out.log_probs(TEXTS[:1])
+    kept = int(str(told[0].message).split()[1])
+    gone = drop_order(support)[: 6 - kept]
+    shown = "".join(
+        f"Kind: {words[LABELS.index(e.label)]}\nWord: {e.fields['text']}\n\n"
+        for i, e in enumerate(support)
+        if i not in gone
+    )
+    heads = [f"{shown}Kind: {word}\n" for word in words]
+    scores = naive_scores(tiny.backbone(), heads, [f"Word: {TEXTS[0]['text']}"]).T
+    torch.testing.assert_close(found, scores.log_softmax(1), atol=1e-4, rtol=0)
+
+
+def test_domain_calibration_divides_by_the_probabilities_of_random_words() -> None:
+    pairs = [(e.fields, e.label) for e in SUPPORT]
+    free = [LABELS.template.prompt(pairs, fields) for fields in domain_inputs(SUPPORT, 5)]
+    prior = naive_scores(gemma(), free, ANSWERS).softmax(1).mean(0)
+    weighed = naive_scores(gemma(), prompts(), ANSWERS).softmax(1) / prior
+    expected = weighed / weighed.sum(1, keepdim=True)
+    out = log_probs({"calibration": "domain", "seed": 5}).exp()
+    torch.testing.assert_close(out, expected, atol=1e-4, rtol=1e-3)
