@@ -57,7 +57,7 @@ def load_backbone(
 
     if dtype not in _DTYPES:
         raise IclError(f"The dtype {dtype!r} is unknown." + did_you_mean(dtype, _DTYPES))
-    path = _resolve(name)
+    path = model_path(name)
     tokenizer = _tokenizer(name, path, revision, trust_remote_code)
     options = {
         "revision": revision,
@@ -117,7 +117,7 @@ def load_tokenizer(
     name: str, *, revision: str | None = None, trust_remote_code: bool = False
 ) -> PreTrainedTokenizerBase:
     """Load a model's tokenizer, without the model; arguments and errors as `load_backbone`."""
-    return _tokenizer(name, _resolve(name), revision, trust_remote_code)
+    return _tokenizer(name, model_path(name), revision, trust_remote_code)
 
 
 def _tokenizer(
@@ -147,8 +147,12 @@ def _faults_told(name: str) -> Iterator[None]:
         ) from error
 
 
-def _resolve(name: str) -> str:
-    """Return what transformers should load for a model's name."""
+def model_path(name: str) -> str:
+    """Return what transformers should load for a model's name: a directory or a Hub id.
+
+    Raises:
+        IclError: there is no such packaged model or directory.
+    """
     if name.startswith(PACKAGED_PREFIX):
         asked = name.removeprefix(PACKAGED_PREFIX)
         if asked not in PACKAGED:

@@ -89,7 +89,8 @@ def _mahalanobis(
     off = queries[:, None] - means[:, :, None]  # (tasks, ways, queries, width)
     seen = torch.linalg.solve_triangular(chol, factor @ off.transpose(2, 3), upper=False)
     distance = (off.square().sum(-1) - seen.square().sum(2)) / noise[:, None, None]
-    return -distance.transpose(1, 2) / (2 * temperature)
+    found: Tensor = -distance.transpose(1, 2) / (2 * temperature)
+    return found
 
 
 def matching(support: Tensor, targets: Tensor, ways: int, temperature: Temperature = 1.0) -> Fitted:
