@@ -21,18 +21,16 @@ class ChannelTemplate:
     """A template whose demonstrations name the label before the input.
 
     Attributes:
-        body: the input without its cue; its `target` is unused.
+        body: the template without its cue.
         lead: the cue that goes before the label's word, e.g. ``Kind:``; may be empty.
-        target: a template that renders the answer, leading blank included.
     """
 
     body: Template
     lead: str
-    target: Template
 
     def label(self, word: str) -> str:
         """Return the text that names a label, line break included."""
-        return (self.lead + self.target.answer(word)).lstrip() + "\n"
+        return (self.lead + self.body.answer(word)).lstrip() + "\n"
 
     def prompt(self, demonstrations: Sequence[tuple[Fields, str]], word: str) -> str:
         """Return all that stands before the input whose probability is taken."""
@@ -52,8 +50,8 @@ def split(template: Template) -> ChannelTemplate:
     """
     head, line, last = template.input.rpartition("\n")
     if not line or "{" in last or "{" not in head:
-        return ChannelTemplate(template, "", template)
-    return ChannelTemplate(replace(template, input=head), last, template)
+        return ChannelTemplate(template, "")
+    return ChannelTemplate(replace(template, input=head), last)
 
 
 def cue(template: Template) -> str:

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from icl.models.seq2seq import Seq2Seq
 from icl.models.tokens import encode_pairs
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from icl.models.backbone import Backbone
 
 Normalise = Literal["sum", "token", "character", "byte"]
 
 
 def lengths(
-    tokenizer: PreTrainedTokenizerBase,
+    backbone: Backbone,
     prompts: Sequence[str],
     answers: Sequence[str],
     by: Normalise,
@@ -31,6 +32,10 @@ def lengths(
     Tokens are those that were scored, which depends on the prompt where a token spans the
     boundary. Characters (code points) and bytes (UTF-8) leave out blanks around the answer.
     """
+    tokenizer = backbone.tokenizer
+    if by == "token" and isinstance(backbone, Seq2Seq):  # its decoder reads the answer alone
+        alone = tokenizer(list(answers), add_special_tokens=False)["input_ids"]
+        return torch.tensor([float(len(ids)) for ids in alone]).expand(len(prompts), -1)
     if by == "token":
         rows = [
             [float(len(pair.tokens) - pair.answer_from) for pair in row]

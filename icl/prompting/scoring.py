@@ -97,7 +97,7 @@ class Scorer:
             # dividing by lengths does not leave constants of a prompt constant
             relative=self.normalise == "sum",
         ).cpu()
-        return scores / lengths(self.backbone.tokenizer, prompts, answers, self.normalise)
+        return scores / lengths(self.backbone, prompts, answers, self.normalise)
 
     def _channel(self, queries: Sequence[Query]) -> Tensor:
         assert isinstance(self.format, PlainFormat)
@@ -111,7 +111,7 @@ class Scorer:
                 some = places[begin : begin + _INPUTS_AT_ONCE]
                 answers = [inputs[i] for i in some]
                 found = label_scores(self.backbone, prompts, answers, adapter=self.adapter).cpu()
-                found = found / lengths(self.backbone.tokenizer, prompts, answers, self.normalise)
+                found = found / lengths(self.backbone, prompts, answers, self.normalise)
                 scores[some] = found.T
         return scores
 
