@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icl.config import ExperimentConfig, LearnerConfig, ModelConfig
-from icl.episodes import Episode, EpisodeSampler
+from icl.episodes import Episode, EpisodeSampler, Setting
 from icl.episodes.files import EPISODES, check_lines, open_episodes, read_lines
+from icl.episodes.setting import WITHIN
 from icl.episodes.splits import without_leaks
 from icl.episodes.variants import VARIANTS
 from icl.errors import IclError
@@ -145,6 +146,12 @@ def training_sampler(
             ways=training.ways or _training_ways(config),
             shots=[training.shots],
             queries=training.queries,
+            setting=(
+                Setting("training", training.support_language)
+                if training.support_language
+                else WITHIN
+            ),
+            languages=training.languages,
             seed=config.seed,
         )
     except IclError as error:

@@ -98,6 +98,10 @@ class MetaLearner(Learner):
             f"The method {self.method!r} has no fine-tuned start; drop `training.fine_tune`."
         )
 
+    def memory_estimate(self, episodes: Sequence[Episode]) -> int | None:
+        """Return about how many bytes `meta_loss` on some episodes takes, or None if unknown."""
+        return None
+
     @abstractmethod
     def trainable_parameters(self) -> Mapping[str, Tensor]:
         """Return the meta-parameters by name: leaf tensors that an optimiser moves in place."""

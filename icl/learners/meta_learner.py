@@ -23,9 +23,11 @@ from icl.learners.meta import MetaAlgorithm, MetaStep, Problem
 from icl.learners.meta.maml import FOMAML
 from icl.learners.meta.optimisers import inner_optimiser
 from icl.learners.states import compile_states, pooled
-from icl.learners.task_head import BIAS, WEIGHT, Begin, HeadTasks, head_logits, is_own
+from icl.learners.task_head import BIAS, WEIGHT, Begin, HeadTasks, head_logits
+from icl.models.budget import bytes_per_row
 from icl.models.encoder import Encoder
 from icl.models.lora import Adapter, init_lora, lowest_layer
+from icl.models.tokens import encode
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 
@@ -123,6 +125,31 @@ class LoraMetaLearner(MetaLearner):
         """Return the mean query loss at the start itself: plain training on many tasks."""
         return self._stepped(episodes, FOMAML(steps=0), watch=False)
 
+    def memory_estimate(self, episodes: Sequence[Episode]) -> int:
+        """Estimate the peak of `meta_loss` over the model itself, in bytes.
+
+        A graph keeps about 1.6 times what a layer's widest point holds, for each token and adapted
+        layer; second derivatives 5.5 times (measured on Gemma 3 270M, see docs/gradient.md).
+        """
+        sides = [[(e.support, e.labels) for e in episodes], [(e.query, e.labels) for e in episodes]]
+        support, query = (
+            sum(
+                len(row)
+                for examples, labels in side
+                for row in encode(
+                    self._backbone.tokenizer, [labels.template.render(e.fields) for e in examples]
+                )
+            )
+            for side in sides
+        )
+        layers = len(self._backbone.layers) - self.below
+        row = bytes_per_row(self._backbone) * layers
+        first, second = 1.6 * row, 5.5 * row
+        if not (self.moves_body and self.algorithm.needs_second_order):
+            return round(first * max(support, query))
+        kept = 1 if self.algorithm.checkpointed else max(self._params.inner_steps, 1)
+        return round(max(second * support * kept, first * query))
+
     def problem(self, support: Sequence[Support], query: Sequence[Support] | None) -> Problem:
         """Pose tasks with equally many ways to the algorithm, as losses of the LoRA factors."""
         if self._head is not None:
@@ -171,7 +198,7 @@ class LoraMetaLearner(MetaLearner):
         start, learned = _values(self.start), _values(self.learned)
         total: dict[str, Tensor] = {}
         metrics: dict[str, float] = {}
-        loss = torch.zeros((), device=self._backbone.device)
+        loss = next(iter(start.values())).new_zeros(())
         for group in _alike(support):
             share = len(group) / len(episodes)
             problem = self.problem([support[i] for i in group], [query[i] for i in group])

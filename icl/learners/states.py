@@ -13,6 +13,7 @@ from icl.learners.gradient import Support
 from icl.models.encoder import Encoder
 from icl.models.layout import Layout, lay_out
 from icl.models.lora import Adapter
+from icl.models.precision import at_least_float32
 from icl.models.tokens import encode
 from icl.models.trie import IntArray, join, pack
 
@@ -94,14 +95,10 @@ def pooled(backbone: Backbone, batch: StateBatch, adapter: Adapter) -> Tensor:
             start=batch.start,
         )
         weights = real.to(states.dtype)[..., None]
-        return _at_least_float32((states * weights).sum(1) / weights.sum(1))
+        return at_least_float32((states * weights).sum(1) / weights.sum(1))
     assert batch.layout is not None
     assert batch.last is not None
     hidden = backbone.hidden(
         batch.layout, adapter=adapter, tasks=batch.rows, trunk=batch.trunk, start=batch.start
     )
-    return _at_least_float32(hidden.index_select(0, batch.last))
-
-
-def _at_least_float32(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()
+    return at_least_float32(hidden.index_select(0, batch.last))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from icl.models.layout import Block, Layout
+from icl.models.precision import at_least_float32
 from icl.models.state import active
 
 NAME = "icl_trie"
@@ -197,7 +198,7 @@ def _kernel(
     stack, heads, queries, size = q.shape
     groups = k.shape[1]
     scores = q.reshape(stack, groups, -1, size) @ k.transpose(2, 3)
-    scores = scores.reshape(stack, heads, queries, -1).float()
+    scores = at_least_float32(scores.reshape(stack, heads, queries, -1))
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     if mask is not None:

@@ -17,6 +17,7 @@ from icl.models.budget import free_bytes
 from icl.models.keyvalues import KeyValues
 from icl.models.layout import Layout
 from icl.models.lora import Adapter, adapted_output
+from icl.models.precision import at_least_float32
 from icl.models.state import ForwardState, activate, active
 from icl.models.trunks import TrunkCache
 
@@ -228,7 +229,7 @@ class Backbone:
 
     def _finish(self, logits: Tensor) -> Tensor:
         """Apply what some architectures do to logits after the projection."""
-        config, logits = self.model.config, logits.float()
+        config, logits = self.model.config, at_least_float32(logits)
         cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
         if cap is not None:
             logits = cap * torch.tanh(logits / cap)

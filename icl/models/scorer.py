@@ -200,7 +200,7 @@ def score(
         plan.layout, adapter=adapter, tasks=plan.tasks, trunk=trunk, start=start
     )
     tokens = _token_log_probs(backbone, hidden, plan, relative)
-    flat = torch.zeros(plan.prompts * plan.answers, device=tokens.device)
+    flat = tokens.new_zeros(plan.prompts * plan.answers)
     return flat.index_add(0, plan.owner, tokens).reshape(plan.prompts, plan.answers)
 
 

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
+
+
+class FineTuneConfig(BaseModel):
+    """Plain training before meta-training: a fine-tuned start, as in X-MAML.
+
+    Attributes:
+        steps: outer steps on the query loss at the start itself, without an inner loop.
+        language: of all examples; None for those of the meta-split.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(ge=1)
+    language: str | None = None
 
 
 class TrainingConfig(BaseModel):
@@ -15,8 +31,18 @@ class TrainingConfig(BaseModel):
         ways: of the training episodes, by default the experiment's; metric learners are best
             trained with more ways than they are judged on (Snell et al. 2017, section 2.5).
         shots, queries: of the training episodes.
-        learning_rate: of the outer Adam.
-        clip_norm: largest norm of the meta-gradient.
+        support_language: every training support set is in this language and its queries are in
+            another; None: both are in the same (cross-lingual MAML).
+        languages: query languages; None for all of the meta-split.
+        fine_tune: plain training before meta-training.
+        tasks_at_once: run so many tasks of a meta-batch at once, to save memory; None for all.
+        optimiser: ``adam``, or plain descent, with which Reptile is what its paper says.
+        learning_rate: of the outer optimiser.
+        schedule: ``constant``, or down to zero over meta-training: ``linear`` (Reptile) or
+            ``cosine`` (MAML++).
+        clip_norm: largest norm of the meta-gradient; None: as it is.
+        on_divergence: where a loss or gradient is not finite, ``stop``, or ``halve`` the learning
+            rate and go on from the last good checkpoint.
         checkpoint_every: steps between checkpoints; 0 for the last step only.
     """
 
@@ -28,6 +54,13 @@ class TrainingConfig(BaseModel):
     ways: int | None = Field(default=None, ge=2)
     shots: int = Field(default=5, ge=1)
     queries: int = Field(default=10, ge=1)
+    support_language: str | None = None
+    languages: tuple[str, ...] | None = None
+    fine_tune: FineTuneConfig | None = None
+    tasks_at_once: int | None = Field(default=None, ge=1)
+    optimiser: Literal["adam", "sgd"] = "adam"
     learning_rate: float = Field(default=2e-3, gt=0)
-    clip_norm: float = Field(default=1.0, gt=0)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    on_divergence: Literal["stop", "halve"] = "stop"
     checkpoint_every: int = Field(default=10, ge=0)

@@ -6,7 +6,8 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from icl.learners.base import MetaLearner
 from icl.models.backbone import Backbone
 from icl.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from icl.training.config import TrainingConfig
+from icl.training.log import TrainingLog
+from icl.training.memory import check_memory
+
+_MOST_HALVINGS = 6
 
 Progress = Callable[[int, int, float], None]  # step, steps, loss
 
@@ -48,11 +53,12 @@ class TrainingSummary:
 
 
 class MetaTrainer:
-    """Train a meta-learner by Adam on the meta-gradient.
+    """Train a meta-learner on the meta-gradient.
 
     Step s takes episodes ``s * meta_batch`` to ``(s+1) * meta_batch - 1`` of the sampler, so the
     stream does not depend on interruptions. The state after each checkpoint is complete: a run that
-    is killed and started again ends with the same bits, on the CPU.
+    is killed and started again ends with the same bits, on the CPU. What happened at each step
+    stands in the folder's ``log.jsonl``, see `TrainingLog`.
     """
 
     def __init__(
@@ -71,7 +77,7 @@ class MetaTrainer:
             backbone: whose meter counts the tokens.
             sampler: the training episodes by index.
             config: the budget.
-            folder: where checkpoints go.
+            folder: where checkpoints and the log go.
             identity: a hash of all that decides the result; other runs' checkpoints are ignored.
         """
         self._learner = learner
@@ -81,58 +87,159 @@ class MetaTrainer:
         self._folder = folder
         self._identity = identity
         self._parameters = dict(learner.trainable_parameters())
-        self._optimiser = torch.optim.Adam(self._parameters.values(), lr=config.learning_rate)
+        kind = torch.optim.Adam if config.optimiser == "adam" else torch.optim.SGD
+        self._optimiser: torch.optim.Optimizer = kind(
+            self._parameters.values(), lr=config.learning_rate
+        )
+        self._early = 0 if config.fine_tune is None else config.fine_tune.steps
+        self._early_sampler = fine_tuning_sampler(sampler, config)
+        self._log = TrainingLog(folder)
         self._losses: list[float] = []
         self._seconds = 0.0
         self._tokens = 0.0
+        self._halvings = 0
 
     def fit(self, progress: Progress = lambda step, steps, loss: None) -> TrainingSummary:
         """Train to the end of the budget, from the newest checkpoint where there is one.
 
         Raises:
-            IclError: the loss or its gradient is not finite (names the step and the episodes), or
-                a checkpoint cannot be written.
+            IclError: the loss or its gradient is not finite (names the step and the episodes) and
+                the configuration does not say to go on, or a checkpoint cannot be written.
         """
-        first = self._resume()
-        steps, every = self._config.steps, self._config.checkpoint_every
-        for step in range(first, steps):
+        step = self._resume()
+        self._log.cut(step)
+        steps, every = self._early + self._config.steps, self._config.checkpoint_every
+        if step == 0:
+            check_memory(self._learner, self._backbone, self._episodes(0))
+            if self._config.on_divergence == "halve":
+                save_checkpoint(self._folder, self._checkpoint(0))
+        self._backbone.trunks.clear()
+        while step < steps:
             began, tokens = time.perf_counter(), self._backbone.meter.computed_tokens
-            self._step(step)
+            faulty = self._step(step)
+            if faulty:
+                step = self._recover(step, faulty)
+                continue
             self._seconds += time.perf_counter() - began
             self._tokens += self._backbone.meter.computed_tokens - tokens
-            progress(step + 1, steps, self._losses[-1])
-            if step + 1 == steps or (every and (step + 1) % every == 0):
-                save_checkpoint(self._folder, self._checkpoint(step + 1))
+            step += 1
+            progress(step, steps, self._losses[-1])
+            if step == steps or (every and step % every == 0):
+                save_checkpoint(self._folder, self._checkpoint(step))
+                self._backbone.trunks.clear()
         return self._summary()
 
-    def _step(self, step: int) -> None:
+    def _episodes(self, step: int) -> list[Episode]:
         batch = self._config.meta_batch
-        episodes = [
-            self._sampler.episode(index, self._config.shots)
-            for index in range(step * batch, (step + 1) * batch)
-        ]
+        early = step < self._early
+        sampler = self._early_sampler if early else self._sampler
+        first = (step if early else step - self._early) * batch
+        return [sampler.episode(i, self._config.shots) for i in range(first, first + batch)]
+
+    def _loss(
+        self, step: int, episodes: Sequence[Episode]
+    ) -> tuple[torch.Tensor, Mapping[str, float]]:
+        if step < self._early:
+            return self._learner.fine_tuning_loss(episodes)
+        self._learner.at_step(step - self._early, self._config.steps)
+        return self._learner.meta_loss(episodes)
+
+    def _step(self, step: int) -> list[Episode]:
+        """Take one outer step; return the episodes at fault where it cannot be taken."""
+        began = time.perf_counter()
+        episodes = self._episodes(step)
+        rate = self._rate(step)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
         self._optimiser.zero_grad()
-        loss, _ = self._learner.meta_loss(episodes)
-        torch.autograd.backward(loss)
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._config.clip_norm)
-        if not (math.isfinite(float(loss.detach())) and math.isfinite(float(norm))):
-            raise IclError(_diverged(step, episodes))
+        size = self._config.tasks_at_once or len(episodes)
+        total, metrics = 0.0, dict[str, float]()
+        for i in range(0, len(episodes), size):
+            some = episodes[i : i + size]
+            share = len(some) / len(episodes)
+            loss, seen = self._loss(step, some)
+            torch.autograd.backward(loss * share)
+            total += share * float(loss.detach())
+            for name, value in seen.items():
+                metrics[name] = metrics.get(name, 0.0) + share * value
+        limit = math.inf if self._config.clip_norm is None else self._config.clip_norm
+        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters.values(), limit))
+        if not (math.isfinite(total) and math.isfinite(norm)):
+            return self._at_fault(step, episodes)
         self._optimiser.step()
-        self._losses.append(float(loss.detach()))
+        self._losses.append(total)
+        self._log.add(
+            step=step + 1,
+            loss=total,
+            gradient_norm=norm,
+            learning_rate=rate,
+            seconds=round(time.perf_counter() - began, 3),
+            **metrics,
+        )
+        return []
+
+    def _rate(self, step: int) -> float:
+        """Return the outer rate at a step: as configured, scheduled, and halved after faults."""
+        rate = self._config.learning_rate / 2**self._halvings
+        if step < self._early or self._config.schedule == "constant":
+            return rate
+        done = (step - self._early) / self._config.steps
+        if self._config.schedule == "linear":
+            return rate * (1 - done)
+        return rate * (1 + math.cos(math.pi * done)) / 2
+
+    def _at_fault(self, step: int, episodes: list[Episode]) -> list[Episode]:
+        """Return the episodes whose own loss or gradient is not finite; all if none is alone."""
+        faulty = []
+        for episode in episodes:
+            loss, _ = self._loss(step, [episode])
+            found = torch.autograd.grad(loss, list(self._parameters.values()), allow_unused=True)
+            whole = [loss, *(g for g in found if g is not None)]
+            if not all(bool(value.isfinite().all()) for value in whole):
+                faulty.append(episode)
+        return faulty or episodes
+
+    def _recover(self, step: int, faulty: list[Episode]) -> int:
+        """Go back to the last good checkpoint with half the rate; return the step to go on from.
+
+        Raises:
+            IclError: the configuration says to stop, or halving has not helped.
+        """
+        told = _diverged(step, faulty)
+        if self._config.on_divergence == "stop" or self._halvings >= _MOST_HALVINGS:
+            raise IclError(told)
+        halvings = self._halvings + 1
+        back = self._resume()
+        self._halvings = halvings
+        self._log.cut(back)
+        self._log.add(
+            step=back,
+            event="diverged",
+            at=step + 1,
+            episodes=[episode.fingerprint for episode in faulty],
+            learning_rate=self._rate(back),
+        )
+        warnings.warn(
+            f"{told} Going on from step {back} with half the learning rate.", stacklevel=3
+        )
+        self._backbone.trunks.clear()
+        return back
 
     def _checkpoint(self, step: int) -> Checkpoint:
         tensors: dict[str, Tensor] = {
             f"parameter/{name}": value for name, value in self._learner.state_dict().items()
         }
-        for (name, _), state in zip(
-            self._parameters.items(), self._optimiser.state_dict()["state"].values(), strict=True
-        ):
-            tensors |= {f"adam/{key}/{name}": value.cpu() for key, value in state.items()}
+        states = self._optimiser.state_dict()["state"]
+        for index, name in enumerate(self._parameters):
+            for key, value in states.get(index, {}).items():
+                if isinstance(value, Tensor):  # plain descent keeps a None
+                    tensors[f"adam/{key}/{name}"] = value.cpu()
         metadata = {
             "identity": self._identity,
             "losses": json.dumps(self._losses),
             "seconds": repr(self._seconds),
             "tokens": repr(self._tokens),
+            "halvings": str(self._halvings),
         }
         return Checkpoint(step, tensors, metadata)
 
@@ -149,24 +256,24 @@ class MetaTrainer:
             }
         )
         groups = self._optimiser.state_dict()["param_groups"]
-        state = {
-            index: {
-                key: saved.tensors[f"adam/{key}/{name}"]
-                for key in ("step", "exp_avg", "exp_avg_sq")
-            }
-            for index, name in enumerate(self._parameters)
-        }
+        state: dict[int, dict[str, Tensor]] = {}
+        for index, name in enumerate(self._parameters):
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                value = saved.tensors.get(f"adam/{key}/{name}")
+                if value is not None:
+                    state.setdefault(index, {})[key] = value
         self._optimiser.load_state_dict({"state": state, "param_groups": groups})
         self._losses = json.loads(saved.metadata["losses"])
         self._seconds = float(saved.metadata["seconds"])
         self._tokens = float(saved.metadata["tokens"])
+        self._halvings = int(saved.metadata["halvings"])
         return saved.step
 
     def _summary(self) -> TrainingSummary:
         tenth = max(1, len(self._losses) // 10)
         return TrainingSummary(
-            steps=self._config.steps,
-            episodes=self._config.steps * self._config.meta_batch,
+            steps=self._early + self._config.steps,
+            episodes=(self._early + self._config.steps) * self._config.meta_batch,
             seconds=self._seconds,
             computed_tokens=round(self._tokens),
             trained_parameters=sum(value.numel() for value in self._parameters.values()),
@@ -174,6 +281,28 @@ class MetaTrainer:
             last_loss=sum(self._losses[-tenth:]) / tenth,
             digest=state_digest(self._learner),
         )
+
+
+def fine_tuning_sampler(sampler: EpisodeSampler, config: TrainingConfig) -> EpisodeSampler:
+    """Return the sampler of a fine-tuned start: the training episodes', within one language.
+
+    Raises:
+        IclError: the meta-split lacks the language.
+    """
+    if config.fine_tune is None:
+        return sampler
+    language = config.fine_tune.language
+    return EpisodeSampler(
+        sampler.family,
+        sampler.split,
+        ways=sampler.ways,
+        shots=sampler.shots,
+        queries=sampler.queries,
+        languages=None if language is None else [language],
+        composition=sampler.composition,
+        near=sampler.near,
+        seed=sampler.seed,
+    )
 
 
 def state_digest(learner: MetaLearner) -> str:

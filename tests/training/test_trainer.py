@@ -104,7 +104,7 @@ def test_another_runs_checkpoints_are_ignored(tmp_path: Path) -> None:
 
 def test_only_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
     train(tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("checkpoint-*"))) == 2
 
 
 def test_a_full_disk_is_told_in_one_sentence_and_earlier_checkpoints_stay(

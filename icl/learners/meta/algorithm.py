@@ -50,6 +50,16 @@ class MetaAlgorithm(ABC):
     optimiser: InnerOptimiser = field(default_factory=InnerOptimiser)
     adapt_steps: int | None = None
 
+    @property
+    def needs_second_order(self) -> bool:
+        """Tell whether second derivatives are ever taken."""
+        return False
+
+    @property
+    def checkpointed(self) -> bool:
+        """Tell whether no more than one inner step's graph is in memory at a time."""
+        return True
+
     def learned(self, start: Params) -> dict[str, Tensor]:
         """Return the first values of what is learned beside the start, by name."""
         return {}

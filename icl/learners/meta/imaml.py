@@ -37,6 +37,11 @@ class IMAML(MetaAlgorithm):
     strength: float = 2.0
     solver_steps: int = 5
 
+    @property
+    def needs_second_order(self) -> bool:
+        """Tell whether second derivatives are ever taken."""
+        return True
+
     def regularised(self, loss: Loss, begin: Params, moved: list[str]) -> Loss:
         """Return the inner objective: the loss and the proximal term."""
         anchor = {name: begin[name].detach() for name in moved}

@@ -38,6 +38,16 @@ class MAML(MetaAlgorithm):
     checkpoint: bool = True
     second_order: ClassVar[bool] = True
 
+    @property
+    def needs_second_order(self) -> bool:
+        """Tell whether second derivatives are ever taken."""
+        return self.second_order
+
+    @property
+    def checkpointed(self) -> bool:
+        """Tell whether no more than one inner step's graph is in memory at a time."""
+        return self.checkpoint
+
     def weights(self, done: float) -> Mapping[int, float]:
         """Return the weight of the query loss at each point of the inner loop."""
         return {self.steps: 1.0}

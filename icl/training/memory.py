@@ -1,0 +1,30 @@
+"""How much memory a meta-training will need, told before it starts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+from icl.episodes import Episode
+from icl.learners.base import MetaLearner
+from icl.models.backbone import Backbone
+
+
+def check_memory(
+    learner: MetaLearner, backbone: Backbone, episodes: Sequence[Episode]
+) -> int | None:
+    """Estimate the memory that a step on these episodes takes; warn where it is not there.
+
+    Returns:
+        Bytes, or None where the method gives no estimate.
+    """
+    needed = learner.memory_estimate(episodes)
+    free = 2 * backbone.budget()  # the budget of one pass is half of what is free
+    if needed is not None and needed > free:
+        warnings.warn(
+            f"A meta-training step of {learner.method!r} will take about {needed / 2**30:.1f} GiB,"
+            f" and {free / 2**30:.1f} GiB are free; set `training.tasks_at_once: 1`, fewer"
+            " `queries`, or a lower `top_layers`.",
+            stacklevel=4,
+        )
+    return needed
