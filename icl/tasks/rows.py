@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 Row = tuple[int, Mapping[str, Any]]
 
 
+class _IncompleteError(IclError):
+    """A row without a text, or with options that cannot be told apart."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """The rows of one language and data split.
@@ -92,11 +96,13 @@ def examples_from_rows(
                 label = _shown(row, "reference", columns.label)
             else:
                 label = _label(raw, task)
-                if counts is not None:
-                    counts.note(label, f"{rows.where}, row {number}")
             domain = "" if columns.domain is None else _shown(row, "domain", columns.domain)
         except IclError as error:
+            if isinstance(error, _IncompleteError) and task.incomplete == "skip":
+                continue
             raise IclError(f"{rows.where}, row {number}: {error}") from error
+        if counts is not None and task.kind == "classification":
+            counts.note(label, f"{rows.where}, row {number}")
         parallel = f"{part}/{item}"
         own = f"{language}/{parallel}"
         examples.append(Example(own, fields, label, language, parallel, domain))
@@ -121,7 +127,9 @@ def value_at(row: Mapping[str, Any], column: str) -> Any:
             else:
                 raise IclError(f"the column {column!r} is missing: there is no {step!r} in it.")
     if value is None:
-        raise IclError(f"the column {column!r} is missing; give it a value or remove the row.")
+        raise _IncompleteError(
+            f"the column {column!r} is missing; give it a value or remove the row."
+        )
     return value
 
 
@@ -148,7 +156,7 @@ def text_of(row: Mapping[str, Any], column: str) -> str:
 def _shown(row: Mapping[str, Any], name: str, column: str) -> str:
     text = text_of(row, column)
     if not normalise(text):
-        raise IclError(f"the field {name!r} is empty; fill or remove the row.")
+        raise _IncompleteError(f"the field {name!r} is empty; fill or remove the row.")
     return text
 
 
@@ -193,7 +201,9 @@ def _options(
     seen: dict[str, str] = {}
     for label, text in options.items():
         if text in seen:
-            raise IclError(f"the options {seen[text]!r} and {label!r} are the same; mend one.")
+            raise _IncompleteError(
+                f"the options {seen[text]!r} and {label!r} are the same; mend one."
+            )
         seen[text] = label
     return options
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import multiprocessing
@@ -376,3 +377,12 @@ def test_a_split_without_examples_is_told(family: TaskFamily, setting: Setting) 
     split = Split("test", ("task0",), ("fr",), lambda *_: False)
     with pytest.raises(IclError, match="task0"):
         sampler(TaskFamily("toy", family.load, {"test": split}), setting=setting)
+
+
+def test_too_few_classes_are_told_with_the_scarcest_label_and_its_row() -> None:
+    rows = [(str(i), str(i), f"text {i}", "x" if i else "rare") for i in range(9)]
+    family = make_family({("t", "en"): rows}, ["x", "rare"])
+    task = dataclasses.replace(family.load("t", "en"), lone={"rare": "moods.csv, row 2"})
+    lonely = dataclasses.replace(family, load=lambda *_: task)
+    with pytest.raises(IclError, match=r"the label 'rare' has 1: moods\.csv, row 2\); lower"):
+        EpisodeSampler(lonely, "test", ways=2, shots=(1,), queries=2)

@@ -132,3 +132,34 @@ def test_faults_in_options_are_told(tmp_path: Path, row: Any, expected: str) -> 
 def test_an_empty_id_is_told(tmp_path: Path) -> None:
     with pytest.raises(IclError, match="row 1: the id is empty"):
         load(tmp_path, [{"text": "a", "label": "bad", "id": ""}], id="id")
+
+
+def test_incomplete_rows_are_refused_unless_they_are_to_be_left_out(tmp_path: Path) -> None:
+    rows = [{"text": t, "label": x} for t, x in (("a", "bad"), ("", "bad"), (None, "good"))]
+    with pytest.raises(IclError, match=r"rows\.jsonl, row 2: the field 'text' is empty"):
+        load(tmp_path, rows)
+    task = load(tmp_path, rows, MOOD | {"incomplete": "skip"})
+    assert [e.text for e in task.examples] == ["a"]
+    with pytest.raises(IclError, match=r"row 4: the label 'meh'"):  # a wrong label is no gap
+        load(tmp_path, [*rows, {"text": "b", "label": "meh"}], MOOD | {"incomplete": "skip"})
+
+
+def test_rows_with_equal_options_are_refused_unless_they_are_to_be_left_out(tmp_path: Path) -> None:
+    rows = [{"text": "t", "label": 0, "one": "x", "two": two} for two in "xy"]
+    with pytest.raises(IclError, match="row 1: the options 'A' and 'B' are the same"):
+        load(tmp_path, rows, CHOICE, options=["one", "two"])
+    task = load(tmp_path, rows, CHOICE | {"incomplete": "skip"}, options=["one", "two"])
+    assert (task.kind, [e.fields["B"] for e in task.examples]) == ("multiple_choice", ["y"])
+
+
+def test_a_domain_is_no_part_of_the_text(tmp_path: Path) -> None:
+    rows = [{"text": "a", "label": "bad", "from": "travel"}]
+    (example,) = load(tmp_path, rows, domain="from").examples
+    assert (example.domain, example.text) == ("travel", "a")
+    with pytest.raises(IclError, match="row 1: the field 'domain' is empty"):
+        load(tmp_path, [rows[0] | {"from": " "}], domain="from")
+
+
+def test_a_label_with_one_example_is_known_by_file_and_row(tmp_path: Path) -> None:
+    rows = [{"text": f"t{i}", "label": "good" if i != 3 else "bad"} for i in range(5)]
+    assert load(tmp_path, rows).lone == {"bad": f"{tmp_path / 'rows.jsonl'}, row 4"}
