@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 
 _DATA = typer.Option(help="A local directory with the family's data.")
+_TEMPLATE = typer.Option(help="One of the tasks' named templates; else each task's first.")
 _NEAR = typer.Option(
     help="Hold texts for copies whose character 3-grams are this similar, e.g. 0.8."
 )
@@ -70,6 +71,7 @@ def make(
         bool, typer.Option(help="First drop the texts that a later split holds as well.")
     ] = False,
     seed: Annotated[int, typer.Option(help="The experiment's seed.")] = 0,
+    template: Annotated[str | None, _TEMPLATE] = None,
     data: Annotated[Path | None, _DATA] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an episode set that is there.")] = False,
 ) -> None:
@@ -80,7 +82,7 @@ def make(
     from icl.tasks import load_family
 
     named = setting or _setting_name(support_language, other_domain)
-    loaded = load_family(family, data=data)
+    loaded = load_family(family, data=data, template=template)
     sampler = EpisodeSampler(
         without_leaks(loaded, near) if drop_leaks else loaded,
         split,
@@ -151,13 +153,14 @@ def check(
         typer.Option(help="Draw the set again from this family; alone: check its splits."),
     ] = None,
     near: Annotated[float | None, _NEAR] = None,
+    template: Annotated[str | None, _TEMPLATE] = None,
     data: Annotated[Path | None, _DATA] = None,
 ) -> None:
     """Check episodes for leaks and changes, or a family's splits for what they share."""
     from icl.episodes.files import check_lines, open_episodes
     from icl.tasks import load_family
 
-    loaded = None if family is None else load_family(family, data=data)
+    loaded = None if family is None else load_family(family, data=data, template=template)
     if episodes is None:
         if loaded is None:
             raise IclError("Nothing to check; name an episode set, a --family, or both.")

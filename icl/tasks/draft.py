@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,23 @@ _REFERENCES = ("answer", "output", "target", "reference", "summary", "label")
 _TEXTS = ("text", "sentence", "input", "question", "utterance", "tweet", "content", "review")
 _MOST_LABELS = 500
 # How the rows of one file are dealt to the meta-splits: learning, choosing, judging.
-_SHARES = {"train": [0.0, 0.5], "validation": [0.5, 0.6], "test": [0.6, 1.0]}
+_SHARES = {"train": [0, 0.5], "validation": [0.5, 0.6], "test": [0.6, 1]}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what a person would: no aliases, texts of several lines in quotes."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write equal lists out, each in its place."""
+        return True
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style='"' if "\n" in text else None
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +122,17 @@ def draft_definition(
         "licence": "unknown",
         "sources": [source],
         "data": list(files.splits),
-        "tasks": {"task": task},
+        "tasks": {name: task},
         **_splits(files),
     }
-    text = yaml.safe_dump(definition, sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.dump(
+        definition,
+        Dumper=_Dumper,
+        default_flow_style=None,
+        sort_keys=False,
+        allow_unicode=True,
+        width=100,
+    )
     return name, HEADER + text
 
 
@@ -122,7 +146,7 @@ def _find(data: Path, language: str) -> _Files:
         raise IclError(f"There is no file or directory {data}; check the path.")
     flat = _tables(data)
     if flat:
-        _, suffix = flat[0].stem, flat[0].suffix
+        suffix = flat[0].suffix
         own = tuple(f for f in flat if f.suffix == suffix)
         splits = _order([f.stem for f in own])
         return _Files(data, f"{{split}}{suffix}", (language,), splits, own)
@@ -219,6 +243,4 @@ def _splits(files: _Files) -> Mapping[str, Any]:
 
 
 def _relative(root: Path, folder: Path) -> str:
-    import os
-
     return Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix()

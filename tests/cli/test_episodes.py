@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -57,7 +58,9 @@ REAL = icl.tasks.load_family
 
 @pytest.fixture(autouse=True)
 def families(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(icl.tasks, "load_family", lambda name, data=None: FAMILIES[name])
+    monkeypatch.setattr(
+        icl.tasks, "load_family", lambda name, data=None, template=None: FAMILIES[name]
+    )
 
 
 def run(*arguments: object) -> str:
@@ -235,6 +238,43 @@ def test_episodes_go_to_datasets_and_come_back(tmp_path: Path, name: str) -> Non
     assert "9 episodes" in run("import", tmp_path / name, "--out", tmp_path / "again")
     before, after = (tmp_path / d / "episodes.jsonl" for d in ("set", "again"))
     assert before.read_bytes() == after.read_bytes()
+
+
+SUMS = """\
+schema_version: 1
+name: sums
+description: sums
+licence: CC0-1.0
+sources: [{type: directory, root: ., file: sums.csv, columns: {label: sum, fields: {q: q}}}]
+data: [all]
+tasks:
+  sums:
+    kind: generation
+    metrics: [exact_match]
+    templates:
+      short: {input: "{{ q }} ="}
+      long: {input: "What is {{ q }}?", target: " {{ label }}."}
+splits: {test: {languages: [en]}}
+"""
+
+
+def test_generation_episodes_are_made_shown_with_a_named_template_and_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(icl.tasks, "load_family", REAL)
+    (tmp_path / "sums.yaml").write_text(SUMS)
+    (tmp_path / "sums.csv").write_text("q,sum\n" + "".join(f"{i}+1,{i + 1}\n" for i in range(20)))
+    family, out = tmp_path / "sums.yaml", tmp_path / "set"
+    options = ["--shots", "0,2", "--queries", 3, "--count", 2, "--template", "long"]
+    assert "4 episodes" in run("make", family, "--out", out, *options)
+    shown = run("show", out)
+    assert shown.count("What is ") == 3
+    assert "Labels, each" not in shown
+    for question, answer in re.findall(r"What is (\d+)\+1\? (\d+)\.", shown):
+        assert int(answer) == int(question) + 1
+    run("check", out, "--family", family, "--template", "long")
+    with pytest.raises(IclError, match="its hash differs"):
+        run("check", out, "--family", family)
 
 
 def test_what_is_no_data_set_of_episodes_is_told(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 from icl.cli.main import app
 from icl.errors import IclError
 from icl.tasks import family_names, load_family
-from tests.tasks.helpers import definition
+from tests.tasks.helpers import definition, source
 
 ROWS = [{"id": str(i), "text": f"text {i}", "label": "good" if i % 3 else "bad"} for i in range(30)]
+MISNAMED = source(columns={"label": "labl", "fields": {"text": "text"}})
 
 
 def run(*arguments: Any) -> str:
@@ -91,7 +92,12 @@ def row(number: int, **changes: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("rows", "changes", "said"),
     [
+        (
+            [{k: v for k, v in r.items() if k != "text"} if r["id"] == "6" else r for r in ROWS],
+            {}, ["rows.jsonl, row 7", "the column 'text' is missing", "Known: id, label"],
+        ),
         (row(7, text=None), {}, ["rows.jsonl, row 7", "'text' is missing", "give it a value"]),
+        (ROWS, {"sources": MISNAMED}, ["rows.jsonl, row 1", "'labl' is missing", "Did you mean"]),
         (row(7, label="meh"), {}, ["rows.jsonl, row 7", "label 'meh'", "add it to `labels`"]),
         (row(7, text="  "), {}, ["rows.jsonl, row 7", "'text' is empty", "fill or remove"]),
         (row(7, id="3"), {}, ["rows.jsonl, row 7", "id '3' stands in row 4", "give each row"]),
@@ -104,6 +110,12 @@ def row(number: int, **changes: Any) -> list[dict[str, Any]]:
                 "labels": ["good", "bad"], "template": {"input": "{{ text.nope }}"},
             }}},
             ["'{{ text.nope }}' cannot be rendered"],
+        ),
+        (
+            ROWS, {"tasks": {"mood": {
+                "labels": ["good", "bad"], "template": {"input": "{{ text"},
+            }}},
+            ["toy.yaml, line", "field 'tasks.mood.template.input'", "not valid Jinja2"],
         ),
         (
             ROWS, {"tasks": {"mood": {
@@ -159,7 +171,7 @@ def test_new_makes_a_family_of_one_file_that_episodes_can_be_drawn_from(
     assert (out.parent / "task.schema.json").is_file()
     family = load_family(str(out))
     assert (family.name, list(family.splits)) == ("my-moods", ["train", "validation", "test"])
-    parts = [{e.id for e in family.examples(s, "task", "en")} for s in family.splits]
+    parts = [{e.id for e in family.examples(s, "my-moods", "en")} for s in family.splits]
     assert len(set.union(*parts)) == sum(map(len, parts)) == 30
     assert "right; 1 tasks, 1 languages, 30 examples read" in run("check", out)
 
@@ -176,7 +188,7 @@ def test_new_finds_languages_and_splits(tmp_path: Path) -> None:
     assert {n: s.languages for n, s in family.splits.items()} == {
         "train": ("de", "sw"), "test": ("de", "sw"),
     }  # fmt: skip
-    assert family.examples("test", "task", "sw")[0].text == "sw test text 0"
+    assert family.examples("test", "data", "sw")[0].text == "sw test text 0"
     assert family.disjoint == (("train", "test", "id"),)
 
 
@@ -184,7 +196,7 @@ def test_new_writes_generation_tasks(tmp_path: Path) -> None:
     data = tmp_path / "sums.csv"
     data.write_text("question,answer\n" + "".join(f"{i} + 1?,{i + 1}\n" for i in range(9)))
     run("new", data, "--kind", "generation", "--out", tmp_path / "sums.yaml")
-    task = load_family(str(tmp_path / "sums.yaml")).load("task", "en")
+    task = load_family(str(tmp_path / "sums.yaml")).load("sums", "en")
     assert (task.kind, task.metrics, task.examples[3].label) == (
         "generation", ("exact_match",), "4",
     )  # fmt: skip
