@@ -119,7 +119,9 @@ def find_leaks(family: TaskFamily, near: float | None = None) -> list[Leak]:
     """Find what the meta-splits of a family share, task by task and across languages.
 
     Each example of an earlier split is reported once for each kind, with one witness from a
-    later split (in the order of `family.splits`, usually train, validation, test).
+    later split (in the order of `family.splits`, usually train, validation, test). Where a family
+    promises some pairs of splits apart, the others may overlap by design (``test-seen-tasks`` is
+    part of ``test``) and are not compared.
 
     Args:
         family: the family; all its tasks are loaded.
@@ -130,12 +132,21 @@ def find_leaks(family: TaskFamily, near: float | None = None) -> list[Leak]:
         for task, example in _examples(family, split):
             by_task.setdefault(task, []).append((place, example))
     names = list(family.splits)
+    promised = {frozenset((one, other)) for one, other, _ in family.disjoint}
+    apart = [
+        [
+            later
+            for later in range(place + 1, len(names))
+            if not promised or frozenset((names[place], names[later])) in promised
+        ]
+        for place in range(len(names))
+    ]
     found = []
     for task, rows in by_task.items():
         pairs = itertools.chain(
-            _witnesses("parallel", rows, lambda e: e.parallel_id),
-            _witnesses("text", rows, lambda e: normalise(e.text)),
-            () if near is None else _near(rows, near),
+            _witnesses("parallel", rows, apart, lambda e: e.parallel_id),
+            _witnesses("text", rows, apart, lambda e: normalise(e.text)),
+            () if near is None else _near(rows, apart, near),
         )
         for kind, (place, example), (later, other) in pairs:
             found.append(Leak(kind, task, names[place], example, names[later], other))
@@ -146,24 +157,29 @@ _Row = tuple[int, Example]
 _Kind = Literal["parallel", "text", "near"]
 
 
+_Apart = Sequence[Sequence[int]]  # for each split the later ones that it is to be apart from
+
+
 def _witnesses(
-    kind: _Kind, rows: Sequence[_Row], key: Callable[[Example], str]
+    kind: _Kind, rows: Sequence[_Row], apart: _Apart, key: Callable[[Example], str]
 ) -> Iterator[tuple[_Kind, _Row, _Row]]:
-    last: dict[str, _Row] = {}
-    for row in rows:  # in the order of splits, so that the last one seen is the latest
-        last[key(row[1])] = row
+    held: dict[tuple[int, str], _Row] = {(row[0], key(row[1])): row for row in rows}
     for row in rows:
-        other = last[key(row[1])]
-        if other[0] > row[0]:
-            yield kind, row, other
+        own = key(row[1])
+        for later in reversed(apart[row[0]]):
+            if (later, own) in held:
+                yield kind, row, held[later, own]
+                break
 
 
-def _near(rows: Sequence[_Row], threshold: float) -> Iterator[tuple[_Kind, _Row, _Row]]:
+def _near(
+    rows: Sequence[_Row], apart: _Apart, threshold: float
+) -> Iterator[tuple[_Kind, _Row, _Row]]:
     seen: set[int] = set()
     for first, second in near_pairs([e.text for _, e in rows], threshold).tolist():
         earlier, later = sorted((first, second), key=lambda place: rows[place][0])
         copies = normalise(rows[first][1].text) == normalise(rows[second][1].text)
-        if rows[earlier][0] < rows[later][0] and not copies and earlier not in seen:
+        if rows[later][0] in apart[rows[earlier][0]] and not copies and earlier not in seen:
             seen.add(earlier)
             yield "near", rows[earlier], rows[later]
 

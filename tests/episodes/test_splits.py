@@ -156,3 +156,15 @@ def test_after_dropping_nothing_leaks_and_the_test_split_is_whole(
     clean = drop_leaks(family, find_leaks(family, near=0.5))
     assert find_leaks(clean, near=0.5) == []
     assert clean.examples("test", "t", "en") == family.examples("test", "t", "en")
+
+
+def test_splits_that_are_not_promised_apart_are_no_leak() -> None:
+    family = leaky_family([("0", "one"), ("1", "two"), ("2", "one"), ("3", "one")])
+    part = replace(family.splits["test"], name="part of test")
+    splits = {**family.splits, "part of test": part}
+    wide = replace(family, splits=splits, disjoint=(("train", "test", "id"),))
+    leaks = find_leaks(wide)
+    assert {(k.split, k.other_split) for k in leaks} == {("train", "test")}
+    assert drop_leaks(wide, leaks).examples("test", "t", "en") == family.examples("test", "t", "en")
+    everything = {(k.split, k.other_split) for k in find_leaks(replace(wide, disjoint=()))}
+    assert ("test", "part of test") in everything
