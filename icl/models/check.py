@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 
 from icl.errors import IclError
 from icl.models.backbone import Backbone
+from icl.models.budget import free_bytes
 from icl.models.layout import lay_out
 from icl.models.trie import pack
 
-_TOLERANCE = {torch.float32: 2e-3, torch.float16: 0.1, torch.bfloat16: 0.5}
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# The mean difference of logits that rounding explains, as a share of their spread. In half
+# precision that hides much: the packaged Gemma in bfloat16 stands 2 % from itself in float32,
+# packed or not, and ALiBi that is left out makes 0.5 %. So the check is done in float32 where there
+# is room for it.
+_TOLERANCE = {torch.float16: 0.02, torch.bfloat16: 0.1}
+_EXACT = 1e-4
 
 
 @torch.no_grad()
@@ -28,23 +41,43 @@ def check_packing(backbone: Backbone) -> None:
     sequences = [draw[:8], np.concatenate([draw[:5], draw[8:]])]
     try:
         trie = pack(sequences)
-        packed = backbone.logits(backbone.hidden(lay_out(trie, backbone.device)))
-        plain = [
-            backbone.model(input_ids=torch.from_numpy(s)[None].to(backbone.device)).logits[0]
-            for s in sequences
-        ]
+        with _widened(backbone.model, backbone.device) as dtype:
+            packed = backbone.logits(backbone.hidden(lay_out(trie, backbone.device)))
+            plain = [
+                backbone.model(input_ids=torch.from_numpy(s)[None].to(backbone.device)).logits[0]
+                for s in sequences
+            ]
     except (NotImplementedError, AttributeError, TypeError) as error:
         raise IclError(
             f"The model {backbone.name!r} ({type(backbone.model).__name__}) cannot be run packed: "
             f"{error}."
         ) from error
-    difference = max(
-        float((packed[torch.from_numpy(path)] - own).abs().max())
-        for path, own in zip(trie.paths, plain, strict=True)
-    )
-    if not difference <= _TOLERANCE[packed.dtype]:
+    found = torch.cat([packed[torch.from_numpy(path)] for path in trie.paths])
+    wanted = torch.cat(plain).to(found.dtype)
+    difference = float((found - wanted).abs().mean() / wanted.std())
+    if not difference <= _TOLERANCE.get(dtype, _EXACT):
         raise IclError(
             f"The model {backbone.name!r} ({type(backbone.model).__name__}) gives other numbers "
-            f"when packed (logits differ by {difference:.3g})."
+            f"when packed (logits differ by {difference:.2g} of their spread)."
         )
     backbone.meter.computed_tokens = 0.0
+
+
+@contextmanager
+def _widened(model: PreTrainedModel, device: torch.device) -> Iterator[torch.dtype]:
+    """Hold a model's half-precision tensors in float32, if they fit; yield the dtype it then has.
+
+    Every bfloat16 and float16 number is a float32 number, so afterwards all is as it was.
+    """
+    halves = [t for t in (*model.parameters(), *model.buffers()) if t.dtype in _TOLERANCE]
+    if 2 * sum(t.nbytes for t in halves) > free_bytes(device):
+        yield model.dtype
+        return
+    kinds = [t.dtype for t in halves]
+    try:
+        for tensor in halves:
+            tensor.data = tensor.data.float()
+        yield model.dtype
+    finally:
+        for tensor, kind in zip(halves, kinds, strict=True):
+            tensor.data = tensor.data.to(kind)

@@ -154,7 +154,18 @@ def test_the_load_time_check_passes_for_exact_architectures(architecture: str) -
     check_packing(tiny.backbone(architecture))
 
 
-def test_the_load_time_check_refuses_an_attention_that_is_not_packed() -> None:
+@pytest.mark.parametrize("architecture", ["llama", "gemma3-hybrid"])
+def test_the_load_time_check_passes_in_half_precision(architecture: str) -> None:
+    backbone = tiny.backbone(architecture)
+    backbone.model.to(torch.bfloat16)
+    before = {name: tensor.clone() for name, tensor in backbone.model.state_dict().items()}
+    check_packing(backbone)
+    after = backbone.model.state_dict()
+    assert all(after[k].dtype == v.dtype and torch.equal(after[k], v) for k, v in before.items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_load_time_check_refuses_an_attention_that_is_not_packed(dtype: torch.dtype) -> None:
     from transformers import AutoModelForCausalLM, BloomConfig
 
     config = BloomConfig(vocab_size=320, hidden_size=32, n_layer=2, n_head=4)
@@ -162,4 +173,4 @@ def test_the_load_time_check_refuses_an_attention_that_is_not_packed() -> None:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     with pytest.raises(IclError, match=r"packed|standard attention"):
-        check_packing(Backbone(model, tiny.tokenizer(), "alibi"))
+        check_packing(Backbone(model.to(dtype), tiny.tokenizer(), "alibi"))
