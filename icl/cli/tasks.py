@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -102,7 +102,9 @@ def check(
     for path in _definitions(what):
         try:
             definition = read_definition(path)
-            told = f"{len(definition.tasks)} tasks, {len(_languages(definition))} languages"
+            told = f"{_number(definition.tasks, 'task')}, " + _number(
+                _languages(definition), "language"
+            )
             try:
                 reads = hub or is_local(definition, data)
             except IclError:
@@ -205,6 +207,10 @@ def _languages(definition: Definition) -> list[str]:
     return list(dict.fromkeys(named))
 
 
+def _number(things: Sized, name: str) -> str:
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
+
+
 def _about(definition: Definition) -> Iterator[str]:
     yield f"{definition.name}: {definition.description}"
     parts = {
@@ -222,7 +228,7 @@ def _about(definition: Definition) -> Iterator[str]:
         yield f"source: {source.type}" + (f" ({values})" if values else "")
     for name, split in definition.splits.items():
         limits = {"tasks": split.tasks, "data": split.data, "labels": split.labels}
-        told = [f"{len(split.languages)} languages: {' '.join(split.languages)}"]
+        told = [f"{_number(split.languages, 'language')}: {' '.join(split.languages)}"]
         told += [f"{part}: {' '.join(values)}" for part, values in limits.items() if values]
         told += [f"share {split.share[0]:g}–{split.share[1]:g}"] if split.share else []
         yield f"split {name}: " + "; ".join(told)

@@ -56,14 +56,14 @@ def test_show_says_all_of_a_family(tmp_path: Path) -> None:
     path = write(tmp_path, citation="A & B", checked="columns, by eye")
     told = run("show", path, "--language", "en")
     for part in ("toy: a toy", "licence: CC0", "citation: A & B", "checked: columns, by eye",
-                 "source: directory", "split test: 1 languages: en", "2 labels: good, bad",
+                 "source: directory", "split test: 1 language: en", "2 labels: good, bad",
                  "30 examples in en", "    | text 0 = bad"):  # fmt: skip
         assert part in told
 
 
 def test_check_reads_local_data_and_passes(tmp_path: Path) -> None:
     write(tmp_path)
-    assert "right; 1 tasks, 1 languages, 30 examples read" in run("check", tmp_path)
+    assert "right; 1 task, 1 language, 30 examples read" in run("check", tmp_path)
 
 
 def test_check_says_when_it_did_not_read_the_data() -> None:
@@ -173,7 +173,7 @@ def test_new_makes_a_family_of_one_file_that_episodes_can_be_drawn_from(
     assert (family.name, list(family.splits)) == ("my-moods", ["train", "validation", "test"])
     parts = [{e.id for e in family.examples(s, "my-moods", "en")} for s in family.splits]
     assert len(set.union(*parts)) == sum(map(len, parts)) == 30
-    assert "right; 1 tasks, 1 languages, 30 examples read" in run("check", out)
+    assert "right; 1 task, 1 language, 30 examples read" in run("check", out)
 
 
 def test_new_finds_languages_and_splits(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,12 @@ import pytest
 import yaml
 from toy_families import regular_family
 
-from icl.config import ExperimentConfig
+from icl.config import ExperimentConfig, TasksConfig
 from icl.episodes import Composition, EpisodeSampler, Setting
 from icl.episodes.files import EPISODES, save_episodes
 from icl.episodes.schema import EpisodesConfig
 from icl.errors import IclError
-from icl.experiment import draw_episodes
+from icl.experiment import draw_episodes, prepare_family
 from icl.yamlfile import load_yaml
 
 BASE = {"count": 3, "ways": 2, "shots": [0, 1], "queries": 4}
@@ -106,3 +107,40 @@ def test_a_fault_is_told_with_line_and_field(
     with pytest.raises(IclError, match=said) as caught:
         read(tmp_path, **changes)
     assert "episodes.yaml, line" in str(caught.value)
+
+
+MOODS = """\
+schema_version: 1
+name: moods
+description: moods
+licence: CC0-1.0
+sources:
+  - {type: directory, root: ., file: "{split}.jsonl", columns: {label: label, fields: {text: text}}}
+data: [train, test]
+tasks:
+  mood:
+    labels: [good, bad]
+    templates: {short: {input: "{{ text }} ="}, long: {input: "How is {{ text }}?"}}
+splits:
+  train: {languages: [en], data: [train]}
+  test: {languages: [en], data: [test]}
+disjoint: [[train, test, id]]
+"""
+
+
+def test_an_experiment_names_its_template_and_drops_leaks(tmp_path: Path) -> None:
+    (tmp_path / "moods.yaml").write_text(MOODS)
+    for part in ("train", "test"):
+        rows = [f"{part if i > 2 else 'both'} {i}" for i in range(20)]
+        lines = [json.dumps({"text": t, "label": "good" if i % 2 else "bad"})
+                 for i, t in enumerate(rows)]  # fmt: skip
+        (tmp_path / f"{part}.jsonl").write_text("\n".join(lines))
+    config = experiment(read(tmp_path, drop_leaks=True, shots=[1]))
+    tasks = TasksConfig(family=str(tmp_path / "moods.yaml"), template="long")
+    config = config.model_copy(update={"tasks": tasks})
+    family = prepare_family(config)
+    texts = {s: {e.text for e in family.examples(s, "mood", "en")} for s in ("train", "test")}
+    assert (len(texts["train"]), len(texts["test"])) == (17, 20)
+    assert not texts["train"] & texts["test"]
+    for episode in draw_episodes(config, family):
+        assert episode.labels.template.input == "How is {{ text }}?"
