@@ -189,6 +189,8 @@ def load_config(path: Path) -> ExperimentConfig:
             f"{path} holds no experiment; it needs `schema_version`, `name`, `model`, `tasks`,"
             " `episodes` and `learners`."
         )
+    if "factors" in data:
+        raise IclError(f"{path} is a prompt study; run it with `icl prompts`.")
     config = load_yaml(path, ExperimentConfig)
     checks: list[tuple[Loc, Callable[[], None]]] = [(("model", "name"), config.model.check_name)]
     for name, learner in config.learners.items():

@@ -17,7 +17,7 @@ from icl.evaluation.runfolder import RunFolder
 from icl.evaluation.runner import Entrant, Model, Runner
 from icl.evaluation.sensitivity import SHOTS, Sensitivity, sensitivity
 from icl.tasks import TaskFamily, load_family
-from icl.yamlfile import load_yaml
+from icl.yamlfile import load_yaml, read_yaml
 
 METHOD = "in-context"
 JOIN = " · "
@@ -38,7 +38,8 @@ class StudyEpisodes(_Strict):
     """The fixed episodes of a study.
 
     Attributes:
-        ways, shots, queries, tasks, languages: see `EpisodeSampler`; shots are a factor.
+        ways, shots, queries, tasks, pool: see `EpisodeSampler`; shots are a factor.
+        languages: of the test episodes' queries.
         support_language: support always in this language; by default in the queries'.
         validation: where the best prompt is chosen.
         test: where everything is measured.
@@ -47,6 +48,7 @@ class StudyEpisodes(_Strict):
     ways: int = Field(ge=2)
     shots: tuple[int, ...] = Field(min_length=1)
     queries: int = Field(ge=1)
+    pool: int = Field(default=0, ge=0)
     tasks: tuple[str, ...] | None = None
     languages: tuple[str, ...] | None = None
     support_language: str | None = None
@@ -150,6 +152,9 @@ def load_study(path: Path) -> StudyConfig:
     Raises:
         IclError: the message names the file, the field and the mend.
     """
+    data, _ = read_yaml(path)
+    if isinstance(data, dict) and "learners" in data:
+        raise IclError(f"{path} is an experiment, not a prompt study; run it with `icl run`.")
     study = load_yaml(path, StudyConfig)
     try:
         study.model.check_name()
@@ -176,6 +181,7 @@ def draw(study: StudyConfig, family: TaskFamily, limit: int | None = None) -> li
             queries=asked.queries,
             setting=Setting("prompts", asked.support_language),
             tasks=asked.tasks,
+            pool=asked.pool,
             languages=asked.languages if part is asked.test else None,
             seed=study.seed,
         )

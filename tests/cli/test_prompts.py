@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from icl.cli.main import main
+from icl.evaluation.runfolder import RunFolder
 from icl.evaluation.store import RecordStore
 from icl.models import loading
 from tests import tiny
@@ -191,3 +192,33 @@ def test_bad_input_is_refused_in_one_sentence(
     assert code == 2
     assert len(err.strip().splitlines()) == 1, err
     assert told in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("run", "prompt_study"), "run it with `icl prompts`"),
+        (("prompts", "quickstart"), "run it with `icl run`"),
+        (("prompts", "prompt_stdy"), "Did you mean 'prompt_study'"),
+    ],
+)
+def test_a_file_of_the_other_kind_is_told(
+    arguments: tuple[str, ...], told: str, place: Place
+) -> None:
+    code, _, err = place.icl(*arguments)
+    assert code == 2
+    assert told in err
+
+
+def test_demonstrations_of_a_study_may_come_from_a_pool(place: Place) -> None:
+    config = place.write(
+        "[none, contextual]\nfixed: {normalise: token}",
+        "[none]\nfixed: {pool: true, choice: bm25, demonstrations: 4}",
+    )
+    text = config.read_text("utf-8").replace("queries: 3", "queries: 3\n  pool: 3")
+    config.write_text(text, "utf-8")
+    code, _, err = place.icl("prompts", config, "--limit", 2)
+    assert code == 0, err
+    episodes = RunFolder(Path("runs/study")).read_episodes()
+    assert {len(episode.pool) for episode in episodes} == {3}
+    assert RecordStore(Path("runs/study")).read()
