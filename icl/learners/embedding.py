@@ -77,7 +77,8 @@ class HeadPredictor(Predictor):
         """Return how much each query seems to belong to any label at all, shape (queries,).
 
         It is the best label's score before the softmax (the nearest prototype's negative distance,
-        the largest logit): higher for queries in scope. Compare within one predictor only.
+        but for a constant, where vectors have unit length; the largest logit): higher for queries
+        in scope. Compare within one predictor only.
         """
         return self.scores(texts).amax(1)
 

@@ -54,7 +54,7 @@ def squared_distances(queries: Tensor, points: Tensor) -> Tensor:
     centre = points.mean(1, keepdim=True)
     queries, points = queries - centre, points - centre
     cross = queries @ points.transpose(1, 2)
-    squares = queries.square().sum(-1)[..., None] + points.square().sum(-1)[:, None]
+    squares = _squared_norms(queries)[..., None] + _squared_norms(points)[:, None]
     return (squares - 2 * cross).clamp_min(0.0)
 
 
@@ -62,3 +62,8 @@ def cosines(queries: Tensor, points: Tensor) -> Tensor:
     """Return cosine similarities, (tasks, q, width), (tasks, p, width) -> (tasks, q, p)."""
     unit = torch.nn.functional.normalize
     return unit(queries, dim=-1) @ unit(points, dim=-1).transpose(1, 2)
+
+
+def _squared_norms(vectors: Tensor) -> Tensor:
+    found: Tensor = torch.linalg.vecdot(vectors, vectors)
+    return found

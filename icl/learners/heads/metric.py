@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from icl.learners.heads.fitted import Fitted, class_means, cosines, one_hot, squared_distances
+from icl.learners.heads.fitted import Fitted, class_means, cosines, one_hot
 
 Temperature = float | Tensor  # one for all tasks, or one a task, shape (tasks,)
 
@@ -21,8 +21,8 @@ def per_task(temperature: Temperature, tasks: int) -> Tensor:
     return torch.as_tensor(temperature).reshape(-1, 1, 1).expand(tasks, 1, 1)
 
 
-def _nearest(queries: Tensor, points: Tensor, temperature: Tensor) -> Tensor:
-    return -squared_distances(queries, points) / temperature
+def _affine(queries: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return torch.baddbmm(bias[:, None], queries, weight)
 
 
 def _most_similar(queries: Tensor, points: Tensor, temperature: Tensor) -> Tensor:
@@ -32,9 +32,19 @@ def _most_similar(queries: Tensor, points: Tensor, temperature: Tensor) -> Tenso
 def euclidean(
     support: Tensor, targets: Tensor, ways: int, temperature: Temperature = 1.0
 ) -> Fitted:
-    """Prototypes: ``softmax(-||q - c_k||^2 / t)`` (Snell et al. 2017, arXiv 1703.05175, eq. 2)."""
+    """Prototypes: ``softmax(-||q - c_k||^2 / t)`` (Snell et al. 2017, arXiv 1703.05175, eq. 2).
+
+    In the linear form of the paper's section 2.4: ``||q||^2`` is the same for all labels and is
+    left out, so a score is a distance for vectors of one length only. Prototypes are taken relative
+    to their mean ``m``, ``2 q (c_k - m) - (c_k + m) (c_k - m)``, so that a large part which all
+    vectors share costs few digits.
+    """
     means = class_means(support, targets, ways)
-    return Fitted(_nearest, (means, per_task(temperature, len(means))))
+    middle = means.mean(1, keepdim=True)
+    away = means - middle
+    divisor = per_task(temperature, len(means))
+    bias = -torch.linalg.vecdot(means + middle, away) / divisor[..., 0]
+    return Fitted(_affine, (2 * away.transpose(1, 2) / divisor, bias))
 
 
 def cosine(support: Tensor, targets: Tensor, ways: int, temperature: Temperature = 1.0) -> Fitted:
