@@ -71,7 +71,9 @@ def test_the_loss_is_the_papers_with_its_gradient(scoring: str, top_layers: int 
     wanted = torch.autograd.grad(expected, list(names.values()))
     for ours, theirs in zip(gradients, wanted, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-3)
-    assert metrics["target_log_prob"] == pytest.approx(float(torch.stack(totals).detach().mean()), abs=1e-3)
+    assert metrics["target_log_prob"] == pytest.approx(
+        float(torch.stack(totals).detach().mean()), abs=1e-3
+    )
 
 
 @pytest.mark.parametrize("scoring", ["direct", "channel"])
