@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from icl.errors import IclError
 from icl.models.server.replies import Position, positions
 from icl.models.server.scores import Scores
 from icl.models.server.session import Session
@@ -24,6 +25,8 @@ Context = tuple[int, ...]
 
 _WIDER = 16  # how many times more alternatives are asked for when a token is not among them
 _WIDEST = 2**18
+_PROBE = "One, two, three — слово,"
+_NOISE = 0.1  # between two runs of a server: batches and half precision
 _ROUNDING = 1e-5  # of a sum of probabilities in float32
 
 
@@ -41,11 +44,27 @@ class NextTokenScorer:
         self._most = _WIDEST
 
     def works(self) -> bool:
-        """Say whether the server takes token ids and names ids among the alternatives."""
-        context = tuple(encode(self._tokenizer, ["One, two,"])[0].tolist())
-        reply = self._session.probe(self._body(context, self._session.alternatives))
-        found = positions(reply) if reply is not None else []
-        return bool(found and found[0].top) and all(t.id is not None for t in found[0].top)
+        """Say whether the server names token ids, and takes ids of ours for a text of its own.
+
+        A tokenizer that is not the model's, or another about BOS, would score another prompt.
+        """
+        context = tuple(encode(self._tokenizer, [_PROBE])[0].tolist())
+        asked = self._session.alternatives
+        told = [
+            self._session.probe(body)
+            for body in (
+                self._session.body(_PROBE, max_tokens=1, logprobs=asked),
+                self._body(context, asked),
+            )
+        ]
+        first, second = ([] if data is None else positions(data)[:1] for data in told)
+        if not first or not second or not first[0].top or not second[0].top:
+            return False
+        if any(token.id is None for token in (*first[0].top, *second[0].top)):
+            return False
+        counts = {(data.get("usage") or {}).get("prompt_tokens") for data in told}
+        best, same = first[0].top[0], {t.id: t.log_prob for t in second[0].top}
+        return len(counts) == 1 and abs(same.get(best.id, 1.0) - best.log_prob) < _NOISE
 
     def __call__(self, prompts: Sequence[str], answers: Sequence[str]) -> Scores:
         """Score every answer after every prompt; raises `IclError` for an answer of no token."""
@@ -107,8 +126,13 @@ class NextTokenScorer:
         if count > self._session.alternatives and self._session.probe(bodies[0]) is None:
             self._most = count // _WIDER
             return None
-        replies = self._session.ask_all(bodies)
-        return {c: positions(data)[0] for c, data in zip(contexts, replies, strict=True)}
+        found = [positions(data)[:1] for data in self._session.ask_all(bodies)]
+        if not all(place and place[0].top for place in found):
+            raise IclError(
+                "The server left out the log-probabilities of some prompts; set"
+                " `model.server.scoring` to another way."
+            )
+        return {context: place[0] for context, place in zip(contexts, found, strict=True)}
 
     def _body(self, context: Context, count: int) -> Mapping[str, Any]:
         return self._session.body(list(context), max_tokens=1, logprobs=count)

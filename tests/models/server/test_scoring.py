@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tokenizers import processors
+from transformers import PreTrainedTokenizerFast
 
 from icl.errors import IclError
 from icl.models.scorer import label_scores
+from tests import tiny
 from tests.models.server.fake import FakeServer, connect
 
 PROMPTS = ["Word: January\nKind:", "Word: Montag\nKind: ", "organ", "слово 月曜日"]
@@ -97,6 +101,17 @@ def test_the_most_exact_way_that_the_server_has_is_taken(
     for name, value in able.items():
         setattr(server, name, value)
     assert connect(server).scoring == way
+
+
+def test_a_tokenizer_that_is_not_the_models_is_found_out(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    other = tiny.tokenizer().backend_tokenizer.from_str(tiny.tokenizer().backend_tokenizer.to_str())
+    other.post_processor = processors.Sequence([])  # adds no BOS
+    PreTrainedTokenizerFast(tokenizer_object=other).save_pretrained(tmp_path / "other")
+    tiny.tokenizer().save_pretrained(tmp_path / "same")
+    assert connect(server, tokenizer=str(tmp_path / "same")).scoring == "next-token"
+    assert connect(server, tokenizer=str(tmp_path / "other")).scoring == "echo"
 
 
 def test_a_server_that_takes_echo_and_does_not_echo_is_seen_through(server: FakeServer) -> None:
