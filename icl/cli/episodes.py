@@ -256,8 +256,8 @@ def _numbers(text: str) -> list[int]:
 def _summary(sampler: EpisodeSampler) -> list[str]:
     """Say what was drawn from, and what was left out because it carries two labels."""
     lines = [
-        f"{sampler.family.name}, split {sampler.split}: {len(sampler.tasks)} tasks, "
-        f"{len(sampler.languages)} languages, setting {sampler.setting.name}"
+        f"{sampler.family.name}, split {sampler.split}: tasks {len(sampler.tasks)}, "
+        f"languages {len(sampler.languages)}, setting {sampler.setting.name}"
     ]
     lost = sum(pool.conflicting for pool in sampler.pools())
     if lost:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 from icl.episodes.bulk import draw_many, words_needed
 from icl.episodes.cell import Cell, Draw
@@ -17,19 +16,11 @@ from icl.episodes.reading import Rows, Shelf
 from icl.episodes.setting import WITHIN, Setting
 from icl.episodes.splits import check_disjoint
 from icl.episodes.stream import Stream, stream_words
+from icl.episodes.supply import Supply, supply
 from icl.errors import IclError
 from icl.tasks.task import Labels, Task, TaskFamily
 
 _CHUNK = 256  # indices drawn at once by `episodes`
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A cell, its classes that always suffice and how many of them (at least) take part."""
-
-    cell: Cell
-    eligible: tuple[int, ...]
-    ways: int
 
 
 class EpisodeSampler:
@@ -168,7 +159,7 @@ class EpisodeSampler:
             stream, plan.order, plan.queries, most.support, most.pool, len(plan.support)
         )
 
-    def _plan(self, source: _Source, index: int, shots: int) -> tuple[Stream, Plan]:
+    def _plan(self, source: Supply, index: int, shots: int) -> tuple[Stream, Plan]:
         stream = Stream(self._key("episode", index))
         plan = self.composition.plan(
             stream,
@@ -186,7 +177,7 @@ class EpisodeSampler:
         """Draw row numbers for many indices at once: equal to the loop over `draw`, faster."""
         if self.pool or not self.composition.plain or not 0 <= shots <= self.shots[-1]:
             return [self.draw(index, shots) for index in indices]
-        members: dict[int, tuple[_Source, list[int]]] = {}
+        members: dict[int, tuple[Supply, list[int]]] = {}
         for index in indices:
             source = self._source(index)
             members.setdefault(id(source), (source, []))[1].append(index)
@@ -234,7 +225,7 @@ class EpisodeSampler:
     def _key(self, purpose: str, number: int) -> str:
         return f"{self._prefix}{purpose}/{number}"
 
-    def _source(self, index: int) -> _Source:
+    def _source(self, index: int) -> Supply:
         sources = self._sources[self._place(index)]
         if len(sources) == 1:
             return sources[0]
@@ -261,7 +252,7 @@ class EpisodeSampler:
             )
         return self._pools[task, language]
 
-    def _build(self, task: str, language: str) -> list[_Source]:
+    def _build(self, task: str, language: str) -> list[Supply]:
         """Pair the pools of a task, domain by domain where domains count."""
         other = self.setting.support_language or language
         query, support = self._pool(task, language), self._pool(task, other)
@@ -270,55 +261,29 @@ class EpisodeSampler:
         if support is not query:
             where += f" with support in {other!r}"
         if not self.setting.other_domain:
-            return [self._suffices(Cell(support, query, self.near), where)]
+            return [self._supply(Cell(support, query, self.near), where)]
         found = []
         short = IclError(f"{where} has no examples in the split {self.split!r}; leave it out.")
         for domain in query.domain_names:
             cell = Cell(support.outside(domain), query.inside(domain), self.near)
             try:
-                found.append(self._suffices(cell, f"{where} for queries on {domain!r}"))
+                found.append(self._supply(cell, f"{where} for queries on {domain!r}"))
             except IclError as error:
                 short = error
         if not found:
             raise short
         return found
 
-    def _suffices(self, cell: Cell, where: str) -> _Source:
-        """Find the classes that always suffice; raises `IclError` if they are too few."""
-        all_ways = {"classification": self.ways, "multiple_choice": len(cell.labels)}
-        ways = all_ways.get(cell.query_task.kind, 1)
-        present = cell.present()
-        if len(present) < ways:
-            mend = f"lower ways to {len(present)} or leave it out" if present else "leave it out"
-            raise IclError(
-                f"{where} has {len(present)} classes in the split {self.split!r}, fewer than "
-                f"{ways} ways; {mend}."
-            )
-        reserve = math.ceil(self.pool / ways)
-        shots = self.composition.least_support(self.shots[-1]) + reserve
-        each = math.ceil(self.queries / ways)
-        most_ways = min(self.composition.max_ways or ways, len(present))
-        most = self.shots[-1] * most_ways + self.queries + self.pool
-        rooms = {label: cell.room(label, each, most) for label in present}
-        eligible = tuple(c for c, room in rooms.items() if room[0] >= shots and room[1] >= each)
-        if len(eligible) < ways:
-            raise IclError(
-                f"{where} has {len(eligible)} classes with the {shots} + {each} distinct examples "
-                f"for {shots - reserve} shots, {self.queries} queries and a pool of {self.pool} in "
-                f"the split {self.split!r}, fewer than {ways} ways{_scarcest(cell, rooms)}; lower "
-                "shots, queries, pool or ways, or add examples."
-            )
-        return _Source(cell, eligible, ways)
-
-
-def _scarcest(cell: Cell, rooms: Mapping[int, tuple[int, int]]) -> str:
-    """Name the class with the fewest examples, where there are classes."""
-    if cell.query_task.kind == "generation" or not rooms:
-        return ""
-    place = min(rooms, key=lambda c: (min(cell.sizes(c)), c))
-    label = cell.labels[place]
-    where = cell.query_task.lone.get(label)
-    return f" (the label {label!r} has {min(cell.sizes(place))}{f': {where}' if where else ''})"
+    def _supply(self, cell: Cell, where: str) -> Supply:
+        return supply(
+            cell,
+            f"{where} in the split {self.split!r}",
+            ways=self.ways,
+            shots=self.shots[-1],
+            queries=self.queries,
+            pool=self.pool,
+            composition=self.composition,
+        )
 
 
 def _labels(task: Task, names: Sequence[str]) -> Labels:

@@ -88,7 +88,7 @@ def test_support_and_query_domains_are_apart(support_language: str | None) -> No
 
 
 def test_one_domain_cannot_be_apart_from_itself() -> None:
-    with pytest.raises(IclError, match="queries on 'd0' has 0 classes"):
+    with pytest.raises(IclError, match="queries on 'd0' in the split 'test' has 0 classes"):
         EpisodeSampler(
             domain_family(1), "test", ways=3, shots=(1,), queries=3,
             setting=Setting("x", other_domain=True),

@@ -80,7 +80,7 @@ def test_a_pool_that_shares_with_the_queries_is_told() -> None:
 
 
 def test_a_pool_that_cannot_be_had_is_told() -> None:
-    with pytest.raises(IclError, match=r"a pool of 44 .*label 'label0' has 12\); lower"):
+    with pytest.raises(IclError, match=r"a pool of 44, .*label 'label0' has 12\); lower"):
         EpisodeSampler(regular_family(), "test", ways=4, shots=(1,), queries=4, pool=44)
 
 

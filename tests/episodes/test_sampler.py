@@ -386,3 +386,10 @@ def test_too_few_classes_are_told_with_the_scarcest_label_and_its_row() -> None:
     lonely = dataclasses.replace(family, load=lambda *_: task)
     with pytest.raises(IclError, match=r"the label 'rare' has 1: moods\.csv, row 2\); lower"):
         EpisodeSampler(lonely, "test", ways=2, shots=(1,), queries=2)
+
+
+def test_a_label_without_examples_is_named() -> None:
+    rows = [(str(i), str(i), f"text {i}", "xy"[i % 2]) for i in range(9)]
+    family = make_family({("t", "en"): rows}, "xyz")
+    with pytest.raises(IclError, match=r"has 2 classes \(none of 'z'\), fewer than 3 ways; lower"):
+        EpisodeSampler(family, "test", ways=3, shots=(1,), queries=3)

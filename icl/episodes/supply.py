@@ -1,0 +1,81 @@
+"""`Supply`: the classes of a cell that always have enough for an episode."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from icl.episodes.cell import Cell
+from icl.episodes.composition import Composition
+from icl.errors import IclError
+
+_FEW = 3  # so many missing labels are named
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """A cell, its classes that always suffice, and how many of them (at least) take part."""
+
+    cell: Cell
+    eligible: tuple[int, ...]
+    ways: int
+
+
+def supply(
+    cell: Cell,
+    where: str,
+    *,
+    ways: int,
+    shots: int,
+    queries: int,
+    pool: int,
+    composition: Composition,
+) -> Supply:
+    """Find the classes that suffice whatever is drawn of the others.
+
+    Args:
+        cell: where the examples come from.
+        where: what to call it in the message.
+        ways, shots, queries, pool, composition: what is asked for; see `EpisodeSampler`.
+
+    Raises:
+        IclError: they are too few.
+    """
+    all_ways = {"classification": ways, "multiple_choice": len(cell.labels)}
+    ways = all_ways.get(cell.query_task.kind, 1)
+    present = cell.present()
+    if len(present) < ways:
+        mend = f"lower ways to {len(present)} or leave it out" if present else "leave it out"
+        absent = [name for place, name in enumerate(cell.labels) if name and place not in present]
+        named = f" (none of {', '.join(map(repr, absent))})" if 0 < len(absent) <= _FEW else ""
+        raise IclError(
+            f"{where} has {len(present)} classes{named}, fewer than {ways} ways; {mend}."
+        )
+    reserve = math.ceil(pool / ways)
+    least = composition.least_support(shots)
+    each = math.ceil(queries / ways)
+    most_ways = min(composition.max_ways or ways, len(present))
+    most = shots * most_ways + queries + pool
+    rooms = {label: cell.room(label, each, most) for label in present}
+    eligible = tuple(
+        c for c, room in rooms.items() if room[0] >= least + reserve and room[1] >= each
+    )
+    if len(eligible) < ways:
+        raise IclError(
+            f"{where} has {len(eligible)} classes with the {least + reserve} + {each} distinct "
+            f"examples for {least} shots, {queries} queries and a pool of {pool}, fewer than "
+            f"{ways} ways{_scarcest(cell, rooms)}; lower shots, queries, pool or ways, or add "
+            "examples."
+        )
+    return Supply(cell, eligible, ways)
+
+
+def _scarcest(cell: Cell, rooms: Mapping[int, tuple[int, int]]) -> str:
+    """Name the class with the fewest examples, where there are classes."""
+    if cell.query_task.kind == "generation" or not rooms:
+        return ""
+    place = min(rooms, key=lambda c: (min(cell.sizes(c)), c))
+    label = cell.labels[place]
+    where = cell.query_task.lone.get(label)
+    return f" (the label {label!r} has {min(cell.sizes(place))}{f': {where}' if where else ''})"
