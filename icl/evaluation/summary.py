@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from icl.evaluation.grid import Grid, grid
 from icl.evaluation.record import EpisodeRecord
@@ -101,6 +102,8 @@ class Summary:
         left_out: learner -> number of its records left out, since not all learners have done
             those episodes; not empty for an unfinished run.
         transductive: learners that saw all queries of an episode at once, sorted.
+        inexact: by learner, the share of its label scores that a server gave in each way that is
+            not exact; learners with none are not there.
     """
 
     learners: tuple[str, ...]
@@ -110,6 +113,7 @@ class Summary:
     meta_training: Mapping[str, MetaTraining]
     left_out: Mapping[str, int]
     transductive: tuple[str, ...] = ()
+    inexact: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -146,7 +150,22 @@ def summarise(
             # by its method, or by its parameters, as batch calibration
             if record.transductive or is_transductive(record.method)
         ),
+        inexact=_inexact(whole),
     )
+
+
+def _inexact(whole: Grid) -> dict[str, dict[str, float]]:
+    from icl.models.server.scores import EXACT
+
+    ways = {name: Counter[str]() for name in whole.learners}
+    for row in whole.episodes:
+        for record in row:
+            ways[record.learner].update(record.scoring)
+    return {
+        name: {way: n / counts.total() for way, n in counts.most_common() if way not in EXACT}
+        for name, counts in ways.items()
+        if counts.keys() - EXACT
+    }
 
 
 def _board(whole: Grid, setting: str | None, shots: int | None) -> Board:

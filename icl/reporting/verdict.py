@@ -61,7 +61,7 @@ def _may_be_luck(names: Sequence[str]) -> str:
 
 def notes(summary: Summary) -> list[str]:
     """Return what a reader must know before trusting the figures; empty for a finished run."""
-    return [*_transductive(summary), *_unfinished(summary)]
+    return [*_transductive(summary), *_inexact(summary), *_unfinished(summary)]
 
 
 def _transductive(summary: Summary) -> list[str]:
@@ -71,6 +71,15 @@ def _transductive(summary: Summary) -> list[str]:
     return [
         f"{DAGGER} {', '.join(summary.transductive)} {sees} all queries of an episode at once "
         "(transductive), an easier question than the other learners answer."
+    ]
+
+
+def _inexact(summary: Summary) -> list[str]:
+    return [
+        f"{learner}'s label scores are not all exact, as the server did not give them: "
+        + ", ".join(f"{way} {percent(share)}" for way, share in ways.items())
+        + " (see docs/servers.md)."
+        for learner, ways in summary.inexact.items()
     ]
 
 

@@ -67,3 +67,12 @@ def test_only_an_unfinished_run_has_a_note():
     cut = [r for r in records if r.learner != "lora" or r.index < 80]
     (note,) = notes(summarise(cut))
     assert "compared on the 80 episodes" in note and "48 further records" in note
+
+
+def test_scores_that_a_server_did_not_give_exactly_are_told_by_learner():
+    scoring = {"lora": {"echo": 3, "upper bound": 1}, "fomaml": {"next-token": 4}}
+    records = [replace(r, scoring=scoring.get(r.learner, {})) for r in run_records()]
+    assert notes(summarise(records)) == [
+        "lora's label scores are not all exact, as the server did not give them: upper bound"
+        " 25.0\N{NO-BREAK SPACE}% (see docs/servers.md)."
+    ]

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+EXACT = frozenset({"echo", "next-token"})
+"""The ways that give a model's own log-probabilities."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:
