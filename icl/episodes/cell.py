@@ -9,6 +9,7 @@ import numpy as np
 
 from icl.episodes.near import near_pairs
 from icl.episodes.pool import Ints, Pool, copy_groups
+from icl.episodes.reading import in_order
 from icl.episodes.stream import Stream, Urn
 
 
@@ -180,7 +181,11 @@ def _near(threshold: float | None, *parts: tuple[Pool, Ints]) -> Ints | None:
     """Find the near-duplicates among some rows of pools, by place in their concatenation."""
     if threshold is None:
         return None
-    texts = [pool.task.examples[row].text for pool, rows in parts for row in rows.tolist()]
+    texts = [
+        example.text
+        for pool, rows in parts
+        for example in in_order(pool.task.examples, rows.tolist())
+    ]
     return near_pairs(texts, threshold)
 
 

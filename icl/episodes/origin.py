@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from icl.episodes.composition import Composition
+from icl.episodes.reading import in_order
 from icl.episodes.sampler import EpisodeSampler
 from icl.episodes.setting import Setting
 from icl.tasks.task import TaskFamily
@@ -55,8 +56,7 @@ def data_hash(sampler: EpisodeSampler) -> str:
         words = {name: task.words[name] for name in task.labels if name in task.words}
         head = [task.name, task.language, task.kind, task.labels, words, asdict(task.template)]
         digest.update(_line(head))
-        for row in pool.rows.tolist():
-            example = task.examples[row]
+        for example in in_order(task.examples, pool.rows.tolist()):
             fields = dict(example.fields)
             digest.update(_line([example.id, example.parallel_id, example.label, fields]))
     return digest.hexdigest()

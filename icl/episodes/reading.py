@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from icl.tasks.task import Example
@@ -14,6 +14,18 @@ class Takes(Protocol):
 
     def take(self, rows: Sequence[int]) -> list[Example]:
         """Return the examples of some row numbers, in their order."""
+
+
+_CHUNK = 1 << 13
+
+
+def in_order(examples: Sequence[Example], rows: Sequence[int]) -> Iterator[Example]:
+    """Yield the examples of ascending row numbers, many at once where that is quicker."""
+    if isinstance(examples, (list, tuple)) or not isinstance(examples, Takes):
+        yield from (examples[row] for row in rows)
+        return
+    for start in range(0, len(rows), _CHUNK):
+        yield from examples.take(rows[start : start + _CHUNK])
 
 
 Rows = tuple[Sequence[Example], Sequence[int]]

@@ -57,7 +57,7 @@ def build_family(
         return Task(
             name=task,
             language=language,
-            examples=tuple(examples),
+            examples=examples,
             labels=own.labels,
             words=own.words_in(language),
             template=chosen.build(language),

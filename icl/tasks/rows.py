@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +59,8 @@ def examples_from_rows(
     language: str,
     part: str,
     counts: LabelRows | None = None,
-) -> list[Example]:
-    """Turn the rows of one language and data split into examples.
+) -> Iterator[Example]:
+    """Turn the rows of one language and data split into examples, one by one.
 
     Args:
         rows: where they come from and what they hold.
@@ -74,7 +74,6 @@ def examples_from_rows(
         IclError: a column is missing, a label is unknown, a text is empty or broken, an id stands
             twice, or options are not what the definition says.
     """
-    examples: list[Example] = []
     seen: dict[str, int] = {}
     for place, (number, row) in enumerate(rows.rows, start=1):
         try:
@@ -86,7 +85,8 @@ def examples_from_rows(
                 raise IclError(
                     f"the id {item!r} stands in row {seen[item]} already; give each row its own."
                 )
-            seen[item] = number
+            if columns.id is not None:  # row numbers cannot stand twice
+                seen[item] = number
             fields = {name: _shown(row, name, column) for name, column in columns.fields.items()}
             if task.kind == "multiple_choice":
                 options = _options(row, columns.options, task.labels)
@@ -105,8 +105,7 @@ def examples_from_rows(
             counts.note(label, f"{rows.where}, row {number}")
         parallel = f"{part}/{item}"
         own = f"{language}/{parallel}"
-        examples.append(Example(own, fields, label, language, parallel, domain))
-    return examples
+        yield Example(own, fields, label, language, parallel, domain)
 
 
 def value_at(row: Mapping[str, Any], column: str) -> Any:

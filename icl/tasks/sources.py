@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from icl.errors import IclError, did_you_mean
 from icl.tasks.definition import Definition
+from icl.tasks.held import held
 from icl.tasks.hub import hub_rows
 from icl.tasks.lm_eval import lm_eval_rows
 from icl.tasks.plugins import plugin_rows
@@ -25,7 +27,7 @@ from icl.tasks.task import Example
 from icl.tasks.task_files import read_collection
 
 # task, language -> examples, and where the only example of a label stands
-Reader = Callable[[str, str], tuple[list[Example], Mapping[str, str]]]
+Reader = Callable[[str, str], tuple[Sequence[Example], Mapping[str, str]]]
 Reading = Callable[[str, str, str], Rows]  # task, language, data split -> rows
 
 
@@ -98,22 +100,24 @@ def _cldr_reader(definition: Definition) -> Reader:
     from icl.tasks.cldr import cldr_examples
 
     return lambda task, language: (
-        cldr_examples(task, language, definition.tasks[task].labels),
+        tuple(cldr_examples(task, language, definition.tasks[task].labels)),
         {},
     )
 
 
 def _row_reader(definition: Definition, source: Source, reading: Reading) -> Reader:
-    def read(task: str, language: str) -> tuple[list[Example], Mapping[str, str]]:
+    def read(task: str, language: str) -> tuple[Sequence[Example], Mapping[str, str]]:
         own = definition.tasks[task]
         columns = own.columns_in(source)
-        examples: list[Example] = []
         counts = LabelRows()
-        for part in definition.data:
-            rows = reading(task, language, part)
-            examples += examples_from_rows(
-                rows, own, columns, language=language, part=part, counts=counts
+        parts = (
+            examples_from_rows(
+                reading(task, language, part), own, columns, language=language, part=part,
+                counts=counts,
             )
+            for part in definition.data
+        )  # fmt: skip
+        examples = held(itertools.chain.from_iterable(parts), language)
         return examples, counts.lone()
 
     return read

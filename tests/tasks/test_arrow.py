@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from toy_families import regular_family
 
 from icl.episodes import EpisodeSampler
-from icl.episodes.arrow import ArrowExamples, parquet_to_arrow
 from icl.errors import IclError
+from icl.tasks.arrow import ArrowExamples, parquet_to_arrow
 from icl.tasks.task import Example, Task, TaskFamily
+from tests.episodes.toy_families import regular_family
 
 pa = pytest.importorskip("pyarrow")
 
