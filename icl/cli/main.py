@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import icl
-from icl.cli import episodes, tasks
+from icl.cli import check, episodes, tasks
 from icl.errors import IclError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(episodes.app, name="episodes")
+app.add_typer(check.app, name="check")
 
 _EXIT_USER_FAULT = 2
 _EXIT_INTERRUPTED = 130
@@ -101,6 +102,18 @@ def prompts(
     except KeyboardInterrupt:
         sys.stderr.write("icl: stopped; run the same command again to go on.\n")
         raise typer.Exit(_EXIT_INTERRUPTED) from None
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    learner: Annotated[str, typer.Argument(help="A meta-trained learner's name in that run.")],
+    out: Annotated[Path, typer.Argument(help="The directory to make.")],
+) -> None:
+    """Write a meta-trained start as a PEFT adapter, with its learned rates beside it."""
+    from icl.cli.export import export_command
+
+    export_command(run, learner, out)
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:

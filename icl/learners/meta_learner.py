@@ -101,6 +101,11 @@ class LoraMetaLearner(MetaLearner):
         self._step = 0
         self._done = 0.0
 
+    @property
+    def backbone(self) -> Backbone:
+        """The model that is adapted."""
+        return self._backbone
+
     @abstractmethod
     def make_algorithm(self, params: Any) -> MetaAlgorithm:
         """Return the algorithm that the parameters describe."""

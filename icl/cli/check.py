@@ -1,0 +1,77 @@
+"""The command ``icl check gradients``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from icl.errors import IclError
+
+app = typer.Typer(help="Ask whether something will come out right.", no_args_is_help=True)
+
+_TASKS = 2
+
+
+@app.callback()
+def _group() -> None:
+    """Ask whether something will come out right."""
+
+
+@app.command()
+def gradients(
+    config: Annotated[
+        str, typer.Argument(help="An experiment's YAML file, or the name of one icl brings along.")
+    ],
+    data: Annotated[
+        Path | None, typer.Option(help="A local directory with the task family's data.")
+    ] = None,
+) -> None:
+    """Check an experiment's meta-gradients with its own model, before hours are spent.
+
+    For each gradient meta-learner: second order, checkpointing, batching and precision, on two
+    one-shot training episodes. Exit code 1 where one of them is wrong.
+    """
+    from icl.cli.run import find_config
+    from icl.config import load_config
+    from icl.evaluation.runner import Entrant
+    from icl.experiment import make_model, prepare_family, training_sampler
+    from icl.learners.meta_learner import LoraMetaLearner
+    from icl.learners.registry import make
+    from icl.training.gradient_check import check_gradients, kernel
+
+    experiment = load_config(find_config(config))
+    if data is not None:
+        experiment = experiment.with_data(data)
+    family = prepare_family(experiment)
+    backbone = make_model(experiment.model).backbone()
+    console = Console()
+    console.print(f"Attention: {kernel(backbone)}.", highlight=False)
+    table = Table("learner", "asked", "difference", "at most", "", "compared")
+    wrong = asked = 0
+    for name, learner in experiment.learners.items():
+        complete = learner.complete()
+        if complete.training is None:
+            continue
+        made = make(complete.method, complete.params().model_dump(), backbone)
+        if not isinstance(made, LoraMetaLearner):
+            continue
+        training = complete.training.model_copy(update={"shots": 1, "queries": 5})
+        entrant = Entrant(name, complete.method, complete.params(), training)
+        sampler = training_sampler(experiment, family, entrant)
+        asked += 1
+        for check in check_gradients(made, [sampler.episode(i, 1) for i in range(_TASKS)]):
+            wrong += not check.passed
+            found = "-" if check.error is None else f"{check.error:.1e}"
+            verdict = "right" if check.passed else "WRONG"
+            table.add_row(name, check.name, found, f"{check.limit:.0e}", verdict, check.note)
+    if not asked:
+        raise IclError(f"The experiment {config!r} has no gradient meta-learner, such as 'maml'.")
+    console.print(table)
+    if wrong:
+        console.print(f"{wrong} answers are wrong: take another dtype, or another model.")
+        raise typer.Exit(1)
+    console.print("All gradients are right.")
