@@ -74,8 +74,9 @@ class TaskDefinition(Strict):
         labels: canonical label names in a fixed order; rows with other labels are an error.
         label_map: what stands in the data -> label, where they differ.
         skip: what stands in the data in place of a label for rows that are left out.
-        incomplete: what becomes of rows with a missing or empty value, or with two options alike:
-            ``refuse`` tells of the first, ``skip`` leaves them out.
+        incomplete: what becomes of rows with a missing or empty value, with two options alike, or
+            with more or fewer options than labels: ``refuse`` tells of the first, ``skip`` leaves
+            them out.
         words: language, or ``default`` -> label -> the word shown for it; by default its name.
         metrics: for generation, by which metrics an answer is judged.
         columns: columns that are this task's own.

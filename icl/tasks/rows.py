@@ -188,9 +188,9 @@ def _options(
         if not isinstance(values, list | tuple):
             raise IclError(f"the column {columns!r} holds no list of options; give one.")
         if len(values) != len(labels):
-            raise IclError(
+            raise _IncompleteError(
                 f"there are {len(values)} options and {len(labels)} labels; give one each, or "
-                "leave the row out."
+                "leave such rows out with `incomplete: skip`."
             )
         columns = tuple(f"{columns}.{place}" for place in range(len(values)))
     options = {

@@ -163,3 +163,11 @@ def test_a_domain_is_no_part_of_the_text(tmp_path: Path) -> None:
 def test_a_label_with_one_example_is_known_by_file_and_row(tmp_path: Path) -> None:
     rows = [{"text": f"t{i}", "label": "good" if i != 3 else "bad"} for i in range(5)]
     assert load(tmp_path, rows).lone == {"bad": f"{tmp_path / 'rows.jsonl'}, row 4"}
+
+
+def test_rows_with_another_number_of_options_can_be_left_out(tmp_path: Path) -> None:
+    rows = [{"text": f"t{n}", "label": 0, "choices": list("xyz"[:n])} for n in (2, 3, 1)]
+    with pytest.raises(IclError, match=r"row 2: there are 3 options and 2 labels; .*incomplete"):
+        load(tmp_path, rows, CHOICE, options="choices")
+    task = load(tmp_path, rows, CHOICE | {"incomplete": "skip"}, options="choices")
+    assert [e.fields["text"] for e in task.examples] == ["t2"]
