@@ -13,7 +13,7 @@ What is timed, in interleaved repeats, tokenising included, loading not:
 - naive: the loop that users write: one forward pass a (prompt, label), logits at every position.
 
 A peer that would need more than --peer-seconds for a case is timed on a stated random sample of the
-queries and scaled by queries; each prompt's cost is the same for it.
+queries and scaled by queries; each prompt costs it about the same.
 
 The bound is (2 x non-embedding parameters x unique tokens) over the machine's matrix rate, which is
 measured between the repeats. Unique tokens are counted independently of icl's own packing.
@@ -85,11 +85,11 @@ def main() -> None:
         "--peer-seconds", type=float, default=600, help="a peer's longest time on a case"
     )
     parser.add_argument(
-        "--headline-seconds", type=float, default=600, help="the same on the headline case"
+        "--headline-seconds", type=float, default=600, help="lm-eval's on the headline case"
     )
     options = parser.parse_args()
     backbone = load_backbone(options.model, dtype=options.dtype)
-    peers = {"naive": Naive(backbone), "lm_eval": LmEval(backbone)}
+    peers = {"naive": Peer(Naive(backbone)), "lm_eval": Peer(LmEval(backbone))}
     sizes = [(3, 24)] if options.quick else [(s, q) for s in (1, 3, 8) for q in (24, 200)]
     cases = [
         case
@@ -99,17 +99,18 @@ def main() -> None:
     repeats = 1 if options.quick else options.repeats
     results = []
     for case in cases:
-        results.append(
-            measure(backbone, peers, case, repeats, longest(case, options), quick=options.quick)
-        )
+        results.append(measure(backbone, peers, case, repeats, longest(case, options)))
         print(line(results[-1]), flush=True)
     print(json.dumps(summary(results, backbone, options.dtype)))
 
 
-def longest(case: Case, options: argparse.Namespace) -> float:
-    """Return how long a peer may take on a case."""
+def longest(case: Case, options: argparse.Namespace) -> dict[str, float]:
+    """Return how many seconds each peer may take on a case."""
+    if options.quick:
+        return {"lm_eval": 60, "naive": 15}
     headline = (case.words, case.shots, case.queries) == HEADLINE
-    return float(options.headline_seconds if headline else options.peer_seconds)
+    most = options.headline_seconds if headline else options.peer_seconds
+    return {"lm_eval": most, "naive": options.peer_seconds}
 
 
 def make_cases(words: str, sizes: Sequence[tuple[int, int]]) -> list[Case]:
@@ -193,24 +194,38 @@ class LmEval:
         return torch.tensor([score for score, _ in found]).reshape(len(prompts), len(answers))
 
 
+class Peer:
+    """A peer with the time that it is known to take for a token of a naive run."""
+
+    def __init__(self, score: Callable[[Sequence[str], Sequence[str]], torch.Tensor]) -> None:
+        self.score = score
+        self.seconds_per_token = dict.fromkeys(WORDS, 0.0)
+
+    def time(self, case: Case, rows: Sequence[int], tokens: float) -> tuple[float, torch.Tensor]:
+        """Score some queries; return the seconds that the whole case would take, and the scores."""
+        began = time.perf_counter()
+        scores = self.score([case.prompts[r] for r in rows], case.answers)
+        whole = (time.perf_counter() - began) * case.queries / len(rows)
+        self.seconds_per_token[case.words] = whole / tokens
+        return whole, scores
+
+
 def measure(
     backbone: Backbone,
-    peers: dict[str, Callable[[Sequence[str], Sequence[str]], torch.Tensor]],
+    peers: dict[str, Peer],
     case: Case,
     repeats: int,
-    peer_seconds: float,
-    *,
-    quick: bool,
+    longest: dict[str, float],
 ) -> dict[str, Any]:
     """Time one case on all sides and compare the scores."""
+    unique, whole = count_tokens(backbone, case)
     sampled: dict[str, list[int]] = {}
     for name, peer in peers.items():
-        began = time.perf_counter()
-        peer(case.prompts[:1], case.answers)
-        each = time.perf_counter() - began
-        fit = {"lm_eval": 4, "naive": 1}[name] if quick else int(peer_seconds / each)
+        if not peer.seconds_per_token[case.words]:
+            peer.time(case, [0], whole)  # the first case of its kind also warms it up
+        fit = case.queries * longest[name] / (peer.seconds_per_token[case.words] * whole)
         draw = np.random.default_rng(1).permutation(case.queries)
-        sampled[name] = sorted(draw[: min(case.queries, max(1, fit))].tolist())
+        sampled[name] = sorted(draw[: min(case.queries, max(1, int(fit)))].tolist())
     label_scores(backbone, case.prompts[:1], case.answers)  # as warm as the peers
     ours: list[float] = []
     rates: list[float] = []
@@ -226,11 +241,9 @@ def measure(
             ours.append(time.perf_counter() - began)
             computed = backbone.meter.computed_tokens - before
             rows = sampled[name]
-            began = time.perf_counter()
-            reference = peer([case.prompts[r] for r in rows], case.answers)
-            theirs[name].append((time.perf_counter() - began) * case.queries / len(rows))
+            taken, reference = peer.time(case, rows, whole)
+            theirs[name].append(taken)
             differences[name] = float((scores[rows] - reference).abs().max())
-    unique, whole = count_tokens(backbone, case)
     seconds, rate = statistics.median(ours), statistics.median(rates)
     bound = 2 * non_embedding_parameters(backbone) * unique / rate
     return {
