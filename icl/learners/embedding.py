@@ -67,20 +67,22 @@ class HeadPredictor(Predictor):
 
     def scores(self, texts: Sequence[Fields]) -> Tensor:
         """Return scores before the softmax, of the labels with support: (queries, labels there)."""
-        with torch.no_grad():
-            queries = self._embed(texts, self._labels)
-            if self._whitening is not None:
-                queries = self._whitening(queries)
-            return self._head.scores(queries[None])[0]
+        return self._head_of(texts, Fitted.scores)
 
     def in_scope(self, texts: Sequence[Fields]) -> Tensor:
         """Return how much each query seems to belong to any label at all, shape (queries,).
 
         It is the best label's score before the softmax (the nearest prototype's negative distance,
-        but for a constant, where vectors have unit length; the largest logit): higher for queries
-        in scope. Compare within one predictor only.
+        the largest logit): higher for queries in scope. Compare within one predictor only.
         """
-        return self.scores(texts).amax(1)
+        return self._head_of(texts, Fitted.in_scope)
+
+    @torch.no_grad()
+    def _head_of(self, texts: Sequence[Fields], what: Callable[[Fitted, Tensor], Tensor]) -> Tensor:
+        queries = self._embed(texts, self._labels)
+        if self._whitening is not None:
+            queries = self._whitening(queries)
+        return what(self._head, queries[None])[0]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from icl.learners.heads.fitted import Fitted
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
 
-STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0)
+STRENGTHS = (0.1, 1.0, 10.0, 100.0)
 
 
 class LinearProbeParams(FeatureParams):

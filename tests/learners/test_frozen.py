@@ -6,9 +6,13 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from icl.learners.embedding import HeadPredictor
+from icl.learners.heads.metric import euclidean
 from icl.learners.majority import Majority
 from icl.learners.registry import make
+from icl.learners.whitening import Whitening
 from icl.models.embedder import Embedder
+from icl.tasks.task import Example
 from tests import tiny
 from tests.learners import problems
 
@@ -78,3 +82,68 @@ def test_the_linear_probe_is_scikit_learns_logistic_regression() -> None:
     predictor = make("linear-probe", PLAIN, tiny.backbone()).adapt(SUPPORT, LABELS)
     np.testing.assert_allclose(predictor.log_probs(TEXTS).numpy(), expected, atol=1e-3)
     assert predictor.trained_parameters == 3 * (32 + 1)
+
+
+def test_whitening_gives_many_vectors_a_covariance_of_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(6, 6, generator=generator)
+    points = torch.randn(5000, 6, generator=generator) @ mixing + 3
+    white = Whitening.fit(points)(points)
+    np.testing.assert_allclose(white.mean(0).numpy(), 0, atol=1e-3)
+    covariance = np.cov(white.numpy().T)
+    np.testing.assert_allclose(covariance / np.trace(covariance) * 6, np.eye(6), atol=0.05)
+
+
+def test_whitening_of_few_vectors_is_finite_and_is_shrunk_towards_a_plain_shift() -> None:
+    points = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
+    few = Whitening.fit(points)
+    assert few.matrix.isfinite().all()
+    same = Whitening.fit(points[:1].expand(4, -1))
+    torch.testing.assert_close(same.matrix, torch.eye(50))
+
+
+def test_a_whitened_learner_fits_and_asks_in_the_same_space() -> None:
+    support, queries = (
+        torch.from_numpy(embed(texts)).float()
+        for texts in ([e.text for e in SUPPORT], [t["text"] for t in TEXTS])
+    )
+    whitening = Whitening.fit(support)
+    wanted = torch.tensor([LABELS.index(e.label) for e in SUPPORT])
+    expected = euclidean(whitening(support)[None], wanted[None], 3, 0.1)
+    learner = make("prototypes", {**PLAIN, "whiten": True}, tiny.backbone())
+    out = learner.adapt(SUPPORT, LABELS).log_probs(TEXTS)
+    wanted_out = expected.scores(whitening(queries)[None])[0].log_softmax(-1)
+    torch.testing.assert_close(out, wanted_out, atol=5e-3, rtol=1e-3)
+
+
+def test_the_in_scope_score_of_prototypes_falls_with_the_distance_to_the_nearest() -> None:
+    predictor = make("prototypes", PLAIN, tiny.backbone()).adapt(SUPPORT, LABELS)
+    assert isinstance(predictor, HeadPredictor)
+    support, queries = embed([e.text for e in SUPPORT]), embed([t["text"] for t in TEXTS])
+    wanted = np.array([e.label for e in SUPPORT])
+    means = np.stack([support[wanted == name].mean(0) for name in LABELS.names])
+    nearest = ((queries[:, None] - means[None]) ** 2).sum(-1).min(1)
+    out = predictor.in_scope(TEXTS).numpy()
+    np.testing.assert_allclose(out - out[0], (nearest[0] - nearest) / 0.1, atol=1e-3)
+
+
+def test_stratified_guesses_come_as_often_as_labels_stand_in_the_support_and_repeat() -> None:
+    support = [problems.example("month", i) for i in range(6)] + problems.support(2)[1:3]
+    texts = [{"text": f"query {i}"} for i in range(600)]
+    predictor = make("stratified", {}, tiny.backbone()).adapt(support, LABELS)
+    guesses = predictor.log_probs(texts).argmax(1)
+    counts = np.bincount(guesses.numpy(), minlength=3) / 600
+    np.testing.assert_allclose(counts, [6 / 8, 1 / 8, 1 / 8], atol=0.05)
+    assert torch.equal(guesses, predictor.log_probs(texts).argmax(1))
+    other = make("stratified", {"seed": 1}, tiny.backbone()).adapt(support, LABELS)
+    assert not torch.equal(guesses, other.log_probs(texts).argmax(1))
+
+
+def test_tfidf_learns_words_without_any_model() -> None:
+    texts = {"month": "in january snow", "weekday": "on monday work", "organ": "the heart beats"}
+    support = [Example(k, {"text": t}, k, "eng", k) for k, t in texts.items()]
+    backbone = tiny.backbone()
+    predictor = make("tfidf", {}, backbone).adapt(support, LABELS)
+    queries = [{"text": "january"}, {"text": "a monday"}, {"text": "heart"}]
+    assert predictor.log_probs(queries).argmax(1).tolist() == [0, 1, 2]
+    assert backbone.meter.computed_tokens == backbone.meter.prompt_tokens == 0

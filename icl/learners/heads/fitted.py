@@ -18,20 +18,29 @@ class Fitted:
             shape (tasks, queries, ways) whose softmax over ways is the answer.
         parameters: tensors with a leading task axis.
         trained: numbers that fitting moved, a task.
+        scope_rule: as `rule`, for scores that can be compared between queries, where those of
+            `rule` cannot, since it leaves out what is the same for all labels.
     """
 
     rule: Callable[..., Tensor]
     parameters: tuple[Tensor, ...]
     trained: int = 0
+    scope_rule: Callable[..., Tensor] | None = None
 
     def scores(self, queries: Tensor) -> Tensor:
         """Score queries, shape (tasks, queries, width), to (tasks, queries, ways)."""
         return self.rule(queries, *self.parameters)
 
+    def in_scope(self, queries: Tensor) -> Tensor:
+        """Return the best label's score, comparable between queries: (tasks, queries)."""
+        rule = self.scope_rule or self.rule
+        found: Tensor = rule(queries, *self.parameters).amax(-1)
+        return found
+
     def task(self, index: int) -> Fitted:
         """Return one task's part, with a task axis of one."""
         own = tuple(parameter[index : index + 1] for parameter in self.parameters)
-        return Fitted(self.rule, own, self.trained)
+        return Fitted(self.rule, own, self.trained, self.scope_rule)
 
 
 def one_hot(targets: Tensor, ways: int) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from icl.learners.heads.fitted import Fitted, one_hot
 
 _TOLERANCE = 1e-8
+_ROUGHLY = 1e-4  # enough to compare strengths by
 _MAX_STEPS = 5000
 
 
@@ -31,7 +32,13 @@ def _span(support: Tensor) -> tuple[Tensor, Tensor]:
     return triangle.transpose(1, 2), basis
 
 
-def logistic(support: Tensor, targets: Tensor, ways: int, strength: float | Tensor = 1.0) -> Fitted:
+def logistic(
+    support: Tensor,
+    targets: Tensor,
+    ways: int,
+    strength: float | Tensor = 1.0,
+    tolerance: float = _TOLERANCE,
+) -> Fitted:
     """Multinomial logistic regression as scikit-learn's: ``C sum_i CE_i + ||W||^2 / 2``.
 
     The bias is free of penalty; two ways are penalised as scikit-learn's one weight vector.
@@ -41,15 +48,20 @@ def logistic(support: Tensor, targets: Tensor, ways: int, strength: float | Tens
         targets: columns, shape (tasks, n).
         ways: the number of labels.
         strength: C, one for all or one a task, shape (tasks,).
+        tolerance: stop where no weight moves by more than this share of the largest.
     """
     coordinates, basis = _span(support.double())
     strengths = torch.as_tensor(strength, dtype=torch.float64).expand(len(support))
-    inner, bias = _solve_logistic(coordinates, one_hot(targets, ways).double(), strengths)
+    inner, bias = _solve_logistic(
+        coordinates, one_hot(targets, ways).double(), strengths, tolerance
+    )
     size = (support.shape[2] + 1) * ways
     return Fitted(apply, (basis @ inner, bias), trained=size)
 
 
-def _solve_logistic(points: Tensor, wanted: Tensor, strengths: Tensor) -> tuple[Tensor, Tensor]:
+def _solve_logistic(
+    points: Tensor, wanted: Tensor, strengths: Tensor, tolerance: float
+) -> tuple[Tensor, Tensor]:
     """Minimise by accelerated gradient steps under a fixed quadratic upper bound.
 
     The Hessian of the softmax cross-entropy is at most ``(I - 11'/K) / 2`` times the points' Gram
@@ -73,7 +85,7 @@ def _solve_logistic(points: Tensor, wanted: Tensor, strengths: Tensor) -> tuple[
         slope = slope + penalty[:, None] * ahead
         step = inverse @ slope
         new = ahead - step
-        if bool(step.abs().amax() < _TOLERANCE * (1 + new.abs().amax())):
+        if bool(step.abs().amax() < tolerance * (1 + new.abs().amax())):
             weight = new
             break
         uphill = (slope * (new - weight)).sum((1, 2)) > 0
@@ -121,7 +133,11 @@ def cross_validated_strength(
         kept, held = dealt != fold, dealt == fold
         copies = len(strengths)
         fitted = logistic(
-            support[kept].expand(copies, -1, -1), targets[kept].expand(copies, -1), ways, choices
+            support[kept].expand(copies, -1, -1),
+            targets[kept].expand(copies, -1),
+            ways,
+            choices,
+            _ROUGHLY,
         )
         scores = fitted.scores(support[held].expand(copies, -1, -1)).double().log_softmax(-1)
         right = scores.gather(2, targets[held].expand(copies, -1)[..., None])

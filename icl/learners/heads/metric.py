@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from icl.learners.heads.fitted import Fitted, class_means, cosines, one_hot
+from icl.learners.heads.fitted import Fitted, class_means, cosines, one_hot, squared_distances
 
 Temperature = float | Tensor  # one for all tasks, or one a task, shape (tasks,)
 
@@ -21,8 +21,14 @@ def per_task(temperature: Temperature, tasks: int) -> Tensor:
     return torch.as_tensor(temperature).reshape(-1, 1, 1).expand(tasks, 1, 1)
 
 
-def _affine(queries: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _affine(queries: Tensor, weight: Tensor, bias: Tensor, *_: Tensor) -> Tensor:
     return torch.baddbmm(bias[:, None], queries, weight)
+
+
+def _nearest(
+    queries: Tensor, weight: Tensor, bias: Tensor, means: Tensor, divisor: Tensor
+) -> Tensor:
+    return -squared_distances(queries, means) / divisor
 
 
 def _most_similar(queries: Tensor, points: Tensor, temperature: Tensor) -> Tensor:
@@ -34,17 +40,17 @@ def euclidean(
 ) -> Fitted:
     """Prototypes: ``softmax(-||q - c_k||^2 / t)`` (Snell et al. 2017, arXiv 1703.05175, eq. 2).
 
-    In the linear form of the paper's section 2.4: ``||q||^2`` is the same for all labels and is
-    left out, so a score is a distance for vectors of one length only. Prototypes are taken relative
-    to their mean ``m``, ``2 q (c_k - m) - (c_k + m) (c_k - m)``, so that a large part which all
-    vectors share costs few digits.
+    In the linear form of the paper's section 2.4, less what is the same for all labels:
+    ``2 q (c_k - m) - (c_k + m) (c_k - m)`` is ``||q - m||^2 - ||q - c_k||^2``. With the prototypes'
+    mean for ``m``, a large part that all vectors share costs few digits.
     """
     means = class_means(support, targets, ways)
     middle = means.mean(1, keepdim=True)
     away = means - middle
     divisor = per_task(temperature, len(means))
     bias = -torch.linalg.vecdot(means + middle, away) / divisor[..., 0]
-    return Fitted(_affine, (2 * away.transpose(1, 2) / divisor, bias))
+    parameters = (2 * away.transpose(1, 2) / divisor, bias, means, divisor)
+    return Fitted(_affine, parameters, scope_rule=_nearest)
 
 
 def cosine(support: Tensor, targets: Tensor, ways: int, temperature: Temperature = 1.0) -> Fitted:
