@@ -26,7 +26,6 @@ Context = tuple[int, ...]
 _WIDER = 16  # how many times more alternatives are asked for when a token is not among them
 _WIDEST = 2**18
 _PROBE = "One, two, three — слово,"
-_NOISE = 0.1  # between two runs of a server: batches and half precision
 _ROUNDING = 1e-5  # of a sum of probabilities in float32
 
 
@@ -63,8 +62,10 @@ class NextTokenScorer:
         if any(token.id is None for token in (*first[0].top, *second[0].top)):
             return False
         counts = {(data.get("usage") or {}).get("prompt_tokens") for data in told}
-        best, same = first[0].top[0], {t.id: t.log_prob for t in second[0].top}
-        return len(counts) == 1 and abs(same.get(best.id, 1.0) - best.log_prob) < _NOISE
+        ids, same = ({token.id for token in place[0].top} for place in (first, second))
+        # Not all of them: llama.cpp's quantised kernels give other numbers for what its prefix
+        # cache held already, 0.3 in log-probability with the packaged Gemma.
+        return len(counts) == 1 and 2 * len(ids & same) >= len(ids)
 
     def __call__(self, prompts: Sequence[str], answers: Sequence[str]) -> Scores:
         """Score every answer after every prompt; raises `IclError` for an answer of no token."""
