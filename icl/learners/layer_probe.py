@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def probe_layers(
     backbone: Backbone,
-    episodes: Sequence[Episode],
+    episodes: Iterable[Episode],
     params: FeatureParams | None = None,
     layers: Sequence[int] | None = None,
 ) -> Mapping[int, float]:
@@ -34,12 +34,13 @@ def probe_layers(
     Returns:
         Layer -> accuracy, in the order of `layers`; the first of the highest is the one to take.
     """
+    drawn = list(episodes)
     chosen = layers or [*range(1, len(backbone.layers)), -1]
     base = params or FeatureParams()
     found = {}
     for layer in chosen:
         features = Features(backbone, base.model_copy(update={"layer": layer}))
-        found[layer] = _accuracy(features, episodes)
+        found[layer] = _accuracy(features, drawn)
     return found
 
 

@@ -75,8 +75,16 @@ class SNAILParams(MemoryParams):
     values: int = Field(default=32, ge=1)
 
 
+Pair = tuple[Tensor, Tensor]
+
+
 class _DenseBlock(nn.Module):
-    """A gated causal convolution of width two, appended to its input (figure 2a)."""
+    """A gated causal convolution of width two, appended to its input (figure 2a).
+
+    Blocks take the pairs of a task, shape (tasks, n, channels), and its queries, (tasks, q,
+    channels), each of which stands alone after the last pair: as all is causal, the pairs are
+    computed once for all queries.
+    """
 
     def __init__(self, inputs: int, filters: int, dilation: int) -> None:
         super().__init__()
@@ -84,10 +92,15 @@ class _DenseBlock(nn.Module):
         self.filter = nn.Linear(2 * inputs, filters)
         self.gate = nn.Linear(2 * inputs, filters)
 
-    def forward(self, x: Tensor) -> Tensor:
-        earlier = nn.functional.pad(x, (0, 0, self._dilation, 0))[:, : x.shape[1]]
-        both = torch.cat([earlier, x], -1)
-        return torch.cat([x, self.filter(both).tanh() * self.gate(both).sigmoid()], -1)
+    def forward(self, both: Pair) -> Pair:
+        x, last = both
+        padded = nn.functional.pad(x, (0, 0, self._dilation, 0))
+        before = padded[:, x.shape[1], None].expand_as(last)
+        return self._appended(padded[:, : x.shape[1]], x), self._appended(before, last)
+
+    def _appended(self, earlier: Tensor, x: Tensor) -> Tensor:
+        seen = torch.cat([earlier, x], -1)
+        return torch.cat([x, self.filter(seen).tanh() * self.gate(seen).sigmoid()], -1)
 
 
 class _AttentionBlock(nn.Module):
@@ -95,16 +108,21 @@ class _AttentionBlock(nn.Module):
 
     def __init__(self, inputs: int, keys: int, values: int) -> None:
         super().__init__()
-        self._keys = keys
+        self._scale = keys**-0.5
         self.query = nn.Linear(inputs, keys)
         self.key = nn.Linear(inputs, keys)
         self.value = nn.Linear(inputs, values)
 
-    def forward(self, x: Tensor) -> Tensor:
-        scores = self.query(x) @ self.key(x).transpose(1, 2) / math.sqrt(self._keys)
+    def forward(self, both: Pair) -> Pair:
+        x, last = both
+        keys, values = self.key(x).transpose(1, 2), self.value(x)
         later = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).triu(1)
-        read = scores.masked_fill(later, -torch.inf).softmax(-1) @ self.value(x)
-        return torch.cat([x, read], -1)
+        scores = (self.query(x) @ keys * self._scale).masked_fill(later, -torch.inf)
+        asked = self.query(last)
+        itself = (asked * self.key(last)).sum(-1, keepdim=True)
+        shares = (torch.cat([asked @ keys, itself], -1) * self._scale).softmax(-1)
+        read = shares[..., :-1] @ values + shares[..., -1:] * self.value(last)
+        return torch.cat([x, scores.softmax(-1) @ values], -1), torch.cat([last, read], -1)
 
 
 class _SNAILNet(_MemoryNet):
@@ -127,12 +145,10 @@ class _SNAILNet(_MemoryNet):
         return Fitted(self._answer, (pairs, torch.ones(len(support), ways)))
 
     def _answer(self, queries: Tensor, pairs: Tensor, columns: Tensor) -> Tensor:
-        """Append each query, without a label, to its task's pairs; read at the last place."""
-        count = queries.shape[1]
-        last = nn.functional.pad(self._inputs(queries), (0, self._most_ways))[:, :, None]
-        rows = torch.cat([pairs[:, None].expand(-1, count, -1, -1), last], 2)
-        read = self.blocks(rows.flatten(0, 1))[:, -1]
-        scores: Tensor = self.out(read).view(len(queries), count, -1)
+        """Let each query, without a label, stand after its task's pairs; read at its place."""
+        last = nn.functional.pad(self._inputs(queries), (0, self._most_ways))
+        _, read = self.blocks((pairs, last))
+        scores: Tensor = self.out(read)
         return scores[..., : columns.shape[1]]
 
 

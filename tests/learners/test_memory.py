@@ -86,19 +86,20 @@ def test_snails_blocks_are_the_papers() -> None:
     net = snail()
     attention, dense = net.blocks[0], net.blocks[2]  # type: ignore[index]
     x = torch.randn(1, 6, attention.query.in_features)
+    first, last = x[:, :5], x[:, 5:]
     q, k, v = (layer(x[0]).detach().numpy() for layer in
                (attention.query, attention.key, attention.value))  # fmt: skip
     expected = np.zeros((6, 16))
     for t in range(6):
         weights = np.exp([q[t] @ k[s] / 4 for s in range(t + 1)])
         expected[t] = weights @ v[: t + 1] / weights.sum()
-    read = attention(x)[0].detach().numpy()
+    read = torch.cat(attention((first, last)), 1)[0].detach().numpy()
     np.testing.assert_allclose(read[:, -16:], expected, atol=1e-5)
     np.testing.assert_array_equal(read[:, :-16], x[0].numpy())
 
     x = torch.randn(1, 6, dense.filter.in_features // 2)
     assert dense._dilation == 2
-    out = dense(x)[0, :, -12:].detach()
+    out = torch.cat(dense((x[:, :5], x[:, 5:])), 1)[0, :, -12:].detach()
     for t in range(6):
         before = x[0, t - 2] if t >= 2 else torch.zeros_like(x[0, 0])
         both = torch.cat([before, x[0, t]])
@@ -137,6 +138,15 @@ def test_manns_step_is_equations_2_to_8_of_the_paper() -> None:
     np.testing.assert_allclose(after[4][0].numpy(), read, atol=1e-5)
     np.testing.assert_allclose(after[5][0].numpy(), 0.9 * u + read.sum(0) + write.sum(0), atol=1e-5)
     np.testing.assert_allclose(seen[0, 10:].numpy(), (read @ m).ravel(), atol=1e-5)
+
+
+def test_a_dilation_beyond_the_support_reads_nothing() -> None:
+    dense = snail().blocks[4]  # type: ignore[index]
+    assert dense._dilation == 8
+    x = torch.randn(1, 4, dense.filter.in_features // 2)
+    out = torch.cat(dense((x[:, :3], x[:, 3:])), 1)[0, :, -12:]
+    both = torch.cat([torch.zeros_like(x[0]), x[0]], -1)
+    torch.testing.assert_close(out, dense.filter(both).tanh() * dense.gate(both).sigmoid())
 
 
 @pytest.mark.parametrize("make", [snail, mann, lambda: mann(offset=True)])
