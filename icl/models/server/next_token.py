@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError
@@ -26,14 +27,17 @@ Context = tuple[int, ...]
 _WIDER = 16  # how many times more alternatives are asked for when a token is not among them
 _WIDEST = 2**18
 _PROBE = "One, two, three — слово,"
+_NOISE = 1.0  # in log-probability, between two runs of a quantised server
 _ROUNDING = 1e-5  # of a sum of probabilities in float32
 
 
 class NextTokenScorer:
-    """Asks for the likeliest next tokens, and for more of them until every answer's is there.
+    """Asks for the likeliest next tokens, and then for the answers' tokens that are not among them.
 
-    Where the server gives no more, prompts are scored by echo, if there is one; and where there is
-    none, a token that is not named counts as the least likely one that is: an upper bound.
+    A server that reports a generated token's probability as it was before `logit_bias` is made to
+    generate the token; any other is asked for longer and longer lists. Where it gives no more,
+    prompts are scored by echo, if there is one; and where there is none, a token that is not named
+    counts as the least likely one that is: an upper bound.
     """
 
     def __init__(self, session: Session, tokenizer: Any, echo: EchoScorer) -> None:
@@ -77,16 +81,22 @@ class NextTokenScorer:
                 for context, target in answer:
                     wanted.setdefault(context, set()).add(target)
         known, floors = self._next(wanted)
+        missing = [
+            (c, t) for c, targets in wanted.items() for t in sorted(targets - known[c].keys())
+        ]
+        if missing and self._can_force:
+            for (context, target), value in zip(missing, self._forced(missing), strict=True):
+                known[context][target] = value
         rows, ways, short = [], Counter[str](), []
         for i, row in enumerate(steps):
-            missing = [any(target not in known[c] for c, target in answer) for answer in row]
-            if any(missing):
+            absent = [any(target not in known[c] for c, target in answer) for answer in row]
+            if any(absent):
                 short.append(i)
             rows.append(
                 [sum(known[c].get(target, floors[c]) for c, target in answer) for answer in row]
             )
-            ways["upper bound"] += sum(missing)
-            ways["next-token"] += len(missing) - sum(missing)
+            ways["upper bound"] += sum(absent)
+            ways["next-token"] += len(absent) - sum(absent)
         if short and self._echo.works():
             echoed = self._echo([prompts[i] for i in short], answers)
             for i, scores in zip(short, echoed.rows, strict=True):
@@ -116,10 +126,44 @@ class NextTokenScorer:
                 # a shorter list than was asked for is all that the server gives
                 if wanted[context] - known[context].keys() and len(found[context].top) >= asked
             ]
+            if self._can_force:
+                break
             asked = min(asked * _WIDER, self._most)
             if todo and asked <= max(len(found[context].top) for context in todo):
                 break
         return known, floors
+
+    @cached_property
+    def _can_force(self) -> bool:
+        """Whether a token that is forced by a bias is reported with its unbiased probability."""
+        context = tuple(encode(self._tokenizer, [_PROBE])[0].tolist())
+        listed = positions(
+            self._session.ask_all([self._body(context, self._session.alternatives)])[0]
+        )
+        last = listed[0].top[-1]  # the least likely one, so that a bias would show most
+        if last.id is None or last.log_prob > -2 * _NOISE:
+            return False
+        reply = self._session.probe(self._bias(context, last.id))
+        forced = positions(reply)[:1] if reply is not None else []
+        if not forced or forced[0].token.id != last.id:
+            return False
+        return abs(forced[0].token.log_prob - last.log_prob) < _NOISE
+
+    def _forced(self, missing: Sequence[tuple[Context, int]]) -> list[float]:
+        """Return the log-probabilities of tokens that the server is made to generate."""
+        replies = self._session.ask_all([self._bias(c, target) for c, target in missing])
+        found = [positions(data)[:1] for data in replies]
+        for place, (_, target) in zip(found, missing, strict=True):
+            if not place or place[0].token.id != target:
+                raise IclError(
+                    "The server did not generate a token that it was made to; set"
+                    " `model.server.scoring` to another way."
+                )
+        return [place[0].token.log_prob for place in found]
+
+    def _bias(self, context: Context, target: int) -> Mapping[str, Any]:
+        extra = {"logit_bias": {str(target): 100}}
+        return self._session.body(list(context), max_tokens=1, logprobs=1, extra=extra)
 
     def _ask(self, contexts: Sequence[Context], count: int) -> dict[Context, Position] | None:
         """Ask for so many alternatives; None where the server refuses to name so many."""

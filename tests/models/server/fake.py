@@ -41,6 +41,7 @@ class FakeServer:
 
     kind: str = "vllm"
     echo: str = "given"  # or "ignored", as llama.cpp does, or "refused"
+    bias: str = "ignored"  # or "raw": reports probabilities before it; or "reported": after it
     tokenizes: bool = True
     lists_models: bool = True
     most_logprobs: int = 400  # 0: none are given
@@ -90,6 +91,8 @@ class FakeServer:
         if body.get("echo") and self.echo == "refused":
             return 400, {"error": {"message": "no echo here"}}
         made = self._generate(ids, body["max_tokens"])
+        forced = [] if self.bias == "ignored" else [int(k) for k in body.get("logit_bias", {})]
+        made = forced[:1] or made
         echoed = ids if body.get("echo") and self.echo == "given" else []
         rows = self.log_probs([*ids, *made])
         places = [*range(len(echoed)), *range(len(ids), len(ids) + len(made))]
@@ -100,6 +103,8 @@ class FakeServer:
         if count and self.most_logprobs:
             given = [self._place(rows, [*ids, *made], at, min(count, self.most_logprobs))
                      for at in places]  # fmt: skip
+            if forced and self.bias == "reported":
+                given[-1]["logprob"] = -1e-9
             choice["logprobs"] = self._format(given, body)
         usage = {"prompt_tokens": len(ids), "completion_tokens": len(made)}
         return 200, {"choices": [choice], "usage": usage}

@@ -51,13 +51,34 @@ def test_one_token_answers_take_one_request_a_prompt(server: FakeServer) -> None
     asked = server.log[before:]
     # a vocabulary of 320: twenty are named first, all of them where one was missing
     assert len([body for body in asked if body["logprobs"] == 20]) == len(PROMPTS)
-    assert len(asked) <= 2 * len(PROMPTS)
+    assert len(asked) <= 2 * len(PROMPTS) + 1  # one to see what a bias does
 
 
 def test_more_alternatives_are_asked_for_until_every_answer_is_named(server: FakeServer) -> None:
     model = connect(server, scoring="next-token")
     label_scores(model, PROMPTS, ANSWERS)
     assert {body["logprobs"] for body in server.log if "logprobs" in body} >= {20, 320}
+
+
+@pytest.mark.parametrize("kind", ["vllm", "llamacpp"])
+def test_a_token_that_is_not_named_is_forced_and_has_its_unbiased_score(
+    server: FakeServer, kind: str
+) -> None:
+    server.bias, server.echo, server.kind, server.most_logprobs = "raw", "refused", kind, 20
+    model = connect(server, scoring="next-token")
+    torch.testing.assert_close(
+        label_scores(model, PROMPTS, ANSWERS), local(server), atol=1e-4, rtol=0
+    )
+    assert model.meter.scored == {"next-token": len(PROMPTS) * len(ANSWERS)}
+
+
+def test_a_server_whose_bias_changes_what_it_reports_is_found_out(server: FakeServer) -> None:
+    server.bias, server.echo, server.most_logprobs = "reported", "refused", 20
+    model = connect(server, scoring="next-token")
+    found, exact = label_scores(model, PROMPTS, ANSWERS), local(server)
+    assert model.meter.scored["upper bound"] > 0
+    assert bool((found >= exact - 1e-4).all())
+    assert not bool((found > -1e-3).any())  # nothing is taken for certain
 
 
 @pytest.mark.parametrize("clips", [True, False])
