@@ -35,7 +35,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +94,15 @@ class Ours:
         pairs = torch.arange(len(batch.targets)) * batch.plan.answers + batch.targets
         counts = batch.plan.owner.bincount(minlength=batch.plan.prompts * batch.plan.answers)
         tokens = torch.zeros(batch.tasks).index_add(0, batch.owner, counts[pairs].float())
+        kept = torch.isin(batch.plan.owner, pairs)  # the other words' tokens play no part
+        plan = replace(
+            batch.plan,
+            **{f: getattr(batch.plan, f)[kept] for f in ("at", "target", "owner", "common")},
+        )
 
         def loss(params: Mapping[str, Tensor]) -> Tensor:
             scores = score(
-                self.backbone, batch.plan, adapter=Adapter(params, scale), trunk=batch.trunk,
+                self.backbone, plan, adapter=Adapter(params, scale), trunk=batch.trunk,
                 start=batch.start,
             )  # fmt: skip
             right = scores.gather(1, batch.targets[:, None])[:, 0]

@@ -6,9 +6,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from icl.learners.maml import LoraMAML
 from icl.learners.meta import MAML, MetaAlgorithm
-from icl.learners.meta_learner import MetaParams
+from icl.learners.meta_learner import LoraMetaLearner, MetaParams
 
 
 class ANILParams(MetaParams):
@@ -18,7 +17,7 @@ class ANILParams(MetaParams):
     inner_rate: float = Field(default=0.5, gt=0)
 
 
-class LoraANIL(LoraMAML):
+class LoraANIL(LoraMetaLearner):
     """Only a task's head moves in the inner loop; the outer loop moves the LoRA factors.
 
     The head begins at the label words' rows of the language model's head, so that any number of

@@ -212,8 +212,8 @@ class LoraMetaLearner(MetaLearner):
             seen = dict(_curve(step))
             if watch and support[group[0]][0]:
                 seen |= self._watched(start, learned, problem)
-            for name, value in seen.items():
-                metrics[name] = metrics.get(name, 0.0) + share * value
+            for name, number in seen.items():
+                metrics[name] = metrics.get(name, 0.0) + share * number
             for name, value in step.gradients.items():
                 total[name] = total[name] + share * value if name in total else share * value
         own = self.trainable_parameters()
@@ -276,7 +276,9 @@ class _HeadPredictor(Predictor):
         self.trained_parameters = sum(value.numel() for value in params.values())
 
     def log_probs(self, texts: Sequence[Fields]) -> Tensor:
-        unseen = [Example(str(i), t, self._labels.names[0], "", None) for i, t in enumerate(texts)]
+        unseen = [
+            Example(str(i), t, self._labels.names[0], "", str(i)) for i, t in enumerate(texts)
+        ]
         batch = compile_states(self._backbone, [(unseen, self._labels)], self._below)
         with torch.no_grad():
             states = pooled(self._backbone, batch, self._adapter)
@@ -293,7 +295,7 @@ class _Known(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return None, None, *(grad * value for value in ctx.known)
 
 

@@ -137,12 +137,13 @@ def head_logits(
     else:
         z = unit(states, temperature)
     weight = params[WEIGHT].index_select(0, owner)
-    return (weight @ z[..., None])[..., 0] + params[BIAS].index_select(0, owner)
+    logits: Tensor = (weight @ z[..., None])[..., 0] + params[BIAS].index_select(0, owner)
+    return logits
 
 
 def unit(states: Tensor, temperature: float) -> Tensor:
     """Scale vectors to length ``temperature ** -0.5``."""
-    return torch.nn.functional.normalize(states, dim=1) * temperature**-0.5
+    return torch.nn.functional.normalize(states, dim=1) * float(temperature**-0.5)
 
 
 def word_rows(backbone: Backbone, labels: Labels) -> Tensor:

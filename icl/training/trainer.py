@@ -180,7 +180,7 @@ class MetaTrainer:
 
     def _rate(self, step: int) -> float:
         """Return the outer rate at a step: as configured, scheduled, and halved after faults."""
-        rate = self._config.learning_rate / 2**self._halvings
+        rate: float = self._config.learning_rate / 2**self._halvings
         if step < self._early or self._config.schedule == "constant":
             return rate
         done = (step - self._early) / self._config.steps

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from icl.episodes import Episode
-from icl.learners.meta_learner import LoraMetaLearner
 from icl.learners.gradient import compile_batch, task_losses
 from icl.learners.meta import spread
+from icl.learners.meta_learner import LoraMetaLearner
 from icl.learners.registry import make
 from icl.models.backbone import Backbone
 from icl.models.lora import Adapter, LoraSpec, init_lora
