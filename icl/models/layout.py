@@ -15,7 +15,7 @@ from torch import Tensor
 from icl.models.trie import PackedTrie, Segment
 
 _WASTE = 1.3  # blocks are stacked while padding keeps under this ratio
-_SMALL = 64  # ranges up to this long are stacked whatever the waste
+_SMALL = 2**14  # (query, key) pairs: stacks up to this size are made whatever the waste
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +151,8 @@ def _sizes(s: Segment, is_own: bool) -> tuple[int, int]:
 def _fits(group: list[Segment], is_own: bool) -> bool:
     sizes = [_sizes(s, is_own) for s in group]
     queries, keys = max(q for q, _ in sizes), max(k for _, k in sizes)
-    if queries <= _SMALL and keys <= _SMALL:
-        return True
-    return queries * keys * len(sizes) <= _WASTE * sum(q * k for q, k in sizes)
+    padded = queries * keys * len(sizes)
+    return padded <= _SMALL or padded <= _WASTE * sum(q * k for q, k in sizes)
 
 
 def _block(
