@@ -221,9 +221,8 @@ def _fused(
         k, v = (t.repeat_interleave(heads // groups, dim=1) for t in (k, v))
     bias = None
     if mask is not None:
-        hidden = torch.finfo(torch.float32).min
         bias = torch.zeros(mask.shape, dtype=q.dtype, device=q.device)
-        bias = bias.masked_fill_(~mask, hidden)[:, None]
+        bias = bias.masked_fill_(~mask, torch.finfo(q.dtype).min)[:, None]
     kernel = getattr(torch.ops.aten, _FUSED)
     out, lse = kernel(q, k, v, 0.0, causal, attn_mask=bias, scale=1.0)
     return out, lse

@@ -66,6 +66,18 @@ def test_cutting_hidden_keys_away_changes_nothing(
     torch.testing.assert_close(scores(backbone, PROMPTS, ANSWERS), whole, atol=1e-5, rtol=0)
 
 
+def test_the_fused_kernel_equals_the_plain_one_in_half_precision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backbone = tiny.backbone("gemma3-hybrid")  # windows: the fused kernel takes masks
+    backbone.model.to(torch.bfloat16)
+    fused = scores(backbone, PROMPTS, ANSWERS)
+    monkeypatch.setattr(attention, "_can_fuse", lambda *_: False)
+    plain = scores(backbone, PROMPTS, ANSWERS)
+    assert not torch.equal(fused, plain)  # two kernels did run
+    torch.testing.assert_close(fused, plain, atol=0.3, rtol=0)
+
+
 def test_keys_outside_a_window_are_not_computed() -> None:
     tokens = np.arange(40)
     long = pack([np.concatenate([tokens, np.array([50, 51, 52])]), np.append(tokens, [60, 61])])
