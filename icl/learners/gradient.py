@@ -90,7 +90,7 @@ def compile_batch(backbone: Backbone, tasks: Sequence[Support], factors: Factors
         targets=torch.tensor(targets, device=backbone.device),
         owner=torch.tensor(owner, device=backbone.device),
         tasks=len(tasks),
-        trunk=backbone.trunks.trunk(backbone, plan.layout, plan.paths, start),
+        trunk=backbone.trunks.trunk(backbone, plan.layout, plan.trie.paths, start),
         start=start,
     )
 
@@ -132,7 +132,7 @@ class AdaptedPredictor(Predictor):
         plan = make_plan(backbone, [template.render(t) for t in texts], answers)
         below = lowest_layer(backbone, self._adapter.factors)
         with torch.no_grad():
-            trunk = backbone.trunks.trunk(backbone, plan.layout, plan.paths, below)
+            trunk = backbone.trunks.trunk(backbone, plan.layout, plan.trie.paths, below)
             scores = score(
                 backbone, plan, adapter=self._adapter, trunk=trunk, start=below, relative=True
             )

@@ -31,3 +31,10 @@ class KeyValues:
             buffer[self.filled : end] = new
         kept_keys, kept_values = self._layers[layer]
         return kept_keys[:end], kept_values[:end]
+
+    def keep(self, rows: Tensor) -> None:
+        """Forget all rows but these, which move to the front in the order given."""
+        for buffers in self._layers.values():
+            for buffer in buffers:
+                buffer[: len(rows)] = buffer.index_select(0, rows)
+        self.filled = len(rows)

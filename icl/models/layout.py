@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from icl.models.trie import PackedTrie, Segment
+from icl.models.trie import IntArray, PackedTrie, Segment
 
 _WASTE = 1.3  # blocks are stacked while padding keeps under this ratio
 _SMALL = 2**14  # (query, key) pairs: stacks up to this size are made whatever the waste
@@ -20,11 +21,11 @@ _SMALL = 2**14  # (query, key) pairs: stacks up to this size are made whatever t
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Stacked (queries, keys) ranges of packed rows, padded to a common size by repeating row 0.
+    """Stacked (queries, keys) ranges of rows, padded to a common size by repeating the first.
 
     Attributes:
-        queries: packed rows, shape (stack, query length).
-        keys: packed rows, shape (stack, key length).
+        queries: rows of the pass, shape (stack, query length).
+        keys: where keys and values lie in memory, shape (stack, key length).
         query_positions, key_positions: their positions, same shapes.
         causal: queries and keys are the same segments. Padded keys then stand after every real
             query, so causality hides them too.
@@ -102,78 +103,123 @@ class Layout:
         return self.tokens.shape[1]
 
 
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """The part of a segment's attention that falls on the rows laid out.
+
+    Attributes:
+        query, queries: first packed row that attends, and how many.
+        key, keys: first packed row that is attended to, and how many.
+        place: where the first key lies in memory.
+        depth: the segment's.
+        own: whether queries and keys are the segment itself.
+    """
+
+    query: int
+    queries: int
+    key: int
+    keys: int
+    place: int
+    depth: int
+    own: bool
+
+
 def lay_out(trie: PackedTrie, device: torch.device | str = "cpu") -> Layout:
     """Cut a packed trie's attention into blocks."""
-    rows = len(trie.tokens)
+    return lay_out_rows(trie, 0, len(trie.tokens), np.arange(len(trie.tokens)), device)
+
+
+def lay_out_rows(
+    trie: PackedTrie, begin: int, end: int, places: IntArray, device: torch.device | str
+) -> Layout:
+    """Cut the attention of the rows ``begin .. end`` into blocks.
+
+    Args:
+        trie: all rows.
+        begin, end: the first row of a segment, and of another or the number of rows.
+        places: for each packed row that these rows see, where its keys and values lie in memory;
+            a segment's rows lie side by side.
+        device: where the model is.
+    """
+    rows = end - begin
     positions = torch.from_numpy(trie.positions)
-    depths = 1 + max((s.depth for s in trie.segments), default=0)
+    pieces = _pieces(trie.segments, begin, end, places)
+    depths = 1 + max((p.depth for p in pieces), default=0)
     merge = torch.full((depths, rows), -1, dtype=torch.long)
     blocks: list[Block] = []
     place = 0
-    for stacked, is_own in _stacks(trie.segments):
-        block = _block(stacked, is_own, positions, device)
-        blocks.append(block)
-        for s in stacked:
-            begin, end = (s.start, s.start + s.length) if is_own else (s.start + s.length, s.end)
-            merge[s.depth, begin:end] = torch.arange(place, place + end - begin)
-            place += end - begin
+    for stacked in _stacks(pieces):
+        blocks.append(_block(stacked, begin, positions, device))
+        for p in stacked:
+            first = p.query - begin
+            merge[p.depth, first : first + p.queries] = torch.arange(place, place + p.queries)
+            place += p.queries
     merge[merge < 0] = place
     return Layout(
-        tokens=torch.from_numpy(trie.tokens)[None].to(device),
-        positions=positions[None].to(device),
+        tokens=torch.from_numpy(trie.tokens[begin:end])[None].to(device),
+        positions=positions[None, begin:end].to(device),
         blocks=tuple(blocks),
         merge=merge.to(device),
     )
 
 
-def _stacks(segments: tuple[Segment, ...]) -> list[tuple[list[Segment], bool]]:
-    """Group segments whose blocks have similar sizes: own-segment blocks and descendant blocks."""
-    stacks: list[tuple[list[Segment], bool]] = []
-    own = sorted(segments, key=lambda s: s.length)
-    with_children = [s for s in segments if s.end > s.start + s.length]
-    below = sorted(with_children, key=lambda s: (s.length, s.end - s.start))
-    for ordered, is_own in ((own, True), (below, False)):
-        group: list[Segment] = []
-        for s in ordered:
-            if group and not _fits([*group, s], is_own):
-                stacks.append((group, is_own))
+def _pieces(segments: tuple[Segment, ...], begin: int, end: int, places: IntArray) -> list[_Piece]:
+    pieces = []
+    for s in segments:
+        if s.start >= end or s.end <= begin:
+            continue
+        below = s.start + s.length
+        place = int(places[s.start])
+        if s.start >= begin:
+            pieces.append(_Piece(s.start, s.length, s.start, s.length, place, s.depth, True))
+        first, last = max(below, begin), min(s.end, end)
+        if last > first:
+            pieces.append(_Piece(first, last - first, s.start, s.length, place, s.depth, False))
+    return pieces
+
+
+def _stacks(pieces: list[_Piece]) -> list[list[_Piece]]:
+    """Group pieces of similar sizes: own-segment ones and those of descendants."""
+    stacks: list[list[_Piece]] = []
+    for own in (True, False):
+        group: list[_Piece] = []
+        for p in sorted((p for p in pieces if p.own == own), key=lambda p: (p.keys, p.queries)):
+            if group and not _fits([*group, p]):
+                stacks.append(group)
                 group = []
-            group.append(s)
+            group.append(p)
         if group:
-            stacks.append((group, is_own))
+            stacks.append(group)
     return stacks
 
 
-def _sizes(s: Segment, is_own: bool) -> tuple[int, int]:
-    return (s.length if is_own else s.end - s.start - s.length), s.length
+def _fits(group: list[_Piece]) -> bool:
+    queries, keys = max(p.queries for p in group), max(p.keys for p in group)
+    padded = queries * keys * len(group)
+    return padded <= _SMALL or padded <= _WASTE * sum(p.queries * p.keys for p in group)
 
 
-def _fits(group: list[Segment], is_own: bool) -> bool:
-    sizes = [_sizes(s, is_own) for s in group]
-    queries, keys = max(q for q, _ in sizes), max(k for _, k in sizes)
-    padded = queries * keys * len(sizes)
-    return padded <= _SMALL or padded <= _WASTE * sum(q * k for q, k in sizes)
-
-
-def _block(
-    group: list[Segment], is_own: bool, positions: Tensor, device: torch.device | str
-) -> Block:
-    sizes = [_sizes(s, is_own) for s in group]
-    width, depth = max(q for q, _ in sizes), max(k for _, k in sizes)
-    first_query = torch.tensor([s.start + (0 if is_own else s.length) for s in group])[:, None]
-    first_key = torch.tensor([s.start for s in group])[:, None]
-    real_query = torch.arange(width)[None] < torch.tensor([q for q, _ in sizes])[:, None]
-    real_key = torch.arange(depth)[None] < torch.tensor([k for _, k in sizes])[:, None]
-    queries = torch.where(real_query, first_query + torch.arange(width), 0)
-    keys = torch.where(real_key, first_key + torch.arange(depth), 0)
-    reach = positions[queries].amax(1) - positions[keys[:, 0]]
+def _block(group: list[_Piece], begin: int, positions: Tensor, device: torch.device | str) -> Block:
+    width, depth = max(p.queries for p in group), max(p.keys for p in group)
+    query, key, place = (
+        torch.tensor([getattr(p, name) for p in group])[:, None]
+        for name in ("query", "key", "place")
+    )
+    wide, deep = torch.arange(width), torch.arange(depth)
+    real_query = wide < torch.tensor([p.queries for p in group])[:, None]
+    real_key = deep < torch.tensor([p.keys for p in group])[:, None]
+    own = group[0].own
+    queries = torch.where(real_query, query + wide, query)
+    query_positions = positions[queries]
+    key_positions = positions[torch.where(real_key, key + deep, key)]
+    reach = query_positions.amax(1) - key_positions[:, 0]
     return Block(
-        queries=queries.to(device),
-        keys=keys.to(device),
-        query_positions=positions[queries].to(device),
-        key_positions=positions[keys].to(device),
-        causal=is_own,
-        real_keys=None if is_own or bool(real_key.all()) else real_key.to(device),
+        queries=(queries - begin).to(device),
+        keys=torch.where(real_key, place + deep, place).to(device),
+        query_positions=query_positions.to(device),
+        key_positions=key_positions.to(device),
+        causal=own,
+        real_keys=None if own or bool(real_key.all()) else real_key.to(device),
         reach=int(reach.max()),
         kept=real_query.flatten().nonzero().flatten().to(device),
     )

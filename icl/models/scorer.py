@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,19 +12,19 @@ from torch import Tensor
 
 from icl.errors import IclError
 from icl.models.backbone import Backbone
-from icl.models.budget import bytes_per_row, within_memory
 from icl.models.layout import Layout, lay_out
 from icl.models.lora import Adapter
 from icl.models.tokens import EncodedPair, encode_pairs
-from icl.models.trie import IntArray, PackedTrie, join, pack
+from icl.models.trie import PackedTrie, join, pack
+from icl.models.waves import hidden_in_waves
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ScorePlan:
     """Prompts x answers, compiled: what to run and where each answer token's score stands.
 
     Attributes:
-        layout: the packed tokens of all prompts and answers, but for last tokens: nothing is
+        trie: the packed tokens of all prompts and answers, but for last tokens: nothing is
             predicted from those.
         at: for each scored token, the packed row that predicts it, shape (scored,).
         target: the scored tokens' ids, shape (scored,).
@@ -33,10 +34,9 @@ class ScorePlan:
         prompts, answers: the shape of the scores.
         tasks: packed rows of each task, where several tasks' plans were joined.
         prompt_tokens: tokens that running each (prompt, answer) alone would process.
-        paths: the packed rows of each (prompt, answer) pair.
     """
 
-    layout: Layout
+    trie: PackedTrie
     at: Tensor
     target: Tensor
     owner: Tensor
@@ -45,12 +45,16 @@ class ScorePlan:
     answers: int
     tasks: tuple[int, ...]
     prompt_tokens: int
-    paths: tuple[IntArray, ...]
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The trie's attention, for a pass over all its rows."""
+        return lay_out(self.trie, self.at.device)
 
     @property
     def unique_tokens(self) -> int:
         """Packed tokens: the least that must be computed."""
-        return self.layout.rows
+        return len(self.trie.tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ def _compile(backbone: Backbone, drafts: list[_Draft], tasks: bool) -> ScorePlan
             flags[0] = len(firsts) == 1
     device = backbone.device
     return ScorePlan(
-        layout=lay_out(trie, device),
+        trie=trie,
         at=torch.from_numpy(np.concatenate(at)).to(device),
         target=torch.from_numpy(np.concatenate(target)).to(device),
         owner=torch.from_numpy(np.concatenate(owner)).to(device),
@@ -119,7 +123,6 @@ def _compile(backbone: Backbone, drafts: list[_Draft], tasks: bool) -> ScorePlan
         answers=answers,
         tasks=tuple(len(d.trie.tokens) for d in drafts) if tasks else (),
         prompt_tokens=sum(len(pair.tokens) - 1 for pair in pairs),
-        paths=trie.paths,
     )
 
 
@@ -133,8 +136,7 @@ def label_scores(
 ) -> Tensor:
     """Return ``log p(answer | prompt)`` for every prompt and answer, on whatever road is exact.
 
-    Decoders run packed (`make_plan`, `score`), as many prompts at a time as memory allows: the
-    batch is halved where the estimate exceeds the budget, and where memory runs out all the same.
+    Decoders run packed (`make_plan`, `score`), in waves that memory allows (`hidden_in_waves`).
     Encoder-decoder models read each prompt once and the answers as one trie. What cannot be
     packed runs each sequence alone.
 
@@ -158,17 +160,9 @@ def label_scores(
             raise IclError(f"The model {backbone.name!r} takes no adapter: it cannot be packed.")
         return backbone.own_road(backbone, prompts, answers)
 
-    def prepare(some: Sequence[str]) -> tuple[int, Callable[[], Tensor]]:
-        draft = _draft(backbone, some, answers)
-        return len(draft.trie.tokens) * bytes_per_row(backbone), lambda: score(
-            backbone,
-            _compile(backbone, [draft], tasks=False),
-            adapter=adapter,
-            relative=relative,
-        )
-
     with torch.no_grad():
-        return torch.cat(within_memory(backbone, prompts, prepare))
+        plan = make_plan(backbone, prompts, answers)
+        return score(backbone, plan, adapter=adapter, relative=relative)
 
 
 def score(
@@ -196,9 +190,12 @@ def score(
         adapter wants one.
     """
     backbone.meter.prompt_tokens += plan.prompt_tokens
-    hidden = backbone.hidden(
-        plan.layout, adapter=adapter, tasks=plan.tasks, trunk=trunk, start=start
-    )
+    if trunk is None and not plan.tasks and not torch.is_grad_enabled():
+        hidden = hidden_in_waves(backbone, plan.trie, adapter)
+    else:
+        hidden = backbone.hidden(
+            plan.layout, adapter=adapter, tasks=plan.tasks, trunk=trunk, start=start
+        )
     tokens = _token_log_probs(backbone, hidden, plan, relative)
     flat = tokens.new_zeros(plan.prompts * plan.answers)
     return flat.index_add(0, plan.owner, tokens).reshape(plan.prompts, plan.answers)
