@@ -4,8 +4,9 @@ Registered under `NAME` beside transformers' own. While a `Layout` is active it 
 densely and merges the blocks of a row by log-sum-exp, which is softmax attention over their union:
 ``out = sum_b exp(lse_b - lse) out_b`` with ``lse = logsumexp_b lse_b``. Otherwise it is SDPA.
 
-Where a graph is wanted, the block kernel is plain matrix products and softmax, so that it has a
-double backward, which SDPA's fused kernels lack; where none is, it is the fused one.
+On a CPU the block kernel is torch's fused one, with a backward of our own (`icl.models.flash`). A
+backward that wants a graph itself, soft caps and GPUs take plain products and softmax, which have a
+double backward.
 """
 
 from __future__ import annotations
@@ -128,6 +129,23 @@ def attend(
     Returns:
         Attended values, shape (rows, heads, value size).
     """
+    if _can_fuse(query, key, value, softcap) and _wants_graph(query, key, value):
+        from icl.models.flash import PackedAttention
+
+        own: Tensor = PackedAttention.apply(query, key, value, layout, window)  # type: ignore[no-untyped-call]
+        return own
+    return merged(query, key, value, layout, window, softcap)[0]
+
+
+def merged(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: Layout,
+    window: int | None,
+    softcap: float | None,
+) -> tuple[Tensor, Tensor]:
+    """Return what `attend` does, and each row's log-sum-exp over its keys, shape (rows, heads)."""
     outs, lses = [], []
     for block in layout.blocks:
         out, lse = _run_block(block, query, key, value, window, softcap)
@@ -137,13 +155,14 @@ def attend(
     outs.append(query.new_zeros(1, heads, size))
     lses.append(torch.full((1, heads), -torch.inf, device=query.device))
     parts, weights = torch.cat(outs), torch.cat(lses)
+    sums = pick(weights, layout.merge)  # (depths, rows, heads)
     if len(layout.merge) == 1:
-        return parts.index_select(0, layout.merge[0])
-    weight = torch.softmax(_pick(weights, layout.merge), dim=0)  # (depths, rows, heads)
-    merged = parts.index_select(0, layout.merge[0]) * weight[0, ..., None].to(parts.dtype)
+        return parts.index_select(0, layout.merge[0]), sums[0]
+    weight = torch.softmax(sums, dim=0)
+    total = parts.index_select(0, layout.merge[0]) * weight[0, ..., None].to(parts.dtype)
     for places, w in zip(layout.merge[1:], weight[1:], strict=True):
-        merged = merged + parts.index_select(0, places) * w[..., None].to(parts.dtype)
-    return merged
+        total = total + parts.index_select(0, places) * w[..., None].to(parts.dtype)
+    return total, sums.logsumexp(0)
 
 
 def _run_block(
@@ -155,16 +174,16 @@ def _run_block(
     softcap: float | None,
 ) -> tuple[Tensor, Tensor]:
     """Run one block; return its real rows' values (n, heads, size) and log-sum-exps (n, heads)."""
-    q = _pick(query, block.queries).transpose(1, 2)  # (stack, heads, queries, size)
-    k = _pick(key, block.keys).transpose(1, 2)
-    v = _pick(value, block.keys).transpose(1, 2)
-    fused = _can_fuse(q, k, v, softcap)
+    q = pick(query, block.queries).transpose(1, 2)  # (stack, heads, queries, size)
+    k = pick(key, block.keys).transpose(1, 2)
+    v = pick(value, block.keys).transpose(1, 2)
+    fused = _can_fuse(q, k, v, softcap) and not _wants_graph(q, k, v)
     if fused and block.causal and not block.limits(window):
         out, lse = _fused(q, k, v, None, causal=True)
         return _real(out, block), _real(lse, block)
     mask = block.mask(window)
     pieces = []
-    for begin, end in _chunks(block, q.shape[1], window):
+    for begin, end in chunks(block, q.shape[1], window):
         low, high = block.reachable(begin, end, window)
         some = None if mask is None else mask[:, begin:end, low:high]
         part = q[:, :, begin:end], k[:, :, low:high], v[:, :, low:high], some
@@ -179,7 +198,7 @@ def _real(stacked: Tensor, block: Block) -> Tensor:
     return stacked.transpose(1, 2).flatten(0, 1).index_select(0, block.kept)
 
 
-def _chunks(block: Block, heads: int, window: int | None) -> list[tuple[int, int]]:
+def chunks(block: Block, heads: int, window: int | None) -> list[tuple[int, int]]:
     """Cut a block's queries so that score matrices stay small and few hidden keys are computed."""
     stack, queries = block.queries.shape
     step = max(1, _SCORES_AT_ONCE // (stack * heads * block.keys.shape[1]))
@@ -188,7 +207,7 @@ def _chunks(block: Block, heads: int, window: int | None) -> list[tuple[int, int
     return [(i, min(i + step, queries)) for i in range(0, queries, step)]
 
 
-def _pick(rows: Tensor, places: Tensor) -> Tensor:
+def pick(rows: Tensor, places: Tensor) -> Tensor:
     """Return ``rows[places]`` with a backward that adds in a fixed order.
 
     The backward of advanced indexing adds with atomics on several threads, so that gradients differ
@@ -198,31 +217,40 @@ def _pick(rows: Tensor, places: Tensor) -> Tensor:
 
 
 def _can_fuse(q: Tensor, k: Tensor, v: Tensor, softcap: float | None) -> bool:
-    """Tell whether torch's fused CPU kernel can run: no graph, no soft cap, one head size."""
-    wants_graph = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
+    """Tell whether torch's fused CPU kernel can run: no soft cap, one head size."""
     return (
         softcap is None
-        and not wants_graph
         and q.device.type == "cpu"
-        and q.dtype in {torch.float32, torch.bfloat16}
+        and q.dtype in {torch.float32, torch.float64, torch.bfloat16}
         and q.shape[-1] == v.shape[-1]
         and hasattr(torch.ops.aten, _FUSED)
     )
+
+
+def _wants_graph(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+
+
+def each_head(t: Tensor, heads: int) -> Tensor:
+    """Give each head its keys or values: (stack, groups, n, size) -> (stack, heads, n, size)."""
+    groups = t.shape[1]
+    if groups == 1:
+        return t.expand(-1, heads, -1, -1)  # no copy
+    return t if groups == heads else t.repeat_interleave(heads // groups, dim=1)
+
+
+def as_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Turn a boolean mask (stack, queries, keys) into what the fused kernels add to scores."""
+    bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+    return bias.masked_fill_(~mask, torch.finfo(dtype).min)[:, None]
 
 
 def _fused(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Attention of one block by the kernel behind SDPA, which gives the log-sum-exps as well."""
-    heads, groups = q.shape[1], k.shape[1]
-    if groups == 1:
-        k, v = (t.expand(-1, heads, -1, -1) for t in (k, v))  # no copy
-    elif groups < heads:
-        k, v = (t.repeat_interleave(heads // groups, dim=1) for t in (k, v))
-    bias = None
-    if mask is not None:
-        bias = torch.zeros(mask.shape, dtype=q.dtype, device=q.device)
-        bias = bias.masked_fill_(~mask, torch.finfo(q.dtype).min)[:, None]
+    k, v = each_head(k, q.shape[1]), each_head(v, q.shape[1])
+    bias = None if mask is None else as_bias(mask, q.dtype)
     kernel = getattr(torch.ops.aten, _FUSED)
     out, lse = kernel(q, k, v, 0.0, causal, attn_mask=bias, scale=1.0)
     return out, lse
