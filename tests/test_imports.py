@@ -14,17 +14,18 @@ import icl
 
 ROOT = Path(icl.__file__).parent
 # What each room may import, beside itself, the package's own name and the small tools.
-TOOLS = {"cache", "errors", "progress", "shipped", "yamlfile"}
-ROOMS: dict[str, set[str]] = {"tasks": set()}
+TOOLS = {"cache", "errors", "interrupt", "processes", "progress", "shipped", "yamlfile"}
+ROOMS: dict[str, set[str]] = {"tasks": set(), "metrics": set()}
 ROOMS["episodes"] = {"tasks"}
 ROOMS["models"] = {"tasks"}
 ROOMS["prompting"] = {"tasks", "episodes", "models"}
 ROOMS["learners"] = {"tasks", "episodes", "models", "prompting"}
 ROOMS["training"] = ROOMS["learners"] | {"learners"}
-ROOMS["evaluation"] = ROOMS["training"] | {"training"}
+ROOMS["evaluation"] = ROOMS["training"] | {"training", "metrics"}
 ROOMS["reporting"] = ROOMS["evaluation"] | {"evaluation"}
 # What stands above all rooms and may import any of them.
-ABOVE = {"__main__", "cli", "config", "experiment", "export", "prompt_study", "sklearn"}
+ABOVE = {"__init__", "__main__", "api", "cli", "config", "doctor", "experiment", "export",
+         "labelling", "overrides", "prompt_study", "sklearn", "trained"}  # fmt: skip
 HEAVY = {"torch", "transformers", "datasets", "sklearn", "scipy", "matplotlib", "peft", "pandas"}
 
 

@@ -13,7 +13,7 @@ from icl.tasks.source_schema import Columns, OwnColumns, Source, Strict, as_text
 from icl.tasks.template import Template, template_fields
 from icl.yamlfile import fault
 
-Metric = Literal["exact_match", "bleu", "chrf", "rouge"]
+Metric = Literal["exact_match", "token_f1", "chrf", "bleu", "rouge"]
 Apart = Literal["class", "language", "task", "id"]
 _Label = Annotated[
     str,

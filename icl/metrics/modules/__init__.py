@@ -1,0 +1,1 @@
+"""One metric a file, as ``evaluate.load`` takes them; see `icl.metrics.load`."""

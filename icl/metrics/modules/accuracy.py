@@ -1,0 +1,9 @@
+"""For `evaluate.load`; see `icl.metrics.labels`."""
+
+from icl.metrics import base, labels
+
+
+class Accuracy(base.LabelMetric):
+    """The share of predictions that are right."""
+
+    function = staticmethod(labels.accuracy)

@@ -1,0 +1,17 @@
+"""For `evaluate.load`; see `icl.metrics.groups`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from icl.metrics import base, groups
+
+
+class CrossLingualGap(base.ColumnMetric):
+    """Accuracy within languages less that across them, over query languages judged both ways."""
+
+    columns: ClassVar[Any] = {"languages": base.strings(), "support_languages": base.strings()}
+
+    def of(self, right: Sequence[bool], more: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the gap."""
+        gap = groups.cross_lingual_gap(right, more["support_languages"], more["languages"])
+        return {"cross_lingual_gap": gap}

@@ -1,0 +1,19 @@
+"""For `evaluate.load`; see `icl.metrics.calibration`."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from icl.metrics import base, calibration
+
+
+class Ece(base.RowMetric):
+    """Expected calibration error, with the bins of a reliability plot. Option: `bins`."""
+
+    def score(
+        self, predictions: Sequence[Any], references: Sequence[Any], **more: Any
+    ) -> dict[str, Any]:
+        """Return ``ece`` and ``reliability``, a list of bins."""
+        bins = int(more.get("bins", calibration.BINS))
+        found = calibration.reliability_of(predictions, references, bins)
+        return {"ece": calibration.ece(found), "reliability": [asdict(b) for b in found]}

@@ -1,0 +1,9 @@
+"""For `evaluate.load`; see `icl.metrics.texts`."""
+
+from icl.metrics import base, texts
+
+
+class ExactMatch(base.TextMetric):
+    """The share of answers that are the reference, but for case and outer punctuation."""
+
+    function = staticmethod(texts.exact_match)

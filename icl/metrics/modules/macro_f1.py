@@ -1,0 +1,9 @@
+"""For `evaluate.load`; see `icl.metrics.labels`."""
+
+from icl.metrics import base, labels
+
+
+class MacroF1(base.LabelMetric):
+    """The mean F1 of the classes that occur or are predicted."""
+
+    function = staticmethod(labels.macro_f1)

@@ -1,0 +1,9 @@
+"""For `evaluate.load`; see `icl.metrics.labels`."""
+
+from icl.metrics import base, labels
+
+
+class Mcc(base.LabelMetric):
+    """Matthews' correlation coefficient, for any number of classes."""
+
+    function = staticmethod(labels.mcc)

@@ -1,0 +1,9 @@
+"""For `evaluate.load`; see `icl.metrics.texts`."""
+
+from icl.metrics import base, texts
+
+
+class TokenF1(base.TextMetric):
+    """The mean F1 of an answer's tokens."""
+
+    function = staticmethod(texts.token_f1)
