@@ -22,7 +22,8 @@ def per_task(temperature: Temperature, tasks: int) -> Tensor:
 
 
 def _affine(queries: Tensor, weight: Tensor, bias: Tensor, *_: Tensor) -> Tensor:
-    return torch.baddbmm(bias[:, None], queries, weight)
+    # ways first: small matrix products are twice as fast that way round
+    return (weight @ queries.transpose(1, 2)).add_(bias[..., None]).transpose(1, 2)
 
 
 def _nearest(
@@ -44,13 +45,13 @@ def euclidean(
     ``2 q (c_k - m) - (c_k + m) (c_k - m)`` is ``||q - m||^2 - ||q - c_k||^2``. With the prototypes'
     mean for ``m``, a large part that all vectors share costs few digits.
     """
-    means = class_means(support, targets, ways)
-    middle = means.mean(1, keepdim=True)
-    away = means - middle
+    members = one_hot(targets, ways).to(support.dtype).transpose(1, 2)
+    shares = members / members.sum(2, keepdim=True)
+    both = torch.cat([shares, shares - shares.mean(1, keepdim=True)], 1) @ support
+    means, away = both.chunk(2, 1)  # (tasks, ways, width) each
     divisor = per_task(temperature, len(means))
-    bias = -torch.linalg.vecdot(means + middle, away) / divisor[..., 0]
-    parameters = (2 * away.transpose(1, 2) / divisor, bias, means, divisor)
-    return Fitted(_affine, parameters, scope_rule=_nearest)
+    bias = -torch.linalg.vecdot(2 * means - away, away) / divisor[..., 0]
+    return Fitted(_affine, (2 * away / divisor, bias, means, divisor), scope_rule=_nearest)
 
 
 def cosine(support: Tensor, targets: Tensor, ways: int, temperature: Temperature = 1.0) -> Fitted:
