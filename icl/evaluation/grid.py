@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from icl.errors import IclError
-from icl.evaluation.record import EpisodeRecord
+from icl.evaluation.record import ACCURACY, EpisodeRecord
 
 if TYPE_CHECKING:
     from icl.evaluation.statistics import ClusteredSample
@@ -27,26 +27,44 @@ class Grid:
     episodes: tuple[tuple[EpisodeRecord, ...], ...]
     left_out: Mapping[str, int]
 
-    def where(self, *, setting: str | None, shots: int | None, language: str | None = None) -> Grid:
-        """Return the grid of the episodes of a setting, number of shots and query language."""
+    def where(
+        self,
+        *,
+        setting: str | None = None,
+        shots: int | None = None,
+        language: str | None = None,
+        metric: str | None = None,
+    ) -> Grid:
+        """Return the grid of the episodes of a setting, shots, query language and metric."""
         kept = tuple(
             row
             for row in self.episodes
             if setting in {None, row[0].setting}
             and shots in {None, row[0].shots}
             and language in {None, row[0].query_language}
+            and (metric is None or metric in row[0].metrics)
         )
         return Grid(self.learners, kept, self.left_out)
 
     @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that judge the episodes: accuracy first, then as they appear."""
+        found = dict.fromkeys(name for row in self.episodes for name in row[0].metrics)
+        return tuple(sorted(found, key=lambda name: name != ACCURACY))
+
+    @property
     def queries(self) -> int:
         """The number of queries over all episodes."""
-        return sum(len(row[0].gold) for row in self.episodes)
+        return sum(len(row[0].query_ids) for row in self.episodes)
 
     @property
     def chance(self) -> float:
-        """What guessing evenly scores: the mean over episodes of one by the number of labels."""
-        return sum(1 / row[0].ways for row in self.episodes) / len(self.episodes)
+        """What guessing evenly scores: the mean over episodes of one by the number of labels.
+
+        For written answers it is nothing.
+        """
+        guesses = (0.0 if row[0].written else 1 / row[0].ways for row in self.episodes)
+        return sum(guesses) / len(self.episodes)
 
     def of(self, learner: str) -> list[EpisodeRecord]:
         """Return a learner's records, an episode each."""
@@ -54,26 +72,23 @@ class Grid:
         return [row[column] for row in self.episodes]
 
     def correct(self) -> ClusteredSample:
-        """Return which learner labels which query right, clustered by episode and by item.
+        """Return which learner labels which query right; see `scores`."""
+        return self.scores(ACCURACY)
+
+    def scores(self, metric: str) -> ClusteredSample:
+        """Return each learner's score of each query, clustered by episode and by item.
 
         Every episode weighs the same. An item is a (task, parallel id): the same item in another
-        language or another episode is not an independent one.
+        language or another episode is not an independent one. All episodes need the metric.
         """
         from icl.evaluation.statistics import clustered_sample
 
         rows = [row[0] for row in self.episodes]
         return clustered_sample(
-            [
-                [
-                    float(p == g)
-                    for r in self.of(name)
-                    for p, g in zip(r.predictions, r.gold, strict=True)
-                ]
-                for name in self.learners
-            ],
-            [r.fingerprint for r in rows for _ in r.gold],
+            [[x for r in self.of(name) for x in r.outcomes(metric)] for name in self.learners],
+            [r.fingerprint for r in rows for _ in r.query_ids],
             [(r.task, item) for r in rows for item in r.parallel_ids],
-            weights=[1 / len(r.gold) for r in rows for _ in r.gold],
+            weights=[1 / len(r.query_ids) for r in rows for _ in r.query_ids],
         )
 
 
@@ -122,6 +137,8 @@ def _agree(row: Sequence[EpisodeRecord]) -> None:
             other.gold == first.gold
             and other.query_ids == first.query_ids
             and other.labels == first.labels
+            and other.references == first.references
+            and other.metrics == first.metrics
         )
         if not same:
             raise IclError(

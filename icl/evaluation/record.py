@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_READABLE = (1, 2)  # version 1 has no written answers; all else is the same
 _ROUNDING = 1e-4
+ACCURACY = "accuracy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class EpisodeRecord:
     """One line of a run's `records.jsonl`.
 
     `log_probs` has a row a query and a column a label; `predictions` and `gold` are columns.
+    A record of a generation task has no labels and none of these three; it has `texts`, the
+    answers that were written, their `references`, and `scores`: by metric, in [0, 1], one a query.
     `transductive` says that the learner saw all queries at once.
     `learner_key` hashes all that decides the numbers: method, parameters, model, adapter, code.
     Raises `ValueError` for parts that do not fit together, and for log-probabilities above zero
@@ -64,14 +68,37 @@ class EpisodeRecord:
     schema_version: int = SCHEMA_VERSION
     scoring: Mapping[str, int] = field(default_factory=dict)
     transductive: bool = False
+    texts: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    scores: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        queries = len(self.gold)
+        queries = len(self.query_ids)
         if queries == 0:
             raise ValueError("a record needs at least one query")
-        for name in ("query_ids", "parallel_ids", "log_probs", "predictions"):
+        labelled, written = ("log_probs", "predictions", "gold"), ("texts", "references")
+        has, lacks = (written, labelled) if self.written else (labelled, written)
+        for name in ("parallel_ids", *has):
             if len(getattr(self, name)) != queries:
-                raise ValueError(f"{name} has {len(getattr(self, name))} rows, gold has {queries}")
+                raise ValueError(f"{name} has {len(getattr(self, name))} rows, not {queries}")
+        for name in lacks:
+            if getattr(self, name):
+                raise ValueError(f"{name} does not belong to this kind of task")
+        if self.written:
+            self._check_written(queries)
+        elif self.scores:
+            raise ValueError("scores do not belong to this kind of task")
+        else:
+            self._check_labelled()
+
+    def _check_written(self, queries: int) -> None:
+        if self.ways or not self.scores:
+            raise ValueError("a record of written answers has no labels, and a score or more")
+        for name, row in self.scores.items():
+            if len(row) != queries or not all(0 <= x <= 1 for x in row):  # NaN compares false
+                raise ValueError(f"scores of {name!r} are not {queries} numbers from 0 to 1")
+
+    def _check_labelled(self) -> None:
         if not all(0 <= c < self.ways for c in (*self.predictions, *self.gold)):
             raise ValueError(f"a prediction or gold label is none of the {self.ways} columns")
         if len(self.labels) != self.ways or any(len(row) != self.ways for row in self.log_probs):
@@ -86,10 +113,26 @@ class EpisodeRecord:
         return (self.learner_key, self.fingerprint)
 
     @property
+    def written(self) -> bool:
+        """Whether it is of a generation task, whose answers are written."""
+        return not self.labels
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of the metrics that judge it: ``accuracy``, or those of its scores."""
+        return tuple(self.scores) if self.written else (ACCURACY,)
+
+    def outcomes(self, metric: str = ACCURACY) -> tuple[float, ...]:
+        """Return each query's score by a metric, in [0, 1]; raises `KeyError` for another's."""
+        if self.written or metric != ACCURACY:
+            return self.scores[metric]
+        return tuple(float(p == g) for p, g in zip(self.predictions, self.gold, strict=True))
+
+    @property
     def accuracy(self) -> float:
-        """The share of queries labelled right."""
-        right = sum(p == g for p, g in zip(self.predictions, self.gold, strict=True))
-        return right / len(self.gold)
+        """The share of queries labelled right; raises `KeyError` for written answers."""
+        right = self.outcomes()
+        return sum(right) / len(right)
 
     def outcome(self) -> EpisodeRecord:
         """Return the record with its cost set to nothing: what must be equal between two runs."""
@@ -101,16 +144,22 @@ class EpisodeRecord:
         data["log_probs"] = [[None if x == -math.inf else x for x in row] for row in self.log_probs]
         if not self.scoring:
             del data["scoring"]
-        if not self.transductive:
-            del data["transductive"]
+        for name in ("transductive", "texts", "references", "scores"):
+            if not data[name]:
+                del data[name]
         return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, line: str) -> EpisodeRecord:
-        """Read what `to_json` wrote; raises `ValueError` for anything else."""
+        """Read what `to_json` wrote, in this version or an earlier one.
+
+        Raises:
+            ValueError: for anything else.
+        """
         data: Any = json.loads(line)
-        if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION:
-            raise ValueError(f"not a record of schema {SCHEMA_VERSION}")
+        if not isinstance(data, dict) or data.get("schema_version") not in _READABLE:
+            raise ValueError(f"not a record of schema {SCHEMA_VERSION} or below")
+        data["schema_version"] = SCHEMA_VERSION
         try:
             data["cost"] = Cost(**data["cost"])
             data["log_probs"] = tuple(
@@ -118,6 +167,9 @@ class EpisodeRecord:
             )
             for name in ("labels", "query_ids", "parallel_ids", "predictions", "gold"):
                 data[name] = tuple(data[name])
+            for name in ("texts", "references"):
+                data[name] = tuple(data.get(name, ()))
+            data["scores"] = {k: tuple(row) for k, row in data.get("scores", {}).items()}
             return cls(**data)
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"not a record of schema {SCHEMA_VERSION}: {error}") from error

@@ -110,8 +110,13 @@ class ClusteredSample:
         """
         mean, clusters = self.mean, self.smallest_clustering
         variance = np.max([np.diagonal(part) for part in self.covariances()], axis=0)
-        trials = _effective(mean * (1 - mean), variance, otherwise=clusters)
-        trials = np.minimum(trials, 1 / np.sum(self.weights**2))
+        binomial = mean * (1 - mean)
+        trials = _effective(binomial, variance, otherwise=clusters)
+        # Right and wrong vary by mean * (1 - mean); graded scores vary less, so that each of them
+        # tells as much as several trials.
+        spread = (self.values - mean[:, None]) ** 2 @ self.weights
+        worth = np.where(spread > 1e-15, binomial / np.maximum(spread, 1e-15), 1.0)
+        trials = np.minimum(trials, worth / np.sum(self.weights**2))
         low, high = _wilson(mean, trials, clusters, level)
         return Means(mean, low, high)
 

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from icl.errors import IclError, did_you_mean
 from icl.evaluation.grid import Grid, grid
-from icl.evaluation.record import EpisodeRecord
+from icl.evaluation.record import ACCURACY, EpisodeRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,8 @@ class Row:
     """One learner on one board.
 
     Attributes:
-        accuracy, low, high: mean over episodes with its 95 % interval, as shares.
+        accuracy, low, high: mean over episodes with its 95 % interval, as shares; of another metric
+            than accuracy where the board says so.
         above_chance: whether the whole interval lies above the board's chance level.
         difference, difference_low, difference_high: accuracy less the best learner's, paired on
             identical episodes, with its 95 % interval (the best itself: zeros).
@@ -49,7 +51,8 @@ class Board:
     Attributes:
         setting, shots: which episodes; None pools all.
         episodes, queries: how many each learner was judged on.
-        chance: the accuracy of even guessing.
+        chance: the accuracy of even guessing; 0 for written answers.
+        metric: what the rows' figures are means of.
     """
 
     setting: str | None
@@ -58,6 +61,7 @@ class Board:
     queries: int
     chance: float
     rows: tuple[Row, ...]
+    metric: str = ACCURACY
 
     @property
     def best(self) -> Row:
@@ -104,6 +108,8 @@ class Summary:
         transductive: learners that saw all queries of an episode at once, sorted.
         inexact: by learner, the share of its label scores that a server gave in each way that is
             not exact; learners with none are not there.
+        metric: what all figures but those of `further` are means of.
+        further: a board over all episodes for each other metric that judges some of them.
     """
 
     learners: tuple[str, ...]
@@ -114,6 +120,8 @@ class Summary:
     left_out: Mapping[str, int]
     transductive: tuple[str, ...] = ()
     inexact: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    metric: str = ACCURACY
+    further: tuple[Board, ...] = ()
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -124,21 +132,37 @@ class Summary:
 def summarise(
     records: Iterable[EpisodeRecord],
     meta_training: Mapping[str, Mapping[str, float]] | None = None,
+    metric: str | None = None,
 ) -> Summary:
     """Summarise records on the episodes that every learner has done.
 
-    `meta_training` holds by learner what its ``meta_training.json`` says: seconds, tokens, steps.
-    Raises `IclError` where nothing can be compared (see `icl.evaluation.grid.grid`).
+    Args:
+        records: of a run.
+        meta_training: by learner, what its meta-training took: seconds, tokens, steps.
+        metric: what is compared; by default accuracy, or for written answers the first metric of
+            the first task. Only the episodes that it judges count.
+
+    Raises:
+        IclError: nothing can be compared (see `icl.evaluation.grid.grid`), or no episode is judged
+            by the metric.
     """
     from icl.learners.registry import is_transductive
 
-    whole = grid(records)
+    everything = grid(records)
+    metrics = everything.metrics
+    metric = metric or metrics[0]
+    if metric not in metrics:
+        raise IclError(f"No episode is judged by {metric!r}." + did_you_mean(metric, metrics))
+    whole = everything.where(metric=metric)
     groups = dict.fromkeys((row[0].setting, row[0].shots) for row in whole.episodes)
     return Summary(
         learners=whole.learners,
-        overall=_board(whole, None, None),
-        boards=tuple(_board(whole, setting, shots) for setting, shots in groups),
-        languages=_languages(whole),
+        overall=_board(whole, metric),
+        boards=tuple(
+            _board(whole.where(setting=setting, shots=shots), metric, setting, shots)
+            for setting, shots in groups
+        ),
+        languages=_languages(whole, metric),
         meta_training={
             name: MetaTraining(float(m["seconds"]), int(m["tokens"]), int(m["steps"]))
             for name, m in sorted((meta_training or {}).items())
@@ -151,6 +175,10 @@ def summarise(
             if record.transductive or is_transductive(record.method)
         ),
         inexact=_inexact(whole),
+        metric=metric,
+        further=tuple(
+            _board(everything.where(metric=other), other) for other in metrics if other != metric
+        ),
     )
 
 
@@ -168,11 +196,10 @@ def _inexact(whole: Grid) -> dict[str, dict[str, float]]:
     }
 
 
-def _board(whole: Grid, setting: str | None, shots: int | None) -> Board:
+def _board(part: Grid, metric: str, setting: str | None = None, shots: int | None = None) -> Board:
     from icl.evaluation.statistics import holm_pairs
 
-    part = whole.where(setting=setting, shots=shots)
-    sample = part.correct()
+    sample = part.scores(metric)
     means, differences = sample.means(), sample.differences()
     corrected = holm_pairs(differences.p)
     best = int(means.mean.argmax())
@@ -206,15 +233,16 @@ def _board(whole: Grid, setting: str | None, shots: int | None) -> Board:
         queries=part.queries,
         chance=part.chance,
         rows=tuple(sorted(rows, key=lambda row: -row.accuracy)),
+        metric=metric,
     )
 
 
-def _languages(whole: Grid) -> tuple[LanguageAccuracy, ...]:
+def _languages(whole: Grid, metric: str) -> tuple[LanguageAccuracy, ...]:
     found = {(row[0].setting, row[0].query_language) for row in whole.episodes}
     lines = []
     for setting, language in sorted(found):
-        part = whole.where(setting=setting, shots=None, language=language)
-        mean = part.correct().mean
+        part = whole.where(setting=setting, language=language)
+        mean = part.scores(metric).mean
         lines.append(
             LanguageAccuracy(
                 setting=setting,

@@ -6,6 +6,34 @@ NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
 
 
+_METRICS = {
+    "exact_match": "exact match",
+    "token_f1": "token F1",
+    "chrf": "chrF",
+    "bleu": "BLEU",
+    "rouge": "ROUGE-L",
+}
+
+
+def metric_name(metric: str) -> str:
+    """Name a metric in the middle of a sentence.
+
+    >>> metric_name("chrf"), metric_name("accuracy")
+    ('chrF', 'accuracy')
+    """
+    return _METRICS.get(metric, metric)
+
+
+def metric_title(metric: str) -> str:
+    """Name a metric at the beginning of a sentence.
+
+    >>> metric_title("exact_match"), metric_title("chrf")
+    ('Exact match', 'chrF')
+    """
+    name = metric_name(metric)
+    return name if any(letter.isupper() for letter in name[1:]) else name[0].upper() + name[1:]
+
+
 def percent(share: float, digits: int = 1) -> str:
     """Format a share as a percentage.
 

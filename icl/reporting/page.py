@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from icl.errors import IclError
-from icl.evaluation.record import EpisodeRecord
+from icl.evaluation.record import ACCURACY, EpisodeRecord
 from icl.evaluation.summary import LanguageAccuracy, Summary, summarise
 from icl.reporting import formats
 from icl.reporting.palette import DARK, LIGHT, styles
 from icl.reporting.plots import accuracy_by_cost, accuracy_by_shots
+from icl.reporting.tables import FILES, table
 from icl.reporting.terminal import board_title
 from icl.reporting.verdict import SIGNIFICANT, notes, verdict
 
@@ -31,29 +32,37 @@ def write_report(
 ) -> Path:
     """Write ``report.html`` into the run's folder and return its path.
 
-    The same arguments give the same bytes. The page appears whole or not at all. `config` and
+    Beside it lie its boards for other programs: ``table.csv``, ``table.md`` and ``table.tex``. The
+    same arguments give the same bytes. Each file appears whole or not at all. `config` and
     `environment` are shown as they are; `meta_training` holds seconds, tokens and steps by learner;
     `command` is what reproduces the run. Raises `IclError` where there is nothing to compare or
-    the page cannot be written.
+    a file cannot be written.
     """
     path = Path(folder) / "report.html"
+    summary = summarise(records, meta_training)
     page = render(
-        summarise(records, meta_training),
+        summary,
         title=path.absolute().parent.name,
         config=config,
         environment=environment,
         command=command,
     )
+    _write(path, page)
+    for form, name in FILES.items():
+        _write(path.with_name(name), table(summary, form))
+    return path
+
+
+def _write(path: Path, text: str) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(page, encoding="utf-8")
+        unfinished.write_text(text, encoding="utf-8")
         unfinished.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             unfinished.unlink()
         raise IclError(f"Cannot write {path}: {error.strerror or error}.") from error
-    return path
 
 
 def render(
@@ -83,6 +92,8 @@ def render(
         formats.p_value,
         formats.duration,
         formats.count,
+        formats.metric_name,
+        formats.metric_title,
     ):
         jinja.filters[function.__name__] = function
     jinja.globals["board_title"] = board_title
@@ -134,13 +145,14 @@ def _heat_maps(summary: Summary) -> dict[str, list[_Line]]:
 def _facts(summary: Summary) -> list[tuple[str, str]]:
     board = summary.overall
     shots = sorted({b.shots for b in summary.boards if b.shots is not None})
+    chance = [("chance", formats.percent(board.chance))] if board.metric == ACCURACY else []
     return [
         ("learners", str(len(summary.learners))),
         ("episodes, the same for all", str(board.episodes)),
         ("queries", str(board.queries)),
         ("query languages", str(len({line.language for line in summary.languages}))),
         ("shots", ", ".join(map(str, shots))),
-        ("chance", formats.percent(board.chance)),
+        *chance,
     ]
 
 

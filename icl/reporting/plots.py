@@ -8,8 +8,9 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from icl.evaluation.record import ACCURACY
 from icl.evaluation.summary import Board, Summary
-from icl.reporting.formats import NBSP
+from icl.reporting.formats import NBSP, metric_title
 from icl.reporting.palette import Style
 from icl.reporting.svg import FAINT, INK, drawing, inline_svg, learner_colour
 
@@ -26,7 +27,7 @@ def accuracy_by_shots(
     """Draw each learner's accuracy with its interval against shots, in one setting, as SVG."""
     boards = [board for board in summary.boards if board.setting == setting]
     with drawing():
-        figure, axes = _accuracy_axes()
+        figure, axes = _accuracy_axes(summary.metric)
         _chance(axes, boards)
         width = 0.36 if len(boards) > 1 else 0.8
         for i, name in enumerate(summary.learners):
@@ -48,7 +49,8 @@ def accuracy_by_shots(
         axes.set_xticks(range(len(boards)), [str(board.shots) for board in boards])
         axes.set_xlim(-0.5, len(boards) - 0.5)
         axes.set_xlabel("Shots (examples per class)")
-        return inline_svg(figure, prefix, "Accuracy by shots; the tables hold the same figures")
+        label = f"{metric_title(summary.metric)} by shots; the tables hold the same figures"
+        return inline_svg(figure, prefix, label)
 
 
 def accuracy_by_cost(
@@ -66,7 +68,7 @@ def accuracy_by_cost(
     zero = math.floor(min(known)) - 1 if known else 0  # free learners stand left of all others
     place = {name: math.log10(v) if v > 0 else zero for name, v in spent.items()}
     with drawing():
-        figure, axes = _accuracy_axes()
+        figure, axes = _accuracy_axes(board.metric)
         _chance(axes, [board])
         frontier, best = [], -1.0
         for row in sorted(board.rows, key=lambda row: (spent[row.learner], -row.accuracy)):
@@ -95,7 +97,8 @@ def accuracy_by_cost(
         axes.set_xticks(ticks, ["0" if free and t == zero else label(t) for t in ticks])
         axes.set_xlim(low - 0.3, max(high, low + 1) + 0.3)
         axes.set_xlabel("Time an episode" if cost == "seconds" else "Tokens computed an episode")
-        return inline_svg(figure, prefix, "Accuracy against cost; the tables hold the figures")
+        label_of_all = f"{metric_title(board.metric)} against cost; the tables hold the figures"
+        return inline_svg(figure, prefix, label_of_all)
 
 
 _LOOK: Mapping[str, Any] = {
@@ -107,14 +110,14 @@ _LOOK: Mapping[str, Any] = {
 }
 
 
-def _accuracy_axes() -> tuple[Figure, Axes]:
+def _accuracy_axes(metric: str) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=_SIZE, layout="constrained")
     axes = figure.add_subplot()
     axes.set_ylim(0, 100)
     axes.set_yticks(range(0, 101, 20), [f"{tick}{NBSP}%" for tick in range(0, 101, 20)])
-    axes.set_ylabel("Accuracy")
+    axes.set_ylabel(metric_title(metric))
     axes.grid(axis="y", color=FAINT, linewidth=0.6, alpha=0.5)
     axes.set_axisbelow(True)
     return figure, axes
@@ -122,7 +125,7 @@ def _accuracy_axes() -> tuple[Figure, Axes]:
 
 def _chance(axes: Axes, boards: list[Board]) -> None:
     """Mark even guessing with a dotted line; settings may differ in their number of labels."""
-    levels = sorted({round(100 * board.chance, 6) for board in boards})
+    levels = sorted({round(100 * b.chance, 6) for b in boards if b.metric == ACCURACY})
     for level in levels:
         axes.axhline(level, color=INK, linestyle=":", linewidth=1, zorder=1)
 

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from icl.evaluation.record import EpisodeRecord
-from icl.evaluation.summary import Board, Summary, summarise
-from icl.reporting.formats import count, duration, p_value, percent, points
+from icl.evaluation.record import ACCURACY, EpisodeRecord
+from icl.evaluation.summary import Board, Row, Summary, summarise
+from icl.reporting.formats import (
+    count,
+    duration,
+    metric_name,
+    metric_title,
+    p_value,
+    percent,
+    points,
+)
 from icl.reporting.verdict import DAGGER, notes, verdict
 
 if TYPE_CHECKING:
@@ -30,6 +38,9 @@ def print_table(
         console.print(Text(note, style="yellow"))
     console.print()
     console.print(_board(summary, summary.overall))
+    for board in summary.further:
+        console.print()
+        console.print(_board(summary, board))
     if len(summary.boards) > 1:
         for setting in summary.settings:
             console.print()
@@ -55,22 +66,20 @@ def board_title(board: Board) -> str:
         if board.setting is None
         else f"{board.setting}, {board.shots} shot{'s' * (board.shots != 1)}"
     )
-    return (
-        f"{which}: {board.episodes} episodes, {board.queries} queries, "
-        f"chance {percent(board.chance)}"
-    )
+    size = f"{which}: {board.episodes} episodes, {board.queries} queries"
+    return f"{size}, chance {percent(board.chance)}" if board.metric == ACCURACY else size
 
 
 def _board(summary: Summary, board: Board) -> Table:
     from rich.text import Text
 
     table = _table(board_title(board))
-    for heading in ("Accuracy", "95 % interval", "To best", "p", "Time", "Tokens"):
+    for heading in (metric_title(board.metric), "95 % interval", "To best", "p", "Time", "Tokens"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in board.rows:
         best = row is board.best
         cells = (
-            percent(row.accuracy) + ("" if row.above_chance else " °"),
+            percent(row.accuracy) + (" °" if _at_chance(board, row) else ""),
             f"{100 * row.low:.1f}–{100 * row.high:.1f}",
             "best" if best else points(row.difference),
             "" if best else p_value(row.p),
@@ -80,9 +89,13 @@ def _board(summary: Summary, board: Board) -> Table:
         table.add_row(
             Text(_marked(summary, row.learner)), *map(Text, cells), style="bold" if best else ""
         )
-    if not all(row.above_chance for row in board.rows):
+    if any(_at_chance(board, row) for row in board.rows):
         table.caption = Text("° not above chance: the interval reaches it")
     return table
+
+
+def _at_chance(board: Board, row: Row) -> bool:
+    return board.metric == ACCURACY and not row.above_chance
 
 
 def _by_shots(summary: Summary, setting: str) -> Table:
@@ -90,7 +103,7 @@ def _by_shots(summary: Summary, setting: str) -> Table:
     from rich.text import Text
 
     boards = [board for board in summary.boards if board.setting == setting]
-    table = _table(f"{setting}: accuracy in %")
+    table = _table(f"{setting}: {metric_name(summary.metric)} in %")
     for board in boards:
         heading = f"{board.shots} shot{'s' * (board.shots != 1)}"
         table.add_column(heading, justify="right", no_wrap=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from icl.evaluation.record import ACCURACY
 from icl.evaluation.summary import Board, Summary
-from icl.reporting.formats import NBSP, percent, span
+from icl.reporting.formats import NBSP, metric_name, percent, span
 
 SIGNIFICANT = 0.05
 DAGGER = "†"  # marks transductive learners
@@ -16,6 +17,8 @@ def verdict(summary: Summary) -> str:
     board = summary.overall
     best = board.best
     figures = f"{percent(best.accuracy)} (95{NBSP}% interval {span(best.low, best.high)})"
+    if board.metric != ACCURACY:
+        return _written(board, figures)
     if len(board.rows) == 1:
         return (
             f"{best.learner} labels {figures} of the queries right, with chance at "
@@ -27,6 +30,19 @@ def verdict(summary: Summary) -> str:
             f"{board.episodes} episodes; the highest is {best.learner} with {figures}."
         )
     return f"{best.learner} learns best: {figures} of the queries right, {_lead(board)}."
+
+
+def _written(board: Board, figures: str) -> str:
+    """Return the sentence on written answers, for which there is no chance level."""
+    best, name = board.best, metric_name(board.metric)
+    if len(board.rows) == 1:
+        return (
+            f"{best.learner}'s answers have {name} {figures}; there is no other learner to"
+            " compare it with."
+        )
+    if best.accuracy == 0:
+        return f"No learner's answers have any {name} on these {board.episodes} episodes."
+    return f"{best.learner} writes best: {name} {figures}, {_lead(board)}."
 
 
 def _lead(board: Board) -> str:

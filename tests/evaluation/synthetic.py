@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from icl.evaluation.record import Cost, EpisodeRecord
 
@@ -31,6 +32,25 @@ def record(index: int = 0, learner: str = "prototypes", text: str = "x") -> Epis
         predictions=(0, 0),
         gold=(0, 1),
         cost=Cost(100, 60, 0.5, 900.0, 0),
+    )
+
+
+def written(texts, references, scores, index=0, learner="in-context", shots=1) -> EpisodeRecord:
+    """A record of written answers."""
+    ids = tuple(f"q{index}.{n}" for n in range(len(texts)))
+    return replace(
+        record(index, learner),
+        ways=0,
+        shots=shots,
+        labels=(),
+        query_ids=ids,
+        parallel_ids=ids,
+        log_probs=(),
+        predictions=(),
+        gold=(),
+        texts=tuple(texts),
+        references=tuple(references),
+        scores={name: tuple(row) for name, row in scores.items()},
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icl.evaluation.record import Cost, EpisodeRecord
-from tests.evaluation.synthetic import record
+from tests.evaluation.synthetic import record, written
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
@@ -61,9 +61,65 @@ def test_other_json_is_refused_with_a_value_error(line):
 
 
 def test_another_schema_version_is_refused():
-    line = record().to_json().replace('"schema_version":1', '"schema_version":2')
+    line = record().to_json().replace('"schema_version":2', '"schema_version":3')
+    assert '"schema_version":3' in line
     with pytest.raises(ValueError, match="schema"):
         EpisodeRecord.from_json(line)
+
+
+# A line as version 1 wrote it.
+OLD = (
+    '{"learner":"prototypes","method":"prototypes","learner_key":"key-prototypes","fingerprint":'
+    '"0000000000000000","task":"x","setting":"within","split":"test","index":0,"ways":2,"shots":1,'
+    '"support_language":"en","query_language":"sw","labels":["a","xb"],"query_ids":["q1","q2"],'
+    '"parallel_ids":["p1","p2"],"log_probs":[[0.0,null],[-0.25,-1.5]],"predictions":[0,0],"gold":'
+    '[0,1],"cost":{"prompt_tokens":100,"computed_tokens":60,"seconds":0.5,"peak_memory_mb":900.0,'
+    '"trained_parameters":0},"schema_version":1}'
+)
+
+
+def test_records_of_the_first_schema_are_read_and_mean_the_same():
+    found = EpisodeRecord.from_json(OLD)
+    assert found == record()
+    assert (found.schema_version, found.written, found.metrics) == (2, False, ("accuracy",))
+    assert found.to_json() == OLD.replace('"schema_version":1', '"schema_version":2')
+
+
+@given(st.lists(st.tuples(TEXT, TEXT, st.floats(0, 1)), min_size=1, max_size=4))
+def test_written_answers_survive_json(answers):
+    texts, references, values = zip(*answers, strict=True)
+    made = written(texts, references, {"chrf": values, "exact_match": (1.0,) * len(texts)})
+    again = EpisodeRecord.from_json(made.to_json())
+    assert again == made and again.written
+    assert again.metrics == ("chrf", "exact_match") and again.outcomes("chrf") == values
+    with pytest.raises(KeyError):
+        _ = again.accuracy
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scores": {}},
+        {"scores": {"chrf": (0.5,)}},
+        {"scores": {"chrf": (0.5, 1.5)}},
+        {"scores": {"chrf": (0.5, math.nan)}},
+        {"texts": ("a",)},
+        {"references": ()},
+        {"ways": 2},
+        {"gold": (0, 1)},
+        {"log_probs": ((0.0,), (0.0,))},
+    ],
+)
+def test_written_answers_that_do_not_fit_together_are_refused(change):
+    made = written(("a", "b"), ("a", "c"), {"chrf": (1.0, 0.0)})
+    with pytest.raises(ValueError):
+        replace(made, **change)
+
+
+@pytest.mark.parametrize("change", [{"texts": ("a", "b")}, {"scores": {"chrf": (0.0, 1.0)}}])
+def test_labels_and_written_answers_do_not_mix(change):
+    with pytest.raises(ValueError, match="not belong to this kind"):
+        replace(record(), **change)
 
 
 def test_accuracy_is_the_share_of_right_queries():

@@ -11,7 +11,7 @@ from icl.errors import IclError
 from icl.evaluation.grid import grid
 from icl.evaluation.record import Cost
 from icl.evaluation.summary import MetaTraining, summarise
-from tests.evaluation.synthetic import LANGUAGES, LEARNERS, record, run_records
+from tests.evaluation.synthetic import LANGUAGES, LEARNERS, record, run_records, written
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +131,54 @@ def test_importing_the_package_loads_neither_numpy_nor_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def graded(learner: str, lift: float, episodes: int = 30):
+    """Written answers with graded scores that vary by episode."""
+    rng = random.Random(learner)
+    for index in range(episodes):
+        hard = random.Random(index).gauss(0, 0.1)
+        row = [min(1.0, max(0.0, 0.4 + hard + lift + rng.gauss(0, 0.02))) for _ in range(4)]
+        exact = [float(x > 0.5) for x in row]
+        yield written(["a"] * 4, ["b"] * 4, {"chrf": row, "exact_match": exact}, index, learner)
+
+
+def test_written_answers_are_compared_by_each_of_their_metrics():
+    records = [*graded("in-context", 0.05), *graded("zero-shot", 0.0)]
+    summary = summarise(records)
+    assert (summary.metric, [b.metric for b in summary.further]) == ("chrf", ["exact_match"])
+    best = summary.overall.best
+    own = [x for r in records if r.learner == "in-context" for x in r.outcomes("chrf")]
+    assert best.learner == "in-context"
+    assert best.accuracy == pytest.approx(sum(own) / len(own))
+    other = summary.overall.row("zero-shot")
+    assert other.difference == pytest.approx(-0.05, abs=0.02)
+    assert other.p < 0.001 and other.difference_high < 0  # paired: the episodes' hardness cancels
+    assert best.low < other.high  # unpaired intervals overlap
+    by_name = summarise(records, metric="exact_match")
+    assert by_name.overall == summary.further[0]
+    assert by_name.further[0] == summary.overall
+
+
+def test_graded_scores_get_the_interval_of_their_episodes_means():
+    """One value an episode: Student's interval around the mean, up to Wilson's slant."""
+    from scipy import stats
+
+    records = [
+        written(["a"], ["b"], {"chrf": [x]}, i) for i, x in enumerate([0.4, 0.45, 0.5, 0.55, 0.6])
+    ]
+    row = summarise(records).overall.best
+    half = stats.t.ppf(0.975, 4) * stats.sem([0.4, 0.45, 0.5, 0.55, 0.6])
+    assert row.high - row.low == pytest.approx(2 * half, rel=0.05)
+
+
+def test_both_kinds_of_task_in_one_run_stand_on_boards_of_their_own():
+    labelled = list(run_records(learners={"in-context": (0.6, 0, 1), "zero-shot": (0.3, 0, 1)}))
+    texts = [*graded("in-context", 0.05), *graded("zero-shot", 0.0)]
+    texts = [replace(r, fingerprint="f" + r.fingerprint[1:]) for r in texts]
+    summary = summarise(labelled + texts)
+    assert summary.overall == summarise(labelled).overall
+    assert [b.metric for b in summary.further] == ["chrf", "exact_match"]
+    assert summary.further[0] == summarise(texts).overall
+    with pytest.raises(IclError, match="Did you mean 'chrf'"):
+        summarise(labelled + texts, metric="chfr")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from icl.evaluation.summary import Summary, summarise
 from icl.reporting.verdict import notes, verdict
-from tests.evaluation.synthetic import LEARNERS, run_records
+from tests.evaluation.synthetic import LEARNERS, run_records, written
 
 
 def with_p(p: dict[str, float]) -> Summary:
@@ -76,3 +76,20 @@ def test_scores_that_a_server_did_not_give_exactly_are_told_by_learner():
         "lora's label scores are not all exact, as the server did not give them: upper bound"
         " 25.0\N{NO-BREAK SPACE}% (see docs/servers.md)."
     ]
+
+
+def test_written_answers_have_a_sentence_without_chance():
+    def run(learner, lift):
+        return [
+            written(["a"], ["b"], {"chrf": [0.4 + lift * (1 + 0.1 * (i % 2)) + 0.01 * (i % 3)]}, i,
+                    learner)
+            for i in range(20)
+        ]  # fmt: skip
+
+    said = verdict(summarise([*run("in-context", 0.1), *run("zero-shot", 0.0)]))
+    assert said.startswith("in-context writes best: chrF 51.4")
+    assert "clearly more than zero-shot" in said and "chance" not in said
+    alone = verdict(summarise(run("in-context", 0.1)))
+    assert alone.startswith("in-context's answers have chrF 51.5")
+    nothing = [written(["a"], ["b"], {"exact_match": [0.0]}, i, n) for i in range(3) for n in "ab"]
+    assert verdict(summarise(nothing)).startswith("No learner's answers have any exact match")

@@ -1,0 +1,295 @@
+"""The statistics on a pandas table of queries, whoever made it.
+
+Columns: ``learner``; ``episode`` and ``query``, which together name a query that all learners have
+answered; ``right``, the outcome in [0, 1] (or another column, named by `value`). ``item`` names
+what is the same in several episodes or languages; without it, queries are clustered by episode
+only. `icl.evaluation.frame.query_frame` makes such a table of a run's records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from icl.errors import IclError, did_you_mean
+from icl.evaluation.decomposition import decompose
+from icl.evaluation.paired import effect, mcnemar, permutation
+from icl.evaluation.ranks import Ranks, rank
+from icl.evaluation.resampling import Rows, bootstrap, probability_of_best
+from icl.evaluation.statistics import LEVEL, ClusteredSample, clustered_sample, holm
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RIGHT = "right"
+
+
+def means(frame: pd.DataFrame, value: str = RIGHT, level: float = LEVEL) -> pd.DataFrame:
+    """Return each learner's mean with its interval, the best first.
+
+    Every episode weighs the same. Columns: ``learner``, ``mean``, ``low``, ``high``,
+    ``probability_best`` (of having the highest true mean).
+
+    Raises:
+        IclError: a column is missing, or not every learner has answered every query once.
+    """
+    import pandas as pd
+
+    learners, sample = _sample(frame, value)
+    found = sample.means(level)
+    table = pd.DataFrame(
+        {
+            "learner": learners,
+            "mean": found.mean,
+            "low": found.low,
+            "high": found.high,
+            "probability_best": probability_of_best(sample),
+        }
+    )
+    return table.sort_values("mean", ascending=False, kind="stable", ignore_index=True)
+
+
+def compare(
+    frame: pd.DataFrame, value: str = RIGHT, *, against: str | None = None, level: float = LEVEL
+) -> pd.DataFrame:
+    """Return all paired comparisons of two learners on the same queries.
+
+    Columns: ``first``, ``second``, ``difference`` of means with ``low`` and ``high``; ``p`` of the
+    clustered test and ``p_holm``, corrected over the rows of this table; ``p_permutation``, by
+    signs of whole episodes (blind to items in several episodes); ``p_mcnemar``, blind to all
+    clustering (missing where outcomes are graded); effect sizes ``d_z``, ``h`` and ``superiority``
+    over episodes (see `icl.evaluation.paired.Effect`).
+
+    Args:
+        frame: the queries.
+        value: the column with the outcomes.
+        against: compare all with this learner only. Name it before you have seen the figures: who
+            compares with the best that the data show compares all pairs, which is the default.
+        level: of the intervals.
+
+    Raises:
+        IclError: as `means`, or an unknown learner.
+    """
+    import pandas as pd
+
+    learners, sample = _sample(frame, value)
+    if against is not None and against not in learners:
+        raise IclError(f"There is no learner {against!r}." + did_you_mean(against, learners))
+    d = sample.differences(level)
+    by_episode = _cluster_means(sample)
+    graded = bool(np.any((sample.values != 0) & (sample.values != 1)))
+    rows: list[dict[str, Any]] = []
+    for i, first in enumerate(learners):
+        for j, second in enumerate(learners):
+            if (j <= i) if against is None else (second != against or i == j):
+                continue
+            size = effect(by_episode[i], by_episode[j])
+            rows.append(
+                {
+                    "first": first,
+                    "second": second,
+                    "difference": d.difference[i, j],
+                    "low": d.low[i, j],
+                    "high": d.high[i, j],
+                    "p": d.p[i, j],
+                    "p_permutation": permutation(by_episode[i] - by_episode[j]),
+                    "p_mcnemar": np.nan
+                    if graded
+                    else mcnemar(sample.values[i] == 1, sample.values[j] == 1),
+                    "d_z": size.d_z,
+                    "h": size.h,
+                    "superiority": size.superiority,
+                }
+            )
+    table = pd.DataFrame(rows)
+    if rows:
+        table.insert(6, "p_holm", holm(table["p"].to_numpy()))
+    return table
+
+
+def ranks(
+    frame: pd.DataFrame, value: str = RIGHT, *, by: str = "task", level: float = LEVEL
+) -> tuple[pd.DataFrame, Ranks]:
+    """Return learners by mean rank over the values of a column, and the tests behind it.
+
+    Two learners whose mean ranks differ by more than ``critical_difference`` differ over tasks (or
+    whatever `by` names). The table has ``learner`` and ``mean_rank``, the best first; the arrays
+    of `Ranks` are in the order of the table.
+
+    Raises:
+        IclError: as `means`, or there are fewer than two learners or values of `by`.
+    """
+    import pandas as pd
+
+    _need(frame, ("learner", "episode", value, by))
+    episodes = frame.groupby(["learner", by, "episode"], observed=True)[value].mean()
+    scores = episodes.groupby(["learner", by], observed=True).mean().unstack(by)
+    if scores.isna().to_numpy().any():
+        raise IclError(f"Not every learner has outcomes for every value of {by!r}; drop the rest.")
+    if min(scores.shape) < 2:
+        raise IclError(f"Ranks need two learners and two values of {by!r} or more.")
+    array = scores.to_numpy(dtype=np.float64)
+    first = rank(array, level)
+    order = np.argsort(first.mean, kind="stable")
+    found = rank(array[order], level)
+    names = [str(scores.index[i]) for i in order]
+    return pd.DataFrame({"learner": names, "mean_rank": found.mean}), found
+
+
+def variance(frame: pd.DataFrame, factors: Sequence[str], value: str = RIGHT) -> pd.DataFrame:
+    """Part the variance of means among factors such as seed, order, template or training run.
+
+    Every combination of the factors' values must have the same episodes. Columns: ``source`` (a
+    factor, two factors' interaction, or ``rest``), ``share`` of the variance, ``luck`` (the share
+    that noise between episodes alone would give) and ``p`` (F test with episodes as subjects,
+    Holm-corrected over the factors); see `icl.evaluation.decomposition`.
+
+    Raises:
+        IclError: a column is missing, or combinations differ in their episodes.
+    """
+    import pandas as pd
+
+    _need(frame, (*factors, "episode", value))
+    cells = frame.groupby([*factors, "episode"], observed=True, sort=True)[value].mean()
+    levels = [list(dict.fromkeys(sorted(frame[name].unique()))) for name in (*factors, "episode")]
+    full = pd.MultiIndex.from_product(levels, names=[*factors, "episode"])
+    whole = cells.reindex(full)
+    if whole.isna().any():
+        raise IclError(
+            f"Not every combination of {', '.join(factors)} has every episode; keep those that all"
+            " have, or drop a factor."
+        )
+    array = whole.to_numpy(dtype=np.float64).reshape([len(level) for level in levels])
+    effects, rest = decompose(array, list(factors))
+    rows: list[dict[str, Any]] = [
+        {"source": " × ".join(e.factors), "share": e.share, "luck": e.luck, "p": e.p}
+        for e in effects
+    ]
+    table = pd.DataFrame([*rows, {"source": "rest", "share": rest, "luck": None, "p": None}])
+    return table.astype({"luck": "float64", "p": "float64"})
+
+
+def metrics(
+    frame: pd.DataFrame, *, draws: int = 200, seed: int = 0, level: float = LEVEL
+) -> pd.DataFrame:
+    """Return every classification metric of each learner, with bootstrap intervals.
+
+    Labels are pooled by task and name, queries weigh the same, and intervals redraw whole episodes
+    `draws` times (missing for the worst of several, and for the gap). Columns: ``learner``,
+    ``metric``, ``value``, ``low``, ``high``. Metrics of probabilities need the columns
+    ``log_probs`` and ``gold_column``; the cross-lingual gap is there where a language is judged
+    both within and across.
+
+    Raises:
+        IclError: a column is missing.
+    """
+    import pandas as pd
+
+    _need(frame, ("learner", "episode", "task", "gold", "prediction"))
+    rows = []
+    for learner, part in frame.groupby("learner", observed=True):
+        episodes = list(part["episode"])
+        for name, function in _drawn_metrics(part).items():
+            found = bootstrap(function, episodes, level=level, draws=draws, seed=seed)
+            rows.append((learner, name, *found))
+        rows += [(learner, name, x, np.nan, np.nan) for name, x in _group_metrics(part).items()]
+    return pd.DataFrame(rows, columns=["learner", "metric", "value", "low", "high"])
+
+
+def _drawn_metrics(part: pd.DataFrame) -> dict[str, Callable[[Rows], float]]:
+    """Return one learner's metrics as functions of row numbers."""
+    from icl.metrics import calibration, labels, probabilities
+
+    gold = list(zip(part["task"], part["gold"], strict=True))
+    predicted = list(zip(part["task"], part["prediction"], strict=True))
+    number = {label: n for n, label in enumerate(dict.fromkeys((*gold, *predicted)))}
+    truth = np.array([number[label] for label in gold])
+    said = np.array([number[label] for label in predicted])
+
+    def of_labels(function: Callable[[list[int], list[int]], float]) -> Callable[[Rows], float]:
+        return lambda at: function(said[at].tolist(), truth[at].tolist())
+
+    found = {
+        "accuracy": of_labels(labels.accuracy),
+        "balanced_accuracy": of_labels(labels.balanced_accuracy),
+        "macro_f1": of_labels(labels.macro_f1),
+        "mcc": of_labels(labels.mcc),
+    }
+    if {"log_probs", "gold_column"} <= set(part.columns):
+        queries = list(zip(part["log_probs"], map(int, part["gold_column"]), strict=True))
+        nll = np.array([probabilities.nll([row], [g]) for row, g in queries])
+        brier = np.array([probabilities.brier([row], [g]) for row, g in queries])
+        sure = np.exp([max(row) for row, _ in queries])
+        right = said == truth
+        found["nll"] = lambda at: float(nll[at].mean())
+        found["brier"] = lambda at: float(brier[at].mean())
+        found["ece"] = lambda at: calibration.ece(
+            calibration.reliability(sure[at].tolist(), right[at].tolist())
+        )
+    return found
+
+
+def _group_metrics(part: pd.DataFrame) -> dict[str, float]:
+    """Return one learner's metrics of groups of queries."""
+    from icl.metrics import groups
+
+    right = list(part["prediction"] == part["gold"])
+    found = {"worst_episode_accuracy": groups.worst(right, list(part["episode"]))[1]}
+    if "query_language" in part:
+        languages = list(part["query_language"])
+        found["worst_language_accuracy"] = groups.worst(right, languages)[1]
+        if "support_language" in part:
+            with suppress(ValueError):  # no language is judged both within and across
+                found["cross_lingual_gap"] = groups.cross_lingual_gap(
+                    right, list(part["support_language"]), languages
+                )
+    return found
+
+
+def _sample(frame: pd.DataFrame, value: str) -> tuple[list[str], ClusteredSample]:
+    """Line the learners' outcomes up by query; learners in the order of appearance."""
+    _need(frame, ("learner", "episode", "query", value))
+    if frame.duplicated(["learner", "episode", "query"]).any():
+        raise IclError(
+            "A learner answers the same query of an episode twice; keep one answer, or tell the"
+            " two apart in the column 'query'."
+        )
+    learners = [str(name) for name in frame["learner"].unique()]
+    table = frame.pivot(index=["episode", "query"], columns="learner", values=value)
+    table = table[frame["learner"].unique()]
+    lacking = table.isna().any(axis=1)
+    if lacking.any():
+        raise IclError(
+            f"{int(lacking.sum())} of {len(table)} queries lack the outcome of a learner in the"
+            f" column {value!r}; keep the episodes that all learners have done."
+        )
+    values = table.to_numpy(dtype=np.float64).T
+    if not len(table) or not np.all((values >= 0) & (values <= 1)):
+        raise IclError(f"The column {value!r} must hold outcomes from 0 to 1, at least one.")
+    episodes = [str(name) for name in table.index.get_level_values("episode")]
+    clusters: list[Sequence[object]] = [episodes]
+    if "item" in frame:
+        keys = ["task", "item"] if "task" in frame else ["item"]
+        first = frame.drop_duplicates(["episode", "query"]).set_index(["episode", "query"])
+        clusters.append(list(first.loc[table.index, keys].itertuples(index=False, name=None)))
+    sizes = table.groupby(level="episode").size()
+    weights = [1 / float(sizes[name]) for name in table.index.get_level_values("episode")]
+    return learners, clustered_sample(values, *clusters, weights=weights)
+
+
+def _cluster_means(sample: ClusteredSample) -> Any:
+    """Return the mean of each series in each episode, shape (series, episodes)."""
+    codes = sample.clusters[0]
+    counts = np.bincount(codes)
+    return np.stack([np.bincount(codes, weights=row) / counts for row in sample.values])
+
+
+def _need(frame: pd.DataFrame, columns: Sequence[str]) -> None:
+    for name in columns:
+        if name not in frame:
+            raise IclError(
+                f"The table has no column {name!r}." + did_you_mean(name, map(str, frame.columns))
+            )

@@ -1,0 +1,67 @@
+"""Reading a run's folder: its records in the order of its learners and episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from icl.errors import IclError
+from icl.evaluation.record import EpisodeRecord
+from icl.evaluation.runfolder import RunFolder
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """What a run's folder holds; the run may still be under way.
+
+    Attributes:
+        folder: where it lies.
+        records: of its learners on its episodes.
+        fingerprints: of its episodes, in order.
+        meta_training: by learner, for those that were meta-trained: seconds, tokens, steps.
+        config: the experiment.
+    """
+
+    folder: Path
+    records: tuple[EpisodeRecord, ...]
+    fingerprints: tuple[str, ...]
+    meta_training: Mapping[str, Mapping[str, float]]
+    config: Mapping[str, Any]
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """Read a run's folder.
+
+    Raises:
+        IclError: it is no run's folder, is damaged, or holds no records of its learners yet.
+    """
+    run = RunFolder(folder)
+    roster = run.read_json("run.json")
+    if roster is None:
+        raise IclError(
+            f"{folder} is not a run's folder: it has no run.json; give the folder that `icl run`"
+            " named."
+        )
+    learners: list[dict[str, Any]] = roster["learners"]
+    fingerprints = [episode.fingerprint for episode in run.read_episodes()]
+    keys = {row["name"]: row["key"] for row in learners if row["key"]}
+    records = tuple(run.records(keys, fingerprints))
+    if not records:
+        raise IclError(f"{folder} holds no records yet; let `icl run` go on.")
+    return FinishedRun(
+        folder=folder,
+        records=records,
+        fingerprints=tuple(fingerprints),
+        meta_training={
+            row["name"]: {
+                "seconds": row["training"]["seconds"],
+                "tokens": row["training"]["computed_tokens"],
+                "steps": row["training"]["steps"],
+            }
+            for row in learners
+            if row.get("training")
+        },
+        config=run.read_yaml("config.yaml"),
+    )

@@ -1,0 +1,117 @@
+"""Records as pandas tables: one row a query, one row an episode, and Parquet.
+
+The columns that `icl.evaluation.analysis` looks at have the same names here, so that a table from
+elsewhere with the columns ``learner``, ``episode``, ``query`` and ``right`` will do as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from icl.errors import IclError
+from icl.evaluation.record import EpisodeRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def query_frame(records: Iterable[EpisodeRecord]) -> pd.DataFrame:
+    """Return a table with one row for each learner and query.
+
+    Columns: ``learner``, ``method``, ``episode`` (fingerprint), ``task``, ``setting``, ``split``,
+    ``index``, ``ways``, ``shots``, ``support_language``, ``query_language``, ``query`` (its id),
+    ``item`` (parallel id). For labels: ``gold`` and ``prediction`` (names), ``right`` (0 or 1),
+    ``confidence`` (the prediction's probability), ``log_prob`` (of the right label) and
+    ``log_probs`` (all, with ``gold_column``). For written answers: ``text``, ``reference``, and a
+    column for each metric. Columns of the other kind are missing values; they are left out where
+    no row has them.
+    """
+    import pandas as pd
+
+    rows = [row for record in records for row in _queries(record)]
+    return pd.DataFrame(rows)
+
+
+def episode_frame(records: Iterable[EpisodeRecord]) -> pd.DataFrame:
+    """Return a table with one row for each learner and episode.
+
+    It has the episode's columns of `query_frame`, ``queries``, a column for each metric (the mean
+    over its queries), and what it cost: ``prompt_tokens``, ``computed_tokens``, ``seconds``,
+    ``peak_memory_mb``, ``trained_parameters``.
+    """
+    import pandas as pd
+
+    return pd.DataFrame(
+        [
+            {
+                **_episode(record),
+                "queries": len(record.query_ids),
+                **{
+                    name: math.fsum(record.outcomes(name)) / len(record.query_ids)
+                    for name in record.metrics
+                },
+                "prompt_tokens": record.cost.prompt_tokens,
+                "computed_tokens": record.cost.computed_tokens,
+                "seconds": record.cost.seconds,
+                "peak_memory_mb": record.cost.peak_memory_mb,
+                "trained_parameters": record.cost.trained_parameters,
+            }
+            for record in records
+        ]
+    )
+
+
+def write_parquet(records: Iterable[EpisodeRecord], path: Path) -> Path:
+    """Write `query_frame` as a Parquet file, to be read by pandas, Polars, DuckDB or R.
+
+    Raises:
+        IclError: there are no records, or the file cannot be written.
+    """
+    table = query_frame(records)
+    if not len(table):
+        raise IclError("There are no records to write; run an experiment first.")
+    try:
+        table.to_parquet(path, index=False)
+    except OSError as error:
+        raise IclError(f"Cannot write {path}: {error.strerror or error}.") from error
+    return path
+
+
+def _episode(record: EpisodeRecord) -> dict[str, Any]:
+    return {
+        "learner": record.learner,
+        "method": record.method,
+        "episode": record.fingerprint,
+        "task": record.task,
+        "setting": record.setting,
+        "split": record.split,
+        "index": record.index,
+        "ways": record.ways,
+        "shots": record.shots,
+        "support_language": record.support_language,
+        "query_language": record.query_language,
+    }
+
+
+def _queries(record: EpisodeRecord) -> Iterable[Mapping[str, Any]]:
+    shared = _episode(record)
+    for n, (query, item) in enumerate(zip(record.query_ids, record.parallel_ids, strict=True)):
+        row = {**shared, "query": query, "item": item}
+        if record.written:
+            row |= {"text": record.texts[n], "reference": record.references[n]}
+            row |= {name: values[n] for name, values in record.scores.items()}
+        else:
+            gold, predicted, scores = record.gold[n], record.predictions[n], record.log_probs[n]
+            row |= {
+                "gold": record.labels[gold],
+                "prediction": record.labels[predicted],
+                "right": float(predicted == gold),
+                "confidence": min(1.0, math.exp(scores[predicted])),
+                "log_prob": scores[gold],
+                "log_probs": list(scores),
+                "gold_column": gold,
+            }
+        yield row

@@ -1,0 +1,82 @@
+"""Resampling: which learner is best how probably, and intervals of any metric.
+
+For means, `icl.evaluation.statistics` has closed forms that cover better than any bootstrap here
+(docs/statistics.md has the figures). What is no mean, like macro-F1 or the error of calibration,
+has no closed form: it gets a bootstrap of whole clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from icl.evaluation.statistics import LEVEL, ClusteredSample
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+Rows: TypeAlias = "NDArray[np.int64]"
+
+DRAWS = 2_000
+
+
+def probability_of_best(sample: ClusteredSample, *, draws: int = 20_000, seed: int = 0) -> Floats:
+    """Return each series' probability of having the highest true mean, shape (series,).
+
+    The true means are drawn from the normal distribution around the observed ones with their
+    cluster-robust covariance, a flat prior's posterior in the large. Equals share.
+
+    Args:
+        sample: of all series on the same queries.
+        draws: how many.
+        seed: of the draws.
+    """
+    single = [part for part in sample.covariances() if np.trace(part) > 0]
+    if not single or sample.smallest_clustering < 2:  # nothing is known about the spread
+        return np.full(len(sample.mean), 1 / len(sample.mean))
+    covariance = max(single, key=np.trace)
+    values, vectors = np.linalg.eigh(covariance)
+    root = vectors * np.sqrt(np.clip(values, 0.0, None))
+    noise = np.random.default_rng(seed).standard_normal((draws, len(values)))
+    drawn = sample.mean + noise @ root.T
+    top = drawn >= drawn.max(axis=1, keepdims=True) - 1e-9
+    return np.asarray((top / top.sum(axis=1, keepdims=True)).mean(axis=0))
+
+
+def bootstrap(
+    statistic: Callable[[Rows], float],
+    clusters: Sequence[object],
+    *,
+    level: float = LEVEL,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Return a statistic of all rows, and its percentile interval over redrawn whole clusters.
+
+    Args:
+        statistic: of rows given by their numbers, some more than once.
+        clusters: the cluster of each row, e.g. its episode.
+        level: of the interval.
+        draws: how often as many clusters as there are, are drawn with replacement.
+        seed: of the draws.
+
+    Raises:
+        ValueError: no row.
+    """
+    if not len(clusters):
+        raise ValueError("give the cluster of every row, and a row or more")
+    places: dict[object, list[int]] = {}
+    for row, name in enumerate(clusters):
+        places.setdefault(name, []).append(row)
+    groups = [np.array(rows, dtype=np.int64) for rows in places.values()]
+    rng = np.random.default_rng(seed)
+    found = [
+        statistic(np.concatenate([groups[i] for i in rng.integers(0, len(groups), len(groups))]))
+        for _ in range(draws)
+    ]
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return statistic(np.arange(len(clusters))), float(low), float(high)

@@ -1,0 +1,127 @@
+"""The leader boards as CSV, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+from icl.errors import IclError, did_you_mean
+from icl.evaluation.record import ACCURACY
+from icl.evaluation.summary import Board, Row, Summary
+from icl.reporting.formats import metric_title, p_value, percent, points
+from icl.reporting.terminal import board_title
+
+TableFormat = Literal["csv", "md", "latex"]
+FILES: dict[TableFormat, str] = {"csv": "table.csv", "md": "table.md", "latex": "table.tex"}
+
+
+def table(summary: Summary, form: str) -> str:
+    """Return all boards of a summary as one text.
+
+    ``csv`` has one line for each board and learner, with shares and counts in full; ``md`` and
+    ``latex`` have one table a board with rounded figures. LaTeX needs the package ``booktabs``.
+
+    Raises:
+        IclError: an unknown format.
+    """
+    writers: dict[str, Callable[[Sequence[Board]], str]] = {
+        "csv": _csv,
+        "md": _markdown,
+        "latex": _latex,
+    }
+    if form not in writers:
+        raise IclError(f"There is no table format {form!r}." + did_you_mean(form, writers))
+    assert set(writers) == set(get_args(TableFormat))
+    parts = summary.boards if len(summary.boards) > 1 else ()
+    return writers[form]((summary.overall, *summary.further, *parts))
+
+
+_COLUMNS = (
+    "setting", "shots", "metric", "episodes", "queries", "chance", "learner", "method", "value",
+    "low", "high", "difference", "difference_low", "difference_high", "p", "seconds",
+    "prompt_tokens", "computed_tokens", "peak_memory_mb", "trained_parameters",
+)  # fmt: skip
+
+
+def _csv(boards: Sequence[Board]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for board in boards:
+        for row in board.rows:
+            cells = {
+                "setting": "all" if board.setting is None else board.setting,
+                "shots": "all" if board.shots is None else board.shots,
+                "value": row.accuracy,
+            }
+            writer.writerow(
+                [
+                    cells[name]
+                    if name in cells
+                    else getattr(board if hasattr(board, name) else row, name)
+                    for name in _COLUMNS
+                ]
+            )
+    return text.getvalue()
+
+
+def _markdown(boards: Sequence[Board]) -> str:
+    found = []
+    for board in boards:
+        name = metric_title(board.metric)
+        lines = [
+            f"**{_md(board_title(board))}**",
+            "",
+            f"| Learner | {name} | 95 % interval | To the best | p |",
+            "| --- | ---: | ---: | ---: | ---: |",
+            *(f"| {' | '.join([_md(row.learner), *_cells(board, row)])} |" for row in board.rows),
+        ]
+        found.append("\n".join(lines))
+    return "\n\n".join(found) + "\n"
+
+
+def _latex(boards: Sequence[Board]) -> str:
+    found = []
+    for board in boards:
+        lines = [
+            f"% {board_title(board)}".replace("\n", " "),
+            r"\begin{tabular}{lrrrr}",
+            r"\toprule",
+            f"Learner & {_tex(metric_title(board.metric))} & "
+            r"95\,\% interval & To the best & $p$ \\",
+            r"\midrule",
+        ]
+        for row in board.rows:
+            cells = [_tex(row.learner), *map(_tex, _cells(board, row))]
+            lines.append(" & ".join(cells) + r" \\")
+        found.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}"]))
+    return "\n\n".join(found) + "\n"
+
+
+def _cells(board: Board, row: Row) -> list[str]:
+    best = row is board.best
+    mark = "" if row.above_chance or board.metric != ACCURACY else " °"
+    return [
+        percent(row.accuracy) + mark,
+        f"{100 * row.low:.1f}–{100 * row.high:.1f}",
+        "best" if best else points(row.difference),
+        "" if best else p_value(row.p),
+    ]
+
+
+def _md(text: str) -> str:
+    return re.sub(r"([\\|*_`<\[])", r"\\\1", " ".join(text.split()))
+
+
+_TEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
+    "%": r"\%", "_": r"\_", "^": r"\^{}", "~": r"\~{}", "–": "--", "−": "$-$", "<": "$<$",
+    ">": "$>$", "°": r"$^\circ$", "\N{NO-BREAK SPACE}": r"\,",
+}  # fmt: skip
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(letter, letter) for letter in " ".join(text.split(" ")))
