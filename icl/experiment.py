@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +20,13 @@ from icl.errors import IclError
 from icl.evaluation.record import EpisodeRecord
 from icl.evaluation.runfolder import RunFolder
 from icl.evaluation.runner import Entrant, Model, Runner
+from icl.evaluation.written import WRITERS, cannot_write
+from icl.metrics.written import check as check_metrics
 from icl.models.server.config import ServerConfig
 from icl.models.signature import model_signature
+from icl.processes import ALONE, Processes
 from icl.tasks import TaskFamily, load_family
+from icl.trackers import Trackers
 from icl.training import TrainingConfig
 
 if TYPE_CHECKING:
@@ -31,7 +38,8 @@ class Outcome:
     """What a run has found so far.
 
     Attributes:
-        records: of the run's learners on the run's episodes, in the configuration's order.
+        records: of the run's learners on the run's episodes, in the configuration's order; only
+            the main of several processes holds them.
         meta_training: by learner, for those that were meta-trained: seconds, tokens, steps.
         report: the HTML page.
     """
@@ -42,7 +50,13 @@ class Outcome:
 
 
 def run_experiment(
-    config: ExperimentConfig, folder: Path, *, command: str, limit: int | None = None
+    config: ExperimentConfig,
+    folder: Path,
+    *,
+    command: str,
+    limit: int | None = None,
+    processes: Processes = ALONE,
+    track: Sequence[str] = (),
 ) -> Outcome:
     """Run an experiment in a folder, or what is left of it, and write its report.
 
@@ -51,19 +65,53 @@ def run_experiment(
         folder: where records, checkpoints and the report go; see `RunFolder`.
         command: how the user started it; stands in the report.
         limit: at most so many episodes of each setting; they are the first of the whole run's.
+        processes: that share the work, each of which calls this with the same arguments on a
+            folder that all of them see; the main one writes the report.
+        track: names of trackers that are told the figures, see `Trackers`.
 
     Raises:
         IclError: for everything that the user can mend.
     """
+    check_processes(config, processes.count)
     family = prepare_family(config)
-    episodes = draw_episodes(config, family, limit)
+    episodes = iterate_episodes(config, family, limit)
     entrants = [_entrant(name, learner) for name, learner in config.learners.items()]
     training = {e.name: training_sampler(config, family, e) for e in entrants if e.training}
-    run = RunFolder(folder)
-    with run.locked():
-        run.write("config.yaml", config.to_yaml())
-        Runner(run, entrants, episodes, make_model(config.model), training).run()
-        return write_outcome(run, command=command)
+    run = RunFolder(folder, processes.index)
+    with run.locked() if processes.main else nullcontext():
+        if processes.main:
+            run.write("config.yaml", config.to_yaml())
+        model = make_model(config.model, processes)
+        trackers = Trackers(track, folder, config.name) if track and processes.main else None
+        told = None if trackers is None else trackers.line
+        metrics = partial(metrics_of, family)
+        Runner(run, entrants, episodes, model, training, processes, told, metrics).run()
+        if not processes.main:
+            processes.meet()
+            return Outcome((), {}, folder / "report.html")
+        outcome = write_outcome(run, command=command)
+        if trackers is not None:
+            trackers.accuracies(_accuracies(outcome.records))
+            trackers.finish()
+        processes.meet()
+        return outcome
+
+
+def _accuracies(records: Sequence[EpisodeRecord]) -> dict[str, float]:
+    """Return each learner's mean over episodes of accuracy, or of the first metric of texts."""
+    found: dict[str, list[float]] = {}
+    for record in records:
+        found.setdefault(record.learner, []).append(record.score)
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
+def check_processes(config: ExperimentConfig, count: int) -> None:
+    """Raise `IclError` where an experiment cannot be run by several processes."""
+    if config.model.server is not None and count > 1:
+        raise IclError(
+            "A model on a server is asked by one process, which keeps to its pace and budget;"
+            " raise `model.server.concurrency` instead of starting more processes."
+        )
 
 
 def prepare_family(config: ExperimentConfig) -> TaskFamily:
@@ -86,21 +134,27 @@ def draw_episodes(
         IclError: the family cannot give what the configuration asks for, or the saved episodes
             are damaged or leak.
     """
-    asked = config.episodes
+    return list(iterate_episodes(config, family, limit))
+
+
+def iterate_episodes(
+    config: ExperimentConfig, family: TaskFamily, limit: int | None = None
+) -> Iterator[Episode]:
+    """Do as `draw_episodes`, one episode at a time; what is asked for is checked at once."""
+    asked, suits = config.episodes, partial(_suits, config, family)
     if asked.file is not None:
-        return _refuse_generation(_saved(Path(asked.file), limit))
+        return map(suits, _saved(Path(asked.file), limit))
     count = asked.count or 0
     count = count if limit is None else min(limit, count)
-    episodes: list[Episode] = []
-    for sampler in asked.samplers(family, config.seed):
-        drawn = list(sampler.episodes(count))
-        for name in asked.variants:
-            change = VARIANTS.get(name)
-            episodes += drawn if change is None else [change(episode) for episode in drawn]
-    return _refuse_generation(episodes)
+    return (
+        suits(episode if change is None else change(episode))
+        for sampler in asked.samplers(family, config.seed)
+        for change in map(VARIANTS.get, asked.variants)
+        for episode in sampler.episodes(count)
+    )
 
 
-def _saved(path: Path, limit: int | None) -> list[Episode]:
+def _saved(path: Path, limit: int | None) -> Iterator[Episode]:
     """Read saved episodes, of each setting and split the first `limit` indices."""
     if path.is_dir():
         saved = open_episodes(path)
@@ -109,25 +163,32 @@ def _saved(path: Path, limit: int | None) -> list[Episode]:
         check_lines(path)
     file = path / EPISODES if path.is_dir() else path
     kept: dict[tuple[str, str], dict[int, None]] = {}
-    episodes = []
     for _, episode in read_lines(file):
         indices = kept.setdefault((episode.split, episode.setting), {})
         if limit is None or episode.index in indices or len(indices) < limit:
             indices[episode.index] = None
-            episodes.append(episode)
-    if not episodes:
+            yield episode
+    if not kept:
         raise IclError(f"{file} holds no episodes; name another under `episodes.file`.")
-    return episodes
 
 
-def _refuse_generation(episodes: list[Episode]) -> list[Episode]:
-    for episode in episodes:
-        if not episode.labels.names:
-            raise IclError(
-                f"The task {episode.task!r} is a generation task, which these learners do not"
-                " take; leave it out under `episodes.tasks`."
-            )
-    return episodes
+def metrics_of(family: TaskFamily, episode: Episode) -> tuple[str, ...]:
+    """Return the metrics that judge written answers to an episode's task; () for labels."""
+    return family.load(episode.task, episode.query_language).metrics
+
+
+def _suits(config: ExperimentConfig, family: TaskFamily, episode: Episode) -> Episode:
+    """Return an episode that all learners can take part in.
+
+    Raises:
+        IclError: its task is one of generation, and a learner cannot write or a metric is missing.
+    """
+    if not episode.labels.names:
+        for name, learner in config.learners.items():
+            if learner.method not in WRITERS:
+                raise IclError(cannot_write(name, learner.method, episode.task))
+        check_metrics(metrics_of(family, episode))
+    return episode
 
 
 def training_sampler(
@@ -209,8 +270,11 @@ def _entrant(name: str, learner: LearnerConfig) -> Entrant:
     return Entrant(name, complete.method, complete.params(), complete.training)
 
 
-def make_model(config: ModelConfig) -> Model:
-    """Return a configured model, to be loaded when something has to be computed."""
+def make_model(config: ModelConfig, processes: Processes = ALONE) -> Model:
+    """Return a configured model, to be loaded when something has to be computed.
+
+    Each of several processes loads its own, on its own device, and takes its part of the memory.
+    """
     if config.server is not None:
         return _served(config, config.server)
 
@@ -221,7 +285,19 @@ def make_model(config: ModelConfig) -> Model:
 
         # Reading the weights takes a moment and would tear our bar; downloads still show theirs.
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        return load_backbone(**config.model_dump(exclude={"server"}))
+        if config.trust_remote_code:
+            warnings.warn(
+                f"`trust_remote_code` is set: Python code from the repository {config.name!r}"
+                " runs on this machine with all your rights.",
+                stacklevel=2,
+            )
+        asked = config.model_dump(exclude={"server"})
+        if processes.count > 1:
+            asked["device"] = config.device or processes.device
+        backbone = load_backbone(**asked)
+        if processes.neighbours > 1 and backbone.device.type == "cpu":
+            backbone.memory_budget = backbone.budget() // processes.neighbours
+        return backbone
 
     return Model(load, model_signature(config.name, config.revision, config.dtype))
 

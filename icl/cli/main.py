@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,14 @@ app = typer.Typer(
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(episodes.app, name="episodes")
 app.add_typer(check.app, name="check")
+
+
+class LogFormat(str, Enum):
+    """How a command speaks on standard error."""
+
+    TEXT = "text"
+    JSON = "json"
+
 
 _EXIT_USER_FAULT = 2
 _EXIT_INTERRUPTED = 130
@@ -58,15 +67,22 @@ def run(
         int | None,
         typer.Option(min=1, help="Only so many episodes of each setting, the whole run's first."),
     ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Share the work among so many processes of this machine.")
+    ] = 1,
+    track: Annotated[
+        list[str] | None, typer.Option(help="Tell a tracker the figures, such as tensorboard.")
+    ] = None,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="How progress, warnings and faults are told.")
+    ] = LogFormat.TEXT,
 ) -> None:
     """Run an experiment, or go on with it where it was, and write its report."""
     from icl.cli.run import run_command
 
-    try:
-        run_command(config, out, data, limit)
-    except KeyboardInterrupt:
-        sys.stderr.write("icl: stopped; run the same command again to go on.\n")
-        raise typer.Exit(_EXIT_INTERRUPTED) from None
+    run_command(
+        config, out, data, limit, processes=processes, track=track or (), form=log_format.value
+    )
 
 
 @app.command()

@@ -134,6 +134,12 @@ class EpisodeRecord:
         right = self.outcomes()
         return sum(right) / len(right)
 
+    @property
+    def score(self) -> float:
+        """The mean of its first metric: accuracy, or what judges written answers first."""
+        values = self.outcomes(self.metrics[0])
+        return sum(values) / len(values)
+
     def outcome(self) -> EpisodeRecord:
         """Return the record with its cost set to nothing: what must be equal between two runs."""
         return replace(self, cost=Cost(0, 0, 0.0, 0.0, 0))

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 from filelock import FileLock, Timeout
 
+from icl.cache import sha256_file
 from icl.episodes import Episode
 from icl.errors import IclError
+from icl.evaluation.episodefile import EpisodeFile, write_lines
 from icl.evaluation.record import EpisodeRecord
 from icl.evaluation.store import RecordStore
 
 SCHEMA_VERSION = 1
+EPISODES = "episodes.jsonl"
 
 
 class RunFolder:
@@ -28,16 +31,23 @@ class RunFolder:
     - ``environment.json``: versions and machine.
     - ``episodes.jsonl``: every episode that learners are compared on, one `Episode` a line.
     - ``run.json``: the learners with their keys, the model, and what meta-training cost.
-    - ``records.jsonl``: one `EpisodeRecord` a line, appended as they are made.
+    - ``records.jsonl``: one `EpisodeRecord` a line, appended as they are made; while several
+      processes are at work, ``records.<n>.jsonl`` beside it.
     - ``meta/``: checkpoints of meta-training.
     - ``report.html``.
 
     All but the records are replaced as a whole, so that no reader ever meets half a file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, part: int = 0) -> None:
+        """Name a folder; it is made when it is locked or written.
+
+        Args:
+            path: the folder.
+            part: of the process whose records are appended, see `RecordStore`.
+        """
         self.path = path
-        self.store = RecordStore(path)
+        self.store = RecordStore(path, part)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -58,6 +68,9 @@ class RunFolder:
         except OSError as error:
             raise self._unwritable(error) from error
         try:
+            for stale in self.path.glob(".*.tmp"):  # of writers that were killed
+                with suppress(OSError):
+                    stale.unlink()
             yield
         finally:
             lock.release()
@@ -65,18 +78,24 @@ class RunFolder:
     def write(self, name: str, text: str) -> None:
         """Replace a file of the folder as a whole; raises `IclError` where it cannot be written."""
         target = self.path / name
-        draft = target.with_name(f".{target.name}.tmp")
+        with self._draft(target) as (draft, file):
+            file.write(text.encode())
+            _settle(file)
+            draft.replace(target)
+
+    @contextmanager
+    def _draft(self, target: Path) -> Iterator[tuple[Path, BinaryIO]]:
+        """Open a file beside `target`, to be moved over it when it is whole."""
+        draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with draft.open("w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(target)
+            with draft.open("wb") as file:
+                yield draft, file
         except OSError as error:
-            with suppress(OSError):
-                draft.unlink()
             raise self._unwritable(error) from error
+        finally:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
 
     def write_json(self, name: str, value: Any) -> None:
         """Replace a JSON file of the folder."""
@@ -106,12 +125,22 @@ class RunFolder:
                 f"Cannot read {self.path / name} ({error}); run the experiment again."
             ) from error
 
-    def write_episodes(self, episodes: Sequence[Episode]) -> None:
-        """Replace ``episodes.jsonl``, unless it holds these episodes already."""
-        text = "".join(episode.to_json() + "\n" for episode in episodes)
-        path = self.path / "episodes.jsonl"
-        if not path.exists() or path.read_bytes() != text.encode():
-            self.write("episodes.jsonl", text)
+    def write_episodes(self, episodes: Iterable[Episode]) -> None:
+        """Replace ``episodes.jsonl``, unless it holds these already; takes them one at a time."""
+        target = self.path / EPISODES
+        with self._draft(target) as (draft, file):
+            digest = write_lines(file, episodes)
+            if not target.exists() or sha256_file(target) != digest:
+                _settle(file)
+                draft.replace(target)
+
+    def episodes(self) -> EpisodeFile:
+        """Return the episodes of the run, to be read one by one.
+
+        Raises:
+            IclError: there are none.
+        """
+        return EpisodeFile(self.path / EPISODES)
 
     def read_episodes(self) -> list[Episode]:
         """Return the episodes of the run, in their order.
@@ -119,17 +148,7 @@ class RunFolder:
         Raises:
             IclError: there are none, or the file is damaged.
         """
-        path = self.path / "episodes.jsonl"
-        try:
-            lines = path.read_text("utf-8").split("\n")
-            return [Episode.from_json(line) for line in lines if line]
-        except FileNotFoundError as error:
-            raise IclError(
-                f"{self.path} is not a run's folder: it has no episodes.jsonl; give the folder"
-                " that `icl run` named."
-            ) from error
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise IclError(f"Cannot read {path} ({error}); run the experiment again.") from error
+        return list(self.episodes())
 
     def records(self, keys: Mapping[str, str], fingerprints: Sequence[str]) -> list[EpisodeRecord]:
         """Return the records of some learners on some episodes, in that order.
@@ -140,7 +159,11 @@ class RunFolder:
             keys: learner key by the learner's name.
             fingerprints: of the episodes.
         """
-        found = {record.key: record for record in self.store.read()}
+        asked = set(keys.values())
+        found: dict[tuple[str, str], EpisodeRecord] = {}
+        for record in self.store.scan():
+            if record.learner_key in asked:
+                found.setdefault(record.key, record)
         return [
             replace(found[key, fingerprint], learner=name)
             for name, key in keys.items()
@@ -153,3 +176,8 @@ class RunFolder:
             f"Cannot write the run's folder {self.path} ({error.strerror or error}); free some"
             " space or give another folder with --out."
         )
+
+
+def _settle(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

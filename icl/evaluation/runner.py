@@ -6,8 +6,10 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from icl import interrupt
 from icl.episodes import Episode, EpisodeSampler
 from icl.errors import IclError
 from icl.evaluation.environment import environment
@@ -16,8 +18,10 @@ from icl.evaluation.keys import learner_key, training_key
 from icl.evaluation.pace import Pace
 from icl.evaluation.record import EpisodeRecord
 from icl.evaluation.runfolder import SCHEMA_VERSION, RunFolder
+from icl.evaluation.written import judge_written
 from icl.learners.base import Learner, MetaLearner, Params
 from icl.learners.registry import check_backbone, make
+from icl.processes import ALONE, Processes
 from icl.progress import Bar, progress
 from icl.training import TrainingConfig
 
@@ -80,29 +84,43 @@ class Runner:
     else. What the folder already holds under the same keys is not done again, so a run that was
     killed goes on where it was, and a changed configuration redoes only what it changes.
 
+    Several processes share the episodes by their index. The main one looks at what is done, tells
+    the others what is left, and writes all files but the others' records, which it brings together
+    at the end. Memory does not grow with the number of episodes: they are read one by one.
+
     Args:
-        folder: the run's folder, held by this process (`RunFolder.locked`).
+        folder: the run's folder, held by the main process (`RunFolder.locked`).
         entrants: the learners, in the report's order.
-        episodes: what they are compared on.
+        episodes: what they are compared on; only the main process draws them.
         model: the backbone that all of them share.
         training_episodes: what each meta-learner is trained on, by the entrant's name.
+        processes: that share the work; each makes a runner from the same arguments.
+        track: is told each line of a meta-training's log, with the learner's name.
+        metrics: says by what the written answers to a generation episode are judged; without it
+            there may be no such episodes.
     """
 
     def __init__(
         self,
         folder: RunFolder,
         entrants: Sequence[Entrant],
-        episodes: Sequence[Episode],
+        episodes: Iterable[Episode],
         model: Model,
         training_episodes: Mapping[str, EpisodeSampler],
+        processes: Processes = ALONE,
+        track: Callable[[str, Mapping[str, Any]], None] | None = None,
+        metrics: Callable[[Episode], Sequence[str]] | None = None,
     ) -> None:
         self._folder = folder
+        self._metrics = metrics
+        self._track = track
         self._entrants = entrants
-        self._episodes = [(episode.fingerprint, episode) for episode in episodes]
+        self._asked = episodes
         self._model = model
         self._training_episodes = training_episodes
+        self._processes = processes
         self._pace = Pace()
-        self._done: set[tuple[str, str]] = set()
+        self._done: dict[str, set[str]] = {}  # fingerprints by learner key
         self._roster: dict[str, dict[str, Any]] = {}
 
     def run(self) -> None:
@@ -111,32 +129,64 @@ class Runner:
         Raises:
             IclError: a learner failed on an episode (the records so far are kept), or the folder
                 cannot be written.
+            KeyboardInterrupt: the run was asked to stop; what was under way is finished and kept.
         """
-        self._folder.write_episodes([episode for _, episode in self._episodes])
-        identity = self._model.identity(self._folder)
-        records = self._folder.store.read()
-        self._done = {record.key for record in records}
-        for entrant in self._entrants:
-            self._enter(entrant, identity)
-        self._write_roster()
-        todo = [e for e in self._entrants if self._is_pending(e)]
-        if not todo:
+        plan = self._processes.on_main(self._prepare)
+        if plan is None:
             return
+        identity, self._roster, pending = plan
+        self._episodes = self._folder.episodes()
+        self._check_model(identity)
+        todo = [entrant for entrant in self._entrants if entrant.name in pending]
         for entrant in todo:
             check_backbone(entrant.method, self._model.backbone())
-        self._folder.write_json("environment.json", environment())
-        self._plan(todo, records)
-        with progress("Running") as bar:
+        self._plan(todo, pending)
+        main = self._processes.main
+        with progress("Running", shown=main) as bar, interrupt.at_the_next_step(say=main):
             # The first episode of each tells what the rest will take; then the quick ones first.
             plain = [(e, self._make(e)) for e in todo if e.training is None]
+            shares = {e.name: list(self._processes.share(pending[e.name])) for e, _ in plain}
             for entrant, learner in plain:
-                self._judge(entrant, learner, bar, most=1)
+                self._judge(entrant, learner, bar, shares[entrant.name][:1])
             for entrant, learner in plain:
-                self._judge(entrant, learner, bar)
+                self._judge(entrant, learner, bar, shares[entrant.name][1:])
             for entrant in todo:
                 if entrant.training is not None:
                     learner = self._trained(entrant, entrant.training, identity, bar)
-                    self._judge(entrant, learner, bar)
+                    left = self._processes.on_main(partial(self._pending, entrant))
+                    self._judge(entrant, learner, bar, self._processes.share(left))
+            self._processes.meet()
+        if main:
+            self._folder.store.gather()
+
+    def _prepare(self) -> tuple[str, dict[str, dict[str, Any]], dict[str, list[int]]] | None:
+        """Write what is known before the start; return identity, roster and what is left to do."""
+        self._folder.store.gather()
+        self._folder.write_episodes(self._asked)
+        self._episodes = self._folder.episodes()
+        identity = self._model.identity(self._folder)
+        for record in self._folder.store.scan():
+            self._done.setdefault(record.learner_key, set()).add(record.fingerprint)
+        for entrant in self._entrants:
+            self._enter(entrant, identity)
+        self._write_roster()
+        pending = {e.name: self._pending(e) for e in self._entrants}
+        left = {name: places for name, places in pending.items() if places}
+        if not left:
+            return None
+        for entrant in self._entrants:
+            if entrant.name in left:
+                check_backbone(entrant.method, self._model.backbone())
+        self._folder.write_json("environment.json", environment())
+        return identity, self._roster, left
+
+    def _check_model(self, identity: str) -> None:
+        """Raise `IclError` where this process has loaded another model than the main one."""
+        if not self._processes.main and self._model.backbone().identity != identity:
+            raise IclError(
+                f"Process {self._processes.index} has loaded another model than process 0; give"
+                " `model.revision`, or a directory that all machines share."
+            )
 
     def _enter(self, entrant: Entrant, identity: str) -> None:
         """Put an entrant on the roster, with its key where that is known before training."""
@@ -160,29 +210,28 @@ class Runner:
         if summary is not None:
             self._settle(entrant, identity, summary)
 
-    def _pending(self, entrant: Entrant) -> list[tuple[str, Episode]]:
-        key = self._roster[entrant.name]["key"]
-        return [pair for pair in self._episodes if (key, pair[0]) not in self._done]
-
-    def _is_pending(self, entrant: Entrant) -> bool:
-        return self._roster[entrant.name]["key"] is None or bool(self._pending(entrant))
+    def _pending(self, entrant: Entrant) -> list[int]:
+        """Return the places of the episodes that an entrant has no record of."""
+        done = self._done.get(self._roster[entrant.name]["key"] or "", set())
+        return [i for i, f in enumerate(self._episodes.fingerprints()) if f not in done]
 
     def _write_roster(self) -> None:
         self._folder.write_json(
             "run.json", {"schema_version": SCHEMA_VERSION, "learners": list(self._roster.values())}
         )
 
-    def _plan(self, todo: Iterable[Entrant], records: Iterable[EpisodeRecord]) -> None:
+    def _plan(self, todo: Iterable[Entrant], pending: Mapping[str, Sequence[int]]) -> None:
         for entrant in todo:
             if entrant.training is not None and self._roster[entrant.name]["key"] is None:
                 steps, batch = entrant.training.steps, entrant.training.meta_batch
                 # a step runs its episodes as one batch, for about a third of what they take alone
                 self._pace.plan(_training(entrant), steps, weight=batch / 3)
-            self._pace.plan(entrant.name, len(self._pending(entrant)))
-        names = {self._roster[e.name]["key"]: e.name for e in todo}
-        for record in records:
-            if record.learner_key in names:
-                self._pace.know(names[record.learner_key], record.cost.seconds)
+            self._pace.plan(entrant.name, len(self._processes.share(pending[entrant.name])))
+        if self._processes.main:
+            names = {self._roster[e.name]["key"]: e.name for e in todo}
+            for record in self._folder.store.scan():
+                if record.learner_key in names:
+                    self._pace.know(names[record.learner_key], record.cost.seconds)
 
     def _make(self, entrant: Entrant) -> Learner:
         return make(entrant.method, entrant.params.model_dump(), self._model.backbone())
@@ -199,13 +248,21 @@ class Runner:
         folder = row["folder"]
         sampler = self._training_episodes[entrant.name]
         trainer = MetaTrainer(
-            learner, self._model.backbone(), sampler, training, self._folder.path / folder, folder
+            learner,
+            self._model.backbone(),
+            sampler,
+            training,
+            self._folder.path / folder,
+            folder,
+            self._processes,
+            None if self._track is None else partial(self._track, entrant.name),
         )
         bar.say(f"{entrant.name}, meta-training")
         summary = asdict(trainer.fit(self._on_step(entrant, bar)))
-        self._folder.write_json(f"{folder}/finished.json", summary)
         self._settle(entrant, identity, summary)
-        self._write_roster()
+        if self._processes.main:
+            self._folder.write_json(f"{folder}/finished.json", summary)
+            self._write_roster()
         return learner
 
     def _settle(self, entrant: Entrant, identity: str, summary: dict[str, Any]) -> None:
@@ -225,28 +282,39 @@ class Runner:
             self._pace.took(kind, now - last)
             self._pace.plan(kind, steps - step)  # a resumed training began at a later step
             last = now
+            bar.did("step", loss)
             bar.say(f"{entrant.name}, meta-training, step {step} of {steps}, loss {loss:.3f}")
             bar.estimate(self._pace.spent, self._pace.left() or 0.0)
 
         return note
 
-    def _judge(self, entrant: Entrant, learner: Learner, bar: Bar, most: int | None = None) -> None:
-        """Run a learner on its pending episodes, at most so many, and keep each record."""
+    def _judge(self, entrant: Entrant, learner: Learner, bar: Bar, places: Sequence[int]) -> None:
+        """Run a learner on some episodes and keep each record."""
         key = self._roster[entrant.name]["key"]
-        pending = self._pending(entrant)[:most]
         pool = bool(getattr(entrant.params, "pool", False))  # a parameter of some methods
-        for number, (_, episode) in enumerate(pending, start=1):
-            bar.say(f"{entrant.name}, episode {number} of {len(pending)}")
+        for number, place in enumerate(places, start=1):
+            interrupt.stop_if_asked()
+            episode = self._episodes[place]
+            bar.say(f"{entrant.name}, episode {number} of {len(places)}")
             try:
-                record = judge(
-                    learner, entrant.name, key, episode, self._model.backbone(), pool=pool
-                )
+                record = self._record(learner, entrant.name, key, episode, pool)
             except Exception as error:
                 raise self._fault(entrant, episode, error) from error
             self._folder.store.append(record)
-            self._done.add(record.key)
             self._pace.took(entrant.name, record.cost.seconds)
+            bar.did("episode")
             bar.estimate(self._pace.spent, self._pace.left() or 0.0)
+
+    def _record(
+        self, learner: Learner, name: str, key: str, episode: Episode, pool: bool
+    ) -> EpisodeRecord:
+        backbone = self._model.backbone()
+        if episode.labels.names:
+            return judge(learner, name, key, episode, backbone, pool=pool)
+        if self._metrics is None:
+            raise IclError(f"The task {episode.task!r} is a generation task; take `icl run`.")
+        metrics = self._metrics(episode)
+        return judge_written(learner, name, key, episode, backbone, metrics=metrics, pool=pool)
 
     def _fault(self, entrant: Entrant, episode: Episode, error: Exception) -> IclError:
         self._folder.write("error.log", "".join(traceback.format_exception(error)))

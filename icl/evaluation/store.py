@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from icl.errors import IclError
@@ -16,6 +17,8 @@ if sys.platform != "win32":
     import fcntl
 
 _BLOCK = 1 << 16
+_LINES_AT_ONCE = 500
+_PART = re.compile(r"records\.[1-9]\d*\.jsonl")
 
 
 class RecordStore:
@@ -30,15 +33,82 @@ class RecordStore:
       lines never interleave (on Windows, which has no such lock, use one writer).
     - A line damaged by something else is skipped with a warning, so that its episode is run again.
 
+    - Processes that share a run need no lock that all their machines know: each but the main one
+      writes a part of its own, ``records.<number>.jsonl``. Readers see all parts; `gather` brings
+      them into one file.
+
     No file stays open between calls, so a store may be shared with threads and forked processes.
+
+    Args:
+        folder: the run's folder.
+        part: of the process that writes; 0 is the main one.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = Path(folder) / "records.jsonl"
+    def __init__(self, folder: Path, part: int = 0) -> None:
+        name = "records.jsonl" if part == 0 else f"records.{part}.jsonl"
+        self.path = Path(folder) / name
 
     def append(self, record: EpisodeRecord) -> None:
         """Write one record and wait until it is on the disk; raises `IclError` where it cannot."""
-        line = (record.to_json() + "\n").encode()
+        self._write((record.to_json() + "\n").encode())
+
+    def read(self) -> list[EpisodeRecord]:
+        """Return the records in the order of writing, the first of each key; [] for a new run."""
+        records: dict[tuple[str, str], EpisodeRecord] = {}
+        for record in self.scan():
+            records.setdefault(record.key, record)
+        return list(records.values())
+
+    def scan(self) -> Iterator[EpisodeRecord]:
+        """Yield the records of all parts one by one, so that memory does not grow with them.
+
+        A key that was written twice comes twice.
+        """
+        for path in self._parts():
+            yield from _scan(path)
+
+    def keys(self) -> set[tuple[str, str]]:
+        """Return the (learner key, episode fingerprint) pairs that are done."""
+        return {record.key for record in self.scan()}
+
+    def gather(self) -> None:
+        """Bring all parts into the main file; to be called where no other process writes.
+
+        A kill at any moment loses nothing: a part is removed when all it holds is on the disk.
+
+        Raises:
+            IclError: the folder cannot be written.
+        """
+        parts = [path for path in self._parts() if path != self._parts()[0]]
+        if not parts:
+            return
+        main = RecordStore(self.path.parent)
+        done = {record.key for record in _scan(main.path)}
+        for path in parts:
+            lines: list[str] = []
+            for record in _scan(path):
+                if record.key not in done:
+                    done.add(record.key)
+                    lines.append(record.to_json() + "\n")
+                if len(lines) == _LINES_AT_ONCE:
+                    main._write("".join(lines).encode())
+                    lines.clear()
+            if lines:
+                main._write("".join(lines).encode())
+            try:
+                path.unlink()
+            except OSError as error:
+                raise _unwritable(path, error) from error
+
+    def _parts(self) -> list[Path]:
+        """Return the main file, whether or not it is there, and the parts that are."""
+        found = sorted(
+            (path for path in self.path.parent.glob("records.*.jsonl") if _PART.match(path.name)),
+            key=lambda path: int(path.name.split(".")[1]),
+        )
+        return [self.path.parent / "records.jsonl", *found]
+
+    def _write(self, lines: bytes) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             new = not self.path.exists()
@@ -48,50 +118,13 @@ class RecordStore:
             try:
                 _lock(descriptor)
                 _mend_tail(descriptor)
-                _write_whole(descriptor, line)
+                _write_whole(descriptor, lines)
             finally:
                 os.close(descriptor)  # releases the lock
             if new:
                 _sync_folder(self.path.parent)
         except OSError as error:
-            raise IclError(
-                f"Cannot write {self.path}: {error.strerror or error}; "
-                "mend that and run again: finished episodes are kept and not run twice."
-            ) from error
-
-    def read(self) -> list[EpisodeRecord]:
-        """Return the records in the order of writing, the first of each key; [] for a new run."""
-        try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise IclError(f"Cannot read {self.path}: {error.strerror or error}.") from error
-        # Split at newlines only: `splitlines` would also split at U+2028, which text may hold.
-        *lines, tail = content.split(b"\n")
-        records: dict[tuple[str, str], EpisodeRecord] = {}
-        damaged = []
-        for number, line in enumerate(lines, start=1):
-            record = _parse(line)
-            if record is None:
-                damaged.append(number)
-            else:
-                records.setdefault(record.key, record)
-        # A tail without a newline is a line that some process is writing or was killed in.
-        if (record := _parse(tail)) is not None:
-            records.setdefault(record.key, record)
-        if damaged:
-            shown = ", ".join(map(str, damaged[:5])) + (", …" if len(damaged) > 5 else "")
-            warnings.warn(
-                f"{self.path}: skipped {len(damaged)} damaged line(s) ({shown}); "
-                "their episodes will be run again.",
-                stacklevel=2,
-            )
-        return list(records.values())
-
-    def keys(self) -> set[tuple[str, str]]:
-        """Return the (learner key, episode fingerprint) pairs that are done."""
-        return {record.key for record in self.read()}
+            raise _unwritable(self.path, error) from error
 
 
 def same_outcomes(a: Iterable[EpisodeRecord], b: Iterable[EpisodeRecord]) -> bool:
@@ -102,6 +135,40 @@ def same_outcomes(a: Iterable[EpisodeRecord], b: Iterable[EpisodeRecord]) -> boo
     first = {record.key: record.outcome() for record in a}
     second = {record.key: record.outcome() for record in b}
     return first == second
+
+
+def _scan(path: Path) -> Iterator[EpisodeRecord]:
+    """Yield the records of one file, line by line; damaged lines are told at the end."""
+    damaged = []
+    try:
+        with path.open("rb") as file:
+            # Lines end in newlines only: `splitlines` would also split at U+2028, which text has.
+            for number, line in enumerate(file, start=1):
+                whole = line.endswith(b"\n")
+                record = _parse(line.removesuffix(b"\n"))
+                if record is not None:
+                    yield record
+                elif whole:
+                    damaged.append(number)
+                # A tail without a newline is a line that some process is writing or died in.
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise IclError(f"Cannot read {path}: {error.strerror or error}.") from error
+    if damaged:
+        shown = ", ".join(map(str, damaged[:5])) + (", …" if len(damaged) > 5 else "")
+        warnings.warn(
+            f"{path}: skipped {len(damaged)} damaged line(s) ({shown}); "
+            "their episodes will be run again.",
+            stacklevel=3,
+        )
+
+
+def _unwritable(path: Path, error: OSError) -> IclError:
+    return IclError(
+        f"Cannot write {path}: {error.strerror or error}; "
+        "mend that and run again: finished episodes are kept and not run twice."
+    )
 
 
 def _parse(line: bytes) -> EpisodeRecord | None:

@@ -79,7 +79,14 @@ class Learner(ABC):
 
 
 class MetaLearner(Learner):
-    """A learner that is trained over episodes before it is used."""
+    """A learner that is trained over episodes before it is used.
+
+    Attributes:
+        joins_episodes: whether the meta-loss of several episodes is other than the mean of theirs
+            alone; such a loss is not dealt to several processes.
+    """
+
+    joins_episodes: ClassVar[bool] = False
 
     @abstractmethod
     def meta_loss(self, episodes: Sequence[Episode]) -> tuple[Tensor, Mapping[str, float]]:

@@ -54,6 +54,7 @@ class MultiTask(EpisodicLearner):
     """
 
     method: ClassVar[str] = "multitask"
+    joins_episodes: ClassVar[bool] = True  # each example is told from all labels of the meta-batch
     Params = MultiTaskParams
 
     def network(self, width: int, params: Any) -> Net:

@@ -135,9 +135,11 @@ def _tokenizer(
 @contextmanager
 def _faults_told(name: str) -> Iterator[None]:
     """Turn what transformers raises for a model that cannot be read into one sentence."""
+    from safetensors import SafetensorError
+
     try:
         yield
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         near = difflib.get_close_matches(name.removeprefix(PACKAGED_PREFIX), PACKAGED, n=1)
         hint = f" Did you mean '{PACKAGED_PREFIX}{near[0]}'?" if near else ""
         reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")

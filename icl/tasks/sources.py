@@ -123,9 +123,20 @@ def _row_reader(definition: Definition, source: Source, reading: Reading) -> Rea
     return read
 
 
+def _within(folder: Path, place: str) -> Path:
+    """Return a place in a folder; raises `IclError` for one that leads out of it."""
+    parts = Path(place)
+    if parts.is_absolute() or ".." in parts.parts:
+        raise IclError(
+            f"The file {place!r} lies outside the data directory {folder}; a definition may only"
+            " name files in it."
+        )
+    return folder / parts
+
+
 def _directory(definition: Definition, source: DirectorySource, folder: Path) -> Reading:
     def rows(task: str, language: str, part: str) -> Rows:
-        path = folder / source.file.format(language=language, split=part, task=task)
+        path = _within(folder, source.file.format(language=language, split=part, task=task))
         if not path.is_file():
             languages = [p.name for p in folder.iterdir() if p.is_dir()]
             near = source.file.startswith("{language}/") and languages
@@ -174,7 +185,7 @@ def _plugin(source: PluginSource) -> Reading:
 
 def _lm_eval(source: LmEvalSource, folder: Path) -> Reading:
     def rows(task: str, language: str, part: str) -> Rows:
-        path = folder / source.file.format(language=language, split=part, task=task)
+        path = _within(folder, source.file.format(language=language, split=part, task=task))
         return Rows(f"{path}, {part}", lm_eval_rows(path, part, source.splits))
 
     return rows

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from icl.errors import IclError
@@ -35,9 +37,29 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     metadata: Mapping[str, str]
 
+    def to_bytes(self) -> bytes:
+        """Return the content of a checkpoint's file, its hash within."""
+        metadata = {**self.metadata, "step": str(self.step)}
+        digest = _digest(self.tensors, metadata)
+        content: bytes = save(dict(self.tensors), {**metadata, "sha256": digest})
+        return content
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Checkpoint:
+        """Read what `to_bytes` wrote; raises `ValueError` where the hash says otherwise."""
+        try:
+            length = int.from_bytes(content[:8], "little")
+            metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+            tensors = load(content)
+        except (SafetensorError, AttributeError) as error:
+            raise ValueError(f"not a checkpoint: {error}") from error
+        if metadata.pop("sha256", None) != _digest(tensors, metadata):
+            raise ValueError("the content does not match its hash")
+        return cls(int(metadata["step"]), tensors, metadata)
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(
@@ -54,23 +76,33 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """
     target = folder / f"checkpoint-{checkpoint.step:08d}.safetensors"
     draft = target.with_suffix(f".{os.getpid()}.tmp")
-    metadata = {**checkpoint.metadata, "step": str(checkpoint.step)}
-    metadata["sha256"] = _digest(checkpoint.tensors)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with draft.open("wb") as file:
-            file.write(save(dict(checkpoint.tensors), metadata))
+            file.write(checkpoint.to_bytes())
             file.flush()
             os.fsync(file.fileno())
         draft.replace(target)
+        _settle(folder)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
         raise IclError(
             f"The checkpoint {target} cannot be written: {error.strerror}; free some space or "
             "choose another run folder."
         ) from error
     for stale in [*_by_age(folder)[:-_KEEP], *folder.glob("checkpoint-*.tmp")]:
         stale.unlink(missing_ok=True)
+
+
+def _settle(folder: Path) -> None:
+    """See that a new name is on the disk before older checkpoints go."""
+    if sys.platform != "win32":  # a folder cannot be opened there
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _by_age(folder: Path) -> list[Path]:
@@ -95,11 +127,6 @@ def load_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
 def _read(path: Path) -> Checkpoint | None:
     """Read a checkpoint; None if it is torn or its tensors do not match their hash."""
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError):
+        return Checkpoint.from_bytes(path.read_bytes())
+    except (OSError, ValueError):
         return None
-    if metadata.get("sha256") != _digest(tensors):
-        return None
-    return Checkpoint(int(metadata["step"]), tensors, metadata)

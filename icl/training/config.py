@@ -21,6 +21,22 @@ class FineTuneConfig(BaseModel):
     language: str | None = None
 
 
+class ValidationConfig(BaseModel):
+    """Meta-training keeps the state that does best on a split that it is not trained on.
+
+    Attributes:
+        split: the meta-split; its tasks should be neither trained nor judged on.
+        episodes: how many, always the same ones.
+        every: steps between looks; the last step is always looked at.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    split: str = "validation"
+    episodes: int = Field(default=16, ge=1)
+    every: int = Field(default=10, ge=1)
+
+
 class TrainingConfig(BaseModel):
     """How a meta-learner is trained over episodes of the training split.
 
@@ -35,7 +51,9 @@ class TrainingConfig(BaseModel):
             another; None: both are in the same (cross-lingual MAML).
         languages: query languages; None for all of the meta-split.
         fine_tune: plain training before meta-training.
-        tasks_at_once: run so many tasks of a meta-batch at once, to save memory; None for all.
+        validation: keep the state with the least meta-loss on other tasks; None: the last one.
+        tasks_at_once: run so many tasks of a meta-batch at once, to save memory; None for all that
+            a process has. With a number, any number of processes gives the same bits.
         optimiser: ``adam``, or plain descent, with which Reptile is what its paper says.
         learning_rate: of the outer optimiser.
         schedule: ``constant``, or down to zero over meta-training: ``linear`` (Reptile) or
@@ -57,6 +75,7 @@ class TrainingConfig(BaseModel):
     support_language: str | None = None
     languages: tuple[str, ...] | None = None
     fine_tune: FineTuneConfig | None = None
+    validation: ValidationConfig | None = None
     tasks_at_once: int | None = Field(default=None, ge=1)
     optimiser: Literal["adam", "sgd"] = "adam"
     learning_rate: float = Field(default=2e-3, gt=0)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +21,16 @@ class TrainingLog:
     ``seconds``, and the learner's metrics: for gradient learners ``support_loss_k`` before inner
     step k, ``query_loss`` after the inner loop, and every fifth step ``support_loss_after`` and
     ``query_loss_before``. A return to a checkpoint has ``event: diverged``, the step ``at`` which
-    it was seen, and the ``episodes`` at fault.
+    it was seen, and the ``episodes`` at fault. A look at the validation episodes has ``event:
+    validated`` and their ``loss``.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, track: Callable[[Mapping[str, Any]], None] | None = None
+    ) -> None:
+        """Name the folder, and who else is told each line."""
         self.path = folder / NAME
+        self._track = track
 
     def add(self, **values: Any) -> None:
         """Append one line; raises `IclError` where the file cannot be written."""
@@ -31,16 +39,26 @@ class TrainingLog:
             with self.path.open("a", encoding="utf-8", newline="\n") as file:
                 file.write(json.dumps(values) + "\n")
         except OSError as error:
-            raise IclError(
-                f"The training log {self.path} cannot be written: {error.strerror}; free some"
-                " space or choose another run folder."
-            ) from error
+            raise self._unwritable(error) from error
+        if self._track is not None:
+            self._track(values)
 
     def cut(self, step: int) -> None:
         """Forget steps after `step`, which will be taken again, and a last line that is torn."""
-        if self.path.exists():
-            kept = [line for line in self.read() if line["step"] <= step]
-            self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
+        if not self.path.exists():
+            return
+        kept = [line for line in self.read() if line["step"] <= step]
+        draft = self.path.with_suffix(".tmp")
+        try:
+            with draft.open("w", encoding="utf-8", newline="\n") as file:
+                file.write("".join(json.dumps(line) + "\n" for line in kept))
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self.path)
+        except OSError as error:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+            raise self._unwritable(error) from error
 
     def read(self) -> list[dict[str, Any]]:
         """Return the lines that are whole."""
@@ -53,3 +71,9 @@ class TrainingLog:
             except ValueError:
                 continue
         return lines
+
+    def _unwritable(self, error: OSError) -> IclError:
+        return IclError(
+            f"The training log {self.path} cannot be written: {error.strerror}; free some"
+            " space or choose another run folder."
+        )

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
+from icl import interrupt
 from icl.episodes import Episode, EpisodeSampler
 from icl.errors import IclError
 from icl.learners.base import MetaLearner
 from icl.models.backbone import Backbone
+from icl.processes import ALONE, Processes
 from icl.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from icl.training.config import TrainingConfig
 from icl.training.log import TrainingLog
 from icl.training.memory import check_memory
+from icl.training.outer import Outer, outer_gradient, pieces
+from icl.training.samplers import fine_tuning_sampler, validation_sampler
+from icl.training.state import Best, State, pack, state_digest, unpack
 
 _MOST_HALVINGS = 6
 
@@ -56,9 +59,12 @@ class MetaTrainer:
     """Train a meta-learner on the meta-gradient.
 
     Step s takes episodes ``s * meta_batch`` to ``(s+1) * meta_batch - 1`` of the sampler, so the
-    stream does not depend on interruptions. The state after each checkpoint is complete: a run that
-    is killed and started again ends with the same bits, on the CPU. What happened at each step
-    stands in the folder's ``log.jsonl``, see `TrainingLog`.
+    stream depends on no interruption and on no number of processes. The state after each checkpoint
+    is complete: a run that is killed and started again ends with the same bits, on the CPU. What
+    happened at each step stands in the folder's ``log.jsonl``, see `TrainingLog`.
+
+    Several processes share a meta-batch (see `outer_gradient`). Each moves its own copy of the
+    parameters by the same sum; the main one writes checkpoints and log.
     """
 
     def __init__(
@@ -69,6 +75,8 @@ class MetaTrainer:
         config: TrainingConfig,
         folder: Path,
         identity: str,
+        processes: Processes = ALONE,
+        track: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -79,6 +87,8 @@ class MetaTrainer:
             config: the budget.
             folder: where checkpoints and the log go.
             identity: a hash of all that decides the result; other runs' checkpoints are ignored.
+            processes: that share the work; each holds the same learner, backbone and sampler.
+            track: is told each line of the log.
         """
         self._learner = learner
         self._backbone = backbone
@@ -86,6 +96,7 @@ class MetaTrainer:
         self._config = config
         self._folder = folder
         self._identity = identity
+        self._processes = processes
         self._parameters = dict(learner.trainable_parameters())
         kind = torch.optim.Adam if config.optimiser == "adam" else torch.optim.SGD
         self._optimiser: torch.optim.Optimizer = kind(
@@ -93,48 +104,68 @@ class MetaTrainer:
         )
         self._early = 0 if config.fine_tune is None else config.fine_tune.steps
         self._early_sampler = fine_tuning_sampler(sampler, config)
-        self._log = TrainingLog(folder)
-        self._losses: list[float] = []
-        self._seconds = 0.0
-        self._tokens = 0.0
-        self._halvings = 0
+        self._validation = validation_sampler(sampler, config)
+        self._cut = self._pieces(config.meta_batch)
+        self._log = TrainingLog(folder, track)
+        self._state = State()
 
     def fit(self, progress: Progress = lambda step, steps, loss: None) -> TrainingSummary:
         """Train to the end of the budget, from the newest checkpoint where there is one.
 
         Raises:
             IclError: the loss or its gradient is not finite (names the step and the episodes) and
-                the configuration does not say to go on, or a checkpoint cannot be written.
+                the configuration does not say to go on, memory ran out, a checkpoint cannot be
+                written, or another process was lost.
+            KeyboardInterrupt: the run was asked to stop; the step was finished and saved.
         """
+        with torch.random.fork_rng():  # random learners are seeded anew for each episode
+            return self._fit(progress)
+
+    def _fit(self, progress: Progress) -> TrainingSummary:
         step = self._resume()
-        self._log.cut(step)
+        self._cut_log(step)
         steps, every = self._early + self._config.steps, self._config.checkpoint_every
         if step == 0:
-            check_memory(self._learner, self._backbone, self._episodes(0))
+            if self._processes.main:
+                check_memory(
+                    self._learner, self._backbone, [self._episode(0, i) for i in self._cut[0]]
+                )
             if self._config.on_divergence == "halve":
-                save_checkpoint(self._folder, self._checkpoint(0))
+                self._save(0)
         self._backbone.trunks.clear()
         while step < steps:
-            began, tokens = time.perf_counter(), self._backbone.meter.computed_tokens
-            faulty = self._step(step)
-            if faulty:
-                step = self._recover(step, faulty)
+            began = time.perf_counter()
+            found = self._step(step)
+            if isinstance(found, list):
+                step = self._recover(step, found)
                 continue
-            self._seconds += time.perf_counter() - began
-            self._tokens += self._backbone.meter.computed_tokens - tokens
+            self._state.tokens += found.tokens
             step += 1
-            progress(step, steps, self._losses[-1])
-            if step == steps or (every and step % every == 0):
-                save_checkpoint(self._folder, self._checkpoint(step))
+            self._validate(step, steps)
+            self._state.seconds += time.perf_counter() - began
+            progress(step, steps, self._state.losses[-1])
+            if step == steps or found.stop or (every and step % every == 0):
+                self._save(step)
                 self._backbone.trunks.clear()
+            if found.stop and step < steps:
+                raise KeyboardInterrupt
+        if self._state.best is not None:
+            self._learner.load_state_dict(self._state.best.state)
         return self._summary()
 
-    def _episodes(self, step: int) -> list[Episode]:
-        batch = self._config.meta_batch
+    def _pieces(self, batch: int) -> list[range]:
+        return pieces(
+            batch,
+            self._config.tasks_at_once,
+            self._processes.count,
+            joint=self._learner.joins_episodes,
+        )
+
+    def _episode(self, step: int, place: int) -> Episode:
         early = step < self._early
         sampler = self._early_sampler if early else self._sampler
-        first = (step if early else step - self._early) * batch
-        return [sampler.episode(i, self._config.shots) for i in range(first, first + batch)]
+        first = (step if early else step - self._early) * self._config.meta_batch
+        return sampler.episode(first + place, self._config.shots)
 
     def _loss(
         self, step: int, episodes: Sequence[Episode]
@@ -144,43 +175,42 @@ class MetaTrainer:
         self._learner.at_step(step - self._early, self._config.steps)
         return self._learner.meta_loss(episodes)
 
-    def _step(self, step: int) -> list[Episode]:
+    def _step(self, step: int) -> Outer | list[Episode]:
         """Take one outer step; return the episodes at fault where it cannot be taken."""
         began = time.perf_counter()
-        episodes = self._episodes(step)
         rate = self._rate(step)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
-        self._optimiser.zero_grad()
-        size = self._config.tasks_at_once or len(episodes)
-        total, metrics = 0.0, dict[str, float]()
-        for i in range(0, len(episodes), size):
-            some = episodes[i : i + size]
-            share = len(some) / len(episodes)
-            loss, seen = self._loss(step, some)
-            torch.autograd.backward(loss * share)
-            total += share * float(loss.detach())
-            for name, value in seen.items():
-                metrics[name] = metrics.get(name, 0.0) + share * value
+        found = outer_gradient(
+            self._cut,
+            lambda place: self._episode(step, place),
+            lambda episodes: self._loss(step, episodes),
+            self._parameters,
+            self._processes,
+            seed=f"{self._identity}/{step}",
+            tokens=lambda: self._backbone.meter.computed_tokens,
+            stop=interrupt.asked(),
+        )
         limit = math.inf if self._config.clip_norm is None else self._config.clip_norm
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters.values(), limit))
-        if not (math.isfinite(total) and math.isfinite(norm)):
-            return self._at_fault(step, episodes)
+        if not (math.isfinite(found.loss) and math.isfinite(norm)):
+            return self._at_fault(step)
         self._optimiser.step()
-        self._losses.append(total)
-        self._log.add(
-            step=step + 1,
-            loss=total,
-            gradient_norm=norm,
-            learning_rate=rate,
-            seconds=round(time.perf_counter() - began, 3),
-            **metrics,
-        )
-        return []
+        self._state.losses.append(found.loss)
+        if self._processes.main:
+            self._log.add(
+                step=step + 1,
+                loss=found.loss,
+                gradient_norm=norm,
+                learning_rate=rate,
+                seconds=round(time.perf_counter() - began, 3),
+                **found.metrics,
+            )
+        return found
 
     def _rate(self, step: int) -> float:
         """Return the outer rate at a step: as configured, scheduled, and halved after faults."""
-        rate: float = self._config.learning_rate / 2**self._halvings
+        rate: float = self._config.learning_rate / 2**self._state.halvings
         if step < self._early or self._config.schedule == "constant":
             return rate
         done = (step - self._early) / self._config.steps
@@ -188,8 +218,34 @@ class MetaTrainer:
             return rate * (1 - done)
         return rate * (1 + math.cos(math.pi * done)) / 2
 
-    def _at_fault(self, step: int, episodes: list[Episode]) -> list[Episode]:
+    def _validate(self, step: int, steps: int) -> None:
+        """Look at the validation episodes where it is time, and keep the best state."""
+        asked = self._config.validation
+        if asked is None or self._validation is None or step <= self._early:
+            return
+        if step != steps and (step - self._early) % asked.every:
+            return
+        sampler = self._validation
+        found = outer_gradient(
+            self._pieces(asked.episodes),
+            lambda place: sampler.episode(place, self._config.shots),
+            lambda episodes: self._loss(step - 1, episodes),
+            self._parameters,
+            self._processes,
+            seed=f"{self._identity}/validation",
+            tokens=lambda: self._backbone.meter.computed_tokens,
+            stop=False,
+        )
+        self._state.tokens += found.tokens
+        if self._processes.main:
+            self._log.add(step=step, event="validated", loss=found.loss)
+        best = self._state.best
+        if math.isfinite(found.loss) and (best is None or found.loss < best.loss):
+            self._state.best = Best(step, found.loss, self._learner.state_dict())
+
+    def _at_fault(self, step: int) -> list[Episode]:
         """Return the episodes whose own loss or gradient is not finite; all if none is alone."""
+        episodes = [self._episode(step, place) for place in range(self._config.meta_batch)]
         faulty = []
         for episode in episodes:
             loss, _ = self._loss(step, [episode])
@@ -206,112 +262,74 @@ class MetaTrainer:
             IclError: the configuration says to stop, or halving has not helped.
         """
         told = _diverged(step, faulty)
-        if self._config.on_divergence == "stop" or self._halvings >= _MOST_HALVINGS:
+        if self._config.on_divergence == "stop" or self._state.halvings >= _MOST_HALVINGS:
             raise IclError(told)
-        halvings = self._halvings + 1
+        halvings = self._state.halvings + 1
         back = self._resume()
-        self._halvings = halvings
-        self._log.cut(back)
-        self._log.add(
-            step=back,
-            event="diverged",
-            at=step + 1,
-            episodes=[episode.fingerprint for episode in faulty],
-            learning_rate=self._rate(back),
-        )
-        warnings.warn(
-            f"{told} Going on from step {back} with half the learning rate.", stacklevel=3
-        )
+        self._state.halvings = halvings
+        self._cut_log(back)
+        if self._processes.main:
+            self._log.add(
+                step=back,
+                event="diverged",
+                at=step + 1,
+                episodes=[episode.fingerprint for episode in faulty],
+                learning_rate=self._rate(back),
+            )
+            warnings.warn(
+                f"{told} Going on from step {back} with half the learning rate.", stacklevel=4
+            )
         self._backbone.trunks.clear()
         return back
 
-    def _checkpoint(self, step: int) -> Checkpoint:
-        tensors: dict[str, Tensor] = {
-            f"parameter/{name}": value for name, value in self._learner.state_dict().items()
-        }
-        states = self._optimiser.state_dict()["state"]
-        for index, name in enumerate(self._parameters):
-            for key, value in states.get(index, {}).items():
-                if isinstance(value, Tensor):  # plain descent keeps a None
-                    tensors[f"adam/{key}/{name}"] = value.cpu()
-        metadata = {
-            "identity": self._identity,
-            "losses": json.dumps(self._losses),
-            "seconds": repr(self._seconds),
-            "tokens": repr(self._tokens),
-            "halvings": str(self._halvings),
-        }
-        return Checkpoint(step, tensors, metadata)
+    def _cut_log(self, step: int) -> None:
+        if self._processes.main:
+            self._log.cut(step)
+
+    def _save(self, step: int) -> None:
+        """Write a checkpoint, once all processes are seen to hold the same parameters.
+
+        Raises:
+            IclError: it cannot be written, or the processes have drifted apart.
+        """
+        if len(set(self._processes.gather(state_digest(self._learner)))) > 1:
+            raise IclError(
+                f"After step {step} the processes hold different parameters; run on machines that"
+                " compute alike, or with fewer processes, to go on from the last checkpoint."
+            )
+        if self._processes.main:
+            save_checkpoint(
+                self._folder,
+                pack(step, self._learner, self._optimiser, self._state, self._identity),
+            )
 
     def _resume(self) -> int:
-        """Load the newest checkpoint of this run; return how many steps are done."""
-        saved = load_checkpoint(self._folder, self._identity)
-        if saved is None:
+        """Load the newest checkpoint of this run, on all processes; return the steps done."""
+        content = b""
+        if self._processes.main:
+            saved = load_checkpoint(self._folder, self._identity)
+            content = b"" if saved is None else saved.to_bytes()
+        self._processes.meet()
+        content = self._processes.broadcast(content)
+        if not content:
             return 0
-        self._learner.load_state_dict(
-            {
-                name.removeprefix("parameter/"): value
-                for name, value in saved.tensors.items()
-                if name.startswith("parameter/")
-            }
-        )
-        groups = self._optimiser.state_dict()["param_groups"]
-        state: dict[int, dict[str, Tensor]] = {}
-        for index, name in enumerate(self._parameters):
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                value = saved.tensors.get(f"adam/{key}/{name}")
-                if value is not None:
-                    state.setdefault(index, {})[key] = value
-        self._optimiser.load_state_dict({"state": state, "param_groups": groups})
-        self._losses = json.loads(saved.metadata["losses"])
-        self._seconds = float(saved.metadata["seconds"])
-        self._tokens = float(saved.metadata["tokens"])
-        self._halvings = int(saved.metadata["halvings"])
+        saved = Checkpoint.from_bytes(content)
+        self._state = unpack(saved, self._learner, self._optimiser)
         return saved.step
 
     def _summary(self) -> TrainingSummary:
-        tenth = max(1, len(self._losses) // 10)
+        losses = self._state.losses
+        tenth = max(1, len(losses) // 10)
         return TrainingSummary(
             steps=self._early + self._config.steps,
             episodes=(self._early + self._config.steps) * self._config.meta_batch,
-            seconds=self._seconds,
-            computed_tokens=round(self._tokens),
+            seconds=self._state.seconds,
+            computed_tokens=round(self._state.tokens),
             trained_parameters=sum(value.numel() for value in self._parameters.values()),
-            first_loss=sum(self._losses[:tenth]) / tenth,
-            last_loss=sum(self._losses[-tenth:]) / tenth,
+            first_loss=sum(losses[:tenth]) / tenth,
+            last_loss=sum(losses[-tenth:]) / tenth,
             digest=state_digest(self._learner),
         )
-
-
-def fine_tuning_sampler(sampler: EpisodeSampler, config: TrainingConfig) -> EpisodeSampler:
-    """Return the sampler of a fine-tuned start: the training episodes', within one language.
-
-    Raises:
-        IclError: the meta-split lacks the language.
-    """
-    if config.fine_tune is None:
-        return sampler
-    language = config.fine_tune.language
-    return EpisodeSampler(
-        sampler.family,
-        sampler.split,
-        ways=sampler.ways,
-        shots=sampler.shots,
-        queries=sampler.queries,
-        languages=None if language is None else [language],
-        composition=sampler.composition,
-        near=sampler.near,
-        seed=sampler.seed,
-    )
-
-
-def state_digest(learner: MetaLearner) -> str:
-    """Return a hash of a meta-learner's parameters: 16 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for name, value in sorted(learner.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _diverged(step: int, episodes: list[Episode]) -> str:

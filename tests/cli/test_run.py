@@ -293,7 +293,9 @@ def test_an_interrupt_says_how_to_go_on(place: Place) -> None:
     place.monkeypatch.setattr(loading, "load_backbone", interrupt)
     code, _, err = place.icl("run", place.write())
     assert code == 130
-    assert err == "icl: stopped; run the same command again to go on.\n"
+    assert err == (
+        f"icl: stopped; what was finished is kept. To go on: icl run {place.folder / 'tiny.yaml'}\n"
+    )
 
 
 @pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("run", "--help")])

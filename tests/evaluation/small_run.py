@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from icl.evaluation.runfolder import RunFolder
 from icl.evaluation.runner import Entrant, Model, Runner
 from icl.learners.registry import validate
 from icl.models.backbone import Backbone
+from icl.processes import ALONE, Processes
 from icl.tasks.task import Split, TaskFamily
 from icl.training import TrainingConfig
 from tests.episodes.toy_families import regular_family
@@ -54,19 +56,21 @@ def run(
     learners: Mapping[str, tuple[str, dict[str, Any], TrainingConfig | None]] = LEARNERS,
     count: int = 3,
     signature: str | None = "tiny",
+    processes: Processes = ALONE,
 ) -> RunFolder:
     """Run the learners on the first so many episode indices."""
     entrants = [
         Entrant(name, method, validate(method, params), training)
         for name, (method, params, training) in learners.items()
     ]
-    made = RunFolder(folder)
-    with made.locked():
+    made = RunFolder(folder, processes.index)
+    with made.locked() if processes.main else nullcontext():
         Runner(
             made,
             entrants,
             episodes(count),
             Model(load, signature),
             {e.name: sampler("train", (e.training.shots,)) for e in entrants if e.training},
+            processes,
         ).run()
     return made

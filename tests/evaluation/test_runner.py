@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import multiprocessing.process
 import random
 import signal
 import time
@@ -27,7 +25,7 @@ from icl.learners.registry import make
 from icl.models.backbone import Backbone
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
-from tests import tiny
+from tests import forked, tiny
 from tests.evaluation import small_run
 
 QUICK = {"majority": small_run.LEARNERS["majority"], "prototypes": ("prototypes", {}, None)}
@@ -210,28 +208,18 @@ def _run_tiny(folder: Path, model: Path) -> None:
 
 
 def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(tmp_path: Path) -> None:
-    # Each run is a process of its own; the fork server spares them the imports.
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload([__name__, "icl.models.loading", "icl.training.trainer"])
     model = tiny.save(tmp_path / "model")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
 
-    def start(folder: Path) -> multiprocessing.process.BaseProcess:
-        process = processes.Process(target=_run_tiny, args=(folder, model))
-        process.start()
-        return process
-
     def finish(folder: Path) -> None:
-        process = start(folder)
-        process.join(120)
-        assert process.exitcode == 0
+        assert forked.finish([forked.start(_run_tiny, folder, model)], 120) == [0]
 
     finish(whole)
     total = len(_records(whole))
     chance = random.Random(0)
     interrupted = 0
     for share in (0.0, 0.02, 0.1, 0.35, 0.6, 0.84, 0.86):  # fomaml trains after six sevenths
-        process = start(broken)
+        process = forked.start(_run_tiny, broken, model)
         while process.is_alive() and len(_records(broken)) < share * total:
             time.sleep(0.002)
         time.sleep(chance.uniform(0, 0.3))  # anywhere: in a learner, in training, in a write

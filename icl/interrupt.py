@@ -1,0 +1,62 @@
+"""Ctrl-C and SIGTERM: finish what is under way, keep it, then stop.
+
+Signals belong to the whole operating-system process, and so does what stands here.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_asked = threading.Event()
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # schedulers send SIGTERM before they kill
+
+
+def asked() -> bool:
+    """Say whether this run was asked to stop when its present step is done."""
+    return _asked.is_set()
+
+
+def ask() -> None:
+    """Ask this run to stop when its present step is done."""
+    _asked.set()
+
+
+def stop_if_asked() -> None:
+    """Raise `KeyboardInterrupt` where a stop was asked for; to be called between steps."""
+    if _asked.is_set():
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def at_the_next_step(*, say: bool = True) -> Iterator[None]:
+    """Within the block, a first signal asks for a stop and a second one stops at once.
+
+    Elsewhere than in the main thread, where signals cannot be handled, nothing changes.
+
+    Args:
+        say: tell the user, on standard error, that the present step is finished first.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if _asked.is_set():
+            raise KeyboardInterrupt
+        _asked.set()
+        if say:
+            sys.stderr.write("icl: finishing this step; press Ctrl-C again to stop at once.\n")
+            sys.stderr.flush()
+
+    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _asked.clear()

@@ -1,0 +1,139 @@
+"""The watch over a group: who is alive, why somebody left, and an end for those who would wait."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from icl import interrupt
+
+if TYPE_CHECKING:
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+PATIENCE = 40.0  # seconds without a sign of life after which a process is taken for lost
+GRACE = 60.0  # seconds that an interrupted process has to finish its step
+_BEAT = 1.0
+_PARENT = "ICL_PARENT"  # the launcher's process id, see `icl.processes.launch`
+FAULT, INTERRUPTED, LOST = 2, 130, 1  # exit codes
+
+
+class Watch:
+    """A thread that shows the others a sign of life and looks for theirs.
+
+    All signs go through a small store that process 0 serves. Process 0 looks at everybody, the
+    others at process 0 and at the verdict: the first reason for which a process left early. When
+    a verdict falls, those who are blocked in a collective operation that can never end are ended
+    here; all that counts is on the disk already.
+    """
+
+    def __init__(self, store: TCPStore, index: int, count: int) -> None:
+        self._store = store
+        self._lock = threading.Lock()  # the store's calls wait for one another
+        self._index = index
+        self._count = count
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="icl-watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        self._over.set()
+        self._thread.join(2 * _BEAT)
+
+    def first_to(self, event: str) -> bool:
+        """Say whether this process is the first of the group to report an event."""
+        return self.arrived(event) == 1
+
+    def arrived(self, event: str, *, count: bool = True) -> int:
+        """Report an event and return how many have; with ``count=False`` only look."""
+        with self._lock:
+            return int(self._store.add(event, 1 if count else 0))
+
+    def tell(self, kind: str, told: str, code: int) -> None:
+        """Give the reason for leaving early, unless another has given one already."""
+        if self.first_to("verdict/given"):
+            verdict = {"kind": kind, "by": self._index, "told": told, "code": code}
+            with self._lock:
+                self._store.set("verdict", json.dumps(verdict))
+
+    def verdict(self) -> dict[str, Any] | None:
+        """Return the first reason for which a process left early, if any has."""
+        with self._lock:
+            if not self._store.check(["verdict"]):
+                return None
+            found: dict[str, Any] = json.loads(self._store.get("verdict"))
+            return found
+
+    def _run(self) -> None:
+        parent = int(os.environ.get(_PARENT, "0"))
+        beats = dict.fromkeys(range(self._count), (0, time.monotonic()))
+        while not self._over.wait(_BEAT):
+            if parent and os.getppid() != parent:
+                os._exit(LOST)  # the launcher was killed: nobody waits for this run any more
+            try:
+                self.arrived(f"beat/{self._index}")
+                verdict = self.verdict()
+                if verdict is None and self._index == 0:
+                    self._look(beats)
+            except Exception as error:
+                # The store went away with process 0, or its machine no longer answers.
+                self._over.wait(2 * _BEAT)  # unless that is the regular end
+                if not self._over.is_set():
+                    _end(lost(0, self._count, str(error)), LOST)
+                return
+            if verdict is not None and verdict["by"] != self._index:
+                self._obey(verdict)
+                return
+
+    def _look(self, beats: dict[int, tuple[int, float]]) -> None:
+        for other, (known, since) in beats.items():
+            beat = self.arrived(f"beat/{other}", count=False)
+            gone = self.arrived("left/" + str(other), count=False) > 0
+            if beat != known or gone:
+                beats[other] = (beat, time.monotonic())
+            elif time.monotonic() - since > PATIENCE:
+                told = lost(other, self._count, f"no sign of life for {PATIENCE:.0f} s")
+                self.first_to(f"told/{told}")
+                self.tell("lost", told, LOST)
+                sys.stderr.write(f"icl: {told}\n")
+                self._over.wait(3 * _BEAT)  # so that the others read it while the store is there
+                _end("", LOST)
+
+    def _obey(self, verdict: dict[str, Any]) -> None:
+        """Leave as another did: at once after a fault, after this step where it was interrupted."""
+        if verdict["kind"] == "interrupted":
+            interrupt.ask()
+            self._over.wait(GRACE)
+        else:
+            # A process that met the same fault may be about to tell it itself.
+            self._over.wait(2 * _BEAT)
+        if self._over.is_set():
+            return
+        try:
+            self.arrived(f"left/{self._index}")
+        finally:
+            _end("", int(verdict["code"]))
+
+
+def lost(index: int, count: int, why: str) -> str:
+    """Say that a process of a group is gone, and what to do."""
+    reason = " ".join(why.split())[:120].rstrip(".")
+    return (
+        f"process {index} of {count} was lost ({reason}), so this run stops; what it recorded is"
+        " kept: run the same command again to go on, with any number of processes."
+    )
+
+
+def _end(told: str, code: int) -> None:
+    if told:
+        sys.stderr.write(f"icl: {told}\n")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,182 @@
+"""The meta-gradient of one outer step, on one process or dealt to several."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from operator import itemgetter
+
+import torch
+from torch import Tensor
+
+from icl.episodes import Episode
+from icl.errors import IclError
+from icl.models.budget import is_out_of_memory
+from icl.processes import Processes
+
+Loss = Callable[[Sequence[Episode]], tuple[Tensor, Mapping[str, float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outer:
+    """What an outer step has found; the gradients stand in the parameters' ``grad``.
+
+    Attributes:
+        loss: the mean meta-loss of the meta-batch.
+        metrics: means of the learner's metrics.
+        tokens: computed on all processes.
+        stop: whether any process was asked to stop.
+    """
+
+    loss: float
+    metrics: Mapping[str, float]
+    tokens: float
+    stop: bool
+
+
+@dataclass(slots=True)
+class _Piece:
+    """A piece of a meta-batch: its place, its share of the mean, and what it gave."""
+
+    index: int
+    share: float
+    loss: float
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def pieces(batch: int, at_once: int | None, processes: int, *, joint: bool) -> list[range]:
+    """Cut a meta-batch into the pieces that run as one pass each.
+
+    With `at_once` the pieces depend on nothing else, so that any number of processes gives the
+    same bits. Otherwise each process gets one piece, as even as can be; those that are left over
+    get none.
+
+    Args:
+        batch: episodes.
+        at_once: the most episodes of a piece, or None.
+        processes: that share the batch.
+        joint: the loss joins the episodes, so that they cannot be told apart.
+
+    >>> pieces(5, None, 3, joint=False)
+    [range(0, 2), range(2, 4), range(4, 5)]
+    >>> pieces(5, 3, 2, joint=False)
+    [range(0, 3), range(3, 5)]
+    >>> pieces(2, None, 3, joint=False)
+    [range(0, 1), range(1, 2)]
+    """
+    if at_once is not None:
+        return [range(i, min(i + at_once, batch)) for i in range(0, batch, at_once)]
+    if joint:
+        return [range(batch)]
+    count = min(batch, processes)
+    small, more = divmod(batch, count)
+    starts = [i * small + min(i, more) for i in range(count + 1)]
+    return [range(a, b) for a, b in pairwise(starts)]
+
+
+def outer_gradient(
+    cut: Sequence[range],
+    episode: Callable[[int], Episode],
+    loss: Loss,
+    parameters: Mapping[str, Tensor],
+    processes: Processes,
+    *,
+    seed: str,
+    tokens: Callable[[], float],
+    stop: bool,
+) -> Outer:
+    """Put the mean gradient over a meta-batch into the parameters' ``grad``.
+
+    Each process runs the pieces that are its own by index. The pieces' gradients are added in the
+    order of the pieces. Before each piece torch's global generators are set from `seed` and the
+    piece's place, so that a learner which draws from them gives the same results on any process
+    and after a resumption.
+
+    Args:
+        cut: the pieces of the meta-batch, see `pieces`.
+        episode: draws the batch's episode of a place.
+        loss: of some episodes: the mean, with a graph.
+        parameters: leaf tensors.
+        processes: that share the work.
+        seed: names the step.
+        tokens: the meter of computed tokens.
+        stop: whether this process was asked to stop.
+
+    Raises:
+        IclError: memory ran out, or another process was lost.
+    """
+    batch = sum(map(len, cut))
+    for value in parameters.values():
+        value.grad = None
+    found: list[_Piece] = []
+    rows: list[Tensor] = []
+    before = tokens()
+    for index in processes.share(range(len(cut))):
+        _reseed(f"{seed}/{cut[index].start}")
+        share = len(cut[index]) / batch
+        episodes = [episode(place) for place in cut[index]]
+        try:
+            value, metrics = loss(episodes)
+            torch.autograd.backward(value * share)
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise _too_large(episodes) from error
+            raise
+        found.append(_Piece(index, share, float(value.detach()), dict(metrics)))
+        if processes.count > 1:
+            rows.append(_flat(parameters))
+            for parameter in parameters.values():
+                parameter.grad = None
+    told = {
+        "pieces": [(p.index, p.share, p.loss, p.metrics) for p in found],
+        "tokens": tokens() - before,
+        "stop": stop,
+    }
+    everyone = processes.gather(told)
+    if processes.count > 1:
+        _add_up(rows, len(cut), parameters, processes)
+    total, means = 0.0, dict[str, float]()
+    for _, share, value, metrics in sorted(
+        (p for one in everyone for p in one["pieces"]), key=itemgetter(0)
+    ):
+        total += share * value
+        for name, number in metrics.items():
+            means[name] = means.get(name, 0.0) + share * number
+    return Outer(
+        total, means, sum(one["tokens"] for one in everyone), any(one["stop"] for one in everyone)
+    )
+
+
+def _flat(parameters: Mapping[str, Tensor]) -> Tensor:
+    """Return all gradients as one vector, zero where a parameter has none."""
+    return torch.cat(
+        [
+            torch.zeros_like(p).reshape(-1) if p.grad is None else p.grad.reshape(-1)
+            for p in parameters.values()
+        ]
+    )
+
+
+def _add_up(
+    rows: Sequence[Tensor], count: int, parameters: Mapping[str, Tensor], processes: Processes
+) -> None:
+    known = list(parameters.values())
+    size = sum(p.numel() for p in known)
+    own = torch.stack(list(rows)) if rows else torch.empty(0, size, dtype=known[0].dtype)
+    total = processes.sum_pieces(own.to(known[0].device), count)
+    for parameter, part in zip(known, torch.split(total, [p.numel() for p in known]), strict=True):
+        parameter.grad = part.view_as(parameter).to(parameter)
+
+
+def _reseed(place: str) -> None:
+    torch.manual_seed(int.from_bytes(hashlib.sha256(place.encode()).digest()[:7], "big"))
+
+
+def _too_large(episodes: Sequence[Episode]) -> IclError:
+    return IclError(
+        f"Memory ran out in meta-training on {len(episodes)} episode(s) at once; set"
+        " `training.tasks_at_once: 1`, fewer `queries` or a lower `top_layers`, and run again to"
+        " go on from the last checkpoint."
+    )
