@@ -58,6 +58,7 @@ def test_two_methods_that_always_rank_alike_are_told_apart_and_equals_are_not():
     assert rank(np.ones((3, 4))).iman_davenport == 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1))
 def test_mcnemar_is_the_exact_binomial_test_summed_by_hand(pairs):
     from math import comb

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import auc
 
@@ -13,6 +13,7 @@ from icl.metrics import curves, groups
 CURVES = st.dictionaries(st.integers(0, 64), st.floats(0, 1), min_size=2, max_size=8)
 
 
+@settings(deadline=None)
 @given(CURVES)
 def test_the_area_is_scikit_learns_divided_by_the_width(curve):
     shots = sorted(curve)
@@ -22,6 +23,7 @@ def test_the_area_is_scikit_learns_divided_by_the_width(curve):
         assert curves.area_under_shots(curve, scale) == pytest.approx(expected)
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 64), min_size=2), st.floats(0, 1))
 def test_a_flat_curve_has_its_height_as_area_and_no_gain(shots, height):
     curve = dict.fromkeys(shots, height)
@@ -29,6 +31,7 @@ def test_a_flat_curve_has_its_height_as_area_and_no_gain(shots, height):
     assert all(gain == 0 for gain in curves.gain_per_example(curve, height).values())
 
 
+@settings(deadline=None)
 @given(CURVES, st.floats(0, 1))
 def test_gains_add_up_to_the_whole_gain(curve, zero):
     for n, gain in curves.gain_per_example(curve, zero).items():
@@ -41,6 +44,7 @@ HITS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(HITS)
 def test_the_worst_group_is_the_least_of_all_groups_accuracies(made):
     right, _, languages = map(list, zip(*made, strict=True))
@@ -53,6 +57,7 @@ def test_the_worst_group_is_the_least_of_all_groups_accuracies(made):
     assert by_hand[worst] == pytest.approx(accuracy)
 
 
+@settings(deadline=None)
 @given(HITS)
 def test_the_gap_is_the_mean_over_languages_of_within_less_across(made):
     right, support, query = map(list, zip(*made, strict=True))

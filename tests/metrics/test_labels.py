@@ -15,6 +15,7 @@ from icl.metrics import calibration, labels, open_set, probabilities
 PAIRS = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("abcd")), min_size=1)
 
 
+@settings(deadline=None)
 @given(PAIRS)
 def test_label_metrics_equal_scikit_learn(pairs):
     predictions, gold = map(list, zip(*pairs, strict=True))
@@ -32,6 +33,7 @@ def test_label_metrics_equal_scikit_learn(pairs):
     assert labels.balanced_accuracy(predictions, gold) == pytest.approx(np.mean(recalls))
 
 
+@settings(deadline=None)
 @given(PAIRS, st.randoms())
 def test_label_metrics_depend_on_no_order_and_no_names(pairs, random):
     renamed = [(str(ord(p)), str(ord(g))) for p, g in pairs]
@@ -53,6 +55,7 @@ def rows(draw):
     return found, gold
 
 
+@settings(deadline=None)
 @given(rows())
 def test_nll_and_brier_equal_plain_loops(made):
     found, gold = made
@@ -67,6 +70,7 @@ def test_nll_and_brier_equal_plain_loops(made):
     assert probabilities.brier(found, gold) == pytest.approx(sum(squares) / len(squares))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0.01, 0.99), st.booleans()), min_size=2))
 def test_two_labels_give_scikit_learns_log_loss_and_twice_its_brier_score(made):
     shares, truth = zip(*made, strict=True)
@@ -98,6 +102,7 @@ def test_what_is_no_distribution_is_refused(found, gold, said):
         probabilities.nll(found, gold)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40),
     st.integers(1, 20),

@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icl.errors import IclError
@@ -32,6 +32,7 @@ def test_exact_match_drops_what_is_around_an_answer_and_nothing_in_it(answer, re
     assert texts.exact_match(answer, reference) == float(same)
 
 
+@settings(deadline=None)
 @given(WORDS, WORDS)
 def test_token_f1_equals_squads_formula(ours, theirs):
     """Rajpurkar et al.'s script: precision and recall of the common tokens."""
@@ -47,6 +48,7 @@ def test_token_f1_equals_squads_formula(ours, theirs):
     assert found == pytest.approx(2 * precision * recall / (precision + recall))
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_any_texts_score_between_nought_and_one_and_the_same_text_scores_one(a, b):
     for function in (texts.exact_match, texts.token_f1):
@@ -61,6 +63,7 @@ def test_scripts_without_blanks_are_read_by_letters_with_their_marks():
     assert texts.token_f1("東京都", "東京") == pytest.approx(0.8)
 
 
+@settings(deadline=None)
 @given(WORDS, WORDS)
 def test_chrf_bleu_and_rouge_are_the_libraries_own(ours, theirs):
     sacrebleu = pytest.importorskip("sacrebleu")
@@ -85,6 +88,7 @@ def longest_common(a: list[str], b: list[str]) -> int:
     return max(longest_common(a[:-1], b), longest_common(a, b[:-1]))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["दिल", "न", "кот"]), min_size=1, max_size=6),
     st.lists(st.sampled_from(["दिल", "न", "кот"]), min_size=1, max_size=6),
