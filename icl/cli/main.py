@@ -12,6 +12,8 @@ import typer
 
 import icl
 from icl.cli import check, episodes, tasks
+from icl.cli.compare import compare
+from icl.cli.plan import plan
 from icl.errors import IclError
 
 app = typer.Typer(
@@ -24,6 +26,8 @@ app = typer.Typer(
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(episodes.app, name="episodes")
 app.add_typer(check.app, name="check")
+app.command()(plan)
+app.command()(compare)
 
 
 class LogFormat(str, Enum):
