@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,8 +21,9 @@ from icl.episodes.schema import EpisodesConfig
 from icl.errors import IclError, did_you_mean
 from icl.learners.base import Params
 from icl.models.server.config import ServerConfig
+from icl.overrides import assign, parse
 from icl.training import TrainingConfig
-from icl.yamlfile import Loc, load_yaml, read_yaml
+from icl.yamlfile import Loc, Places, read_yaml, spot, validate
 
 SCHEMA_VERSION = 1
 PACKAGED_MODELS = ("packaged:gemma-3-270m", "packaged:all-minilm-l6-v2")
@@ -89,10 +90,12 @@ class LearnerConfig(BaseModel):
 
     def check_method(self) -> None:
         """Raise `IclError` for an unknown method."""
-        from icl.learners.registry import methods
+        from icl.learners.registry import check_method
 
-        if self.method not in methods():
-            raise IclError(f"no method {self.method!r}." + did_you_mean(self.method, methods()))
+        try:
+            check_method(self.method)
+        except IclError as error:  # inside a sentence that names the field
+            raise IclError(str(error)[0].lower() + str(error)[1:]) from error
 
     def check(self) -> None:
         """Raise `IclError` for a parameter, or for training, that the method does not take."""
@@ -177,11 +180,15 @@ class ExperimentConfig(_Strict):
         return self.model_copy(update={"tasks": tasks})
 
 
-def load_config(path: Path) -> ExperimentConfig:
+def load_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """Read an experiment and check all that can be checked before data or model are touched.
 
+    Args:
+        path: the YAML file.
+        overrides: fields to set, as ``learners.lora.steps=20``; see `icl.overrides`.
+
     Raises:
-        IclError: the message names the file, the line, the field and the mend.
+        IclError: the message names the file and the line, or the override, the field and the mend.
     """
     data, lines = read_yaml(path)
     if not isinstance(data, dict):
@@ -191,7 +198,11 @@ def load_config(path: Path) -> ExperimentConfig:
         )
     if "factors" in data:
         raise IclError(f"{path} is a prompt study; run it with `icl prompts`.")
-    config = load_yaml(path, ExperimentConfig)
+    places: Places = {loc: (path, line) for loc, line in lines.items()}
+    for assignment in overrides:
+        _check_learner(data, assignment)
+        data, places = assign(data, places, assignment)
+    config = validate(data, places, ExperimentConfig)
     checks: list[tuple[Loc, Callable[[], None]]] = [(("model", "name"), config.model.check_name)]
     for name, learner in config.learners.items():
         checks.append((("learners", name, "method"), learner.check_method))
@@ -204,9 +215,20 @@ def load_config(path: Path) -> ExperimentConfig:
         except IclError as error:
             where = (*part, *_field_at_fault(error))
             raise IclError(
-                f"{path}, line {_line(lines, where)}, field {_dotted(where)!r}: {error}"
+                f"{spot(_place(places, where))}, field {_dotted(where)!r}: {error}"
             ) from error
     return config
+
+
+def _check_learner(data: Mapping[str, Any], assignment: str) -> None:
+    """Raise `IclError` for a field of a learner that is not there; a `method` makes a new one."""
+    path, _ = parse(assignment)
+    learners = data.get("learners")
+    known = learners if isinstance(learners, dict) else {}
+    if path[0] == "learners" and len(path) > 2 and path[2] != "method" and path[1] not in known:
+        raise IclError(
+            f"--set {assignment}: there is no learner {path[1]!r}.{did_you_mean(path[1], known)}"
+        )
 
 
 def _field_at_fault(error: IclError) -> Loc:
@@ -215,11 +237,11 @@ def _field_at_fault(error: IclError) -> Loc:
     return tuple(cause.errors()[0]["loc"]) if isinstance(cause, ValidationError) else ()
 
 
-def _line(lines: Mapping[Loc, int], where: Loc) -> int:
-    """Return a field's line, or that of the nearest one around it that stands in the file."""
-    while where and where not in lines:
+def _place(places: Places, where: Loc) -> tuple[Path, int]:
+    """Return where a field stands, or the nearest one around it that stands somewhere."""
+    while where not in places:
         where = where[:-1]
-    return lines.get(where, 1)
+    return places[where]
 
 
 def _dotted(where: Loc) -> str:

@@ -123,7 +123,6 @@ def _sentence(places: Places, model: type[BaseModel], error: ValidationError) ->
     errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     first = errors[0]
     loc = _known((*first["loc"], *first.get("ctx", {}).get("at", ())), places)
-    path, line = places[loc]
     missing = first["type"] == "missing"
     field = ".".join(str(p) for p in (*loc, first["loc"][-1]) if p != "") if missing else _dots(loc)
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
@@ -135,7 +134,13 @@ def _sentence(places: Places, model: type[BaseModel], error: ValidationError) ->
     elif missing:
         message = "this field is missing; add it"
     stop = "" if message.endswith("?") else "."
-    return f"{path}, line {line}, field {field!r}: {message}{stop}{hint}"
+    return f"{spot(places[loc])}, field {field!r}: {message}{stop}{hint}"
+
+
+def spot(place: tuple[Path, int]) -> str:
+    """Say where a value stands; the line 0 says that it is no file's, see `icl.overrides`."""
+    path, line = place
+    return f"{path}, line {line}" if line else str(path)
 
 
 def _dots(loc: Loc) -> str:

@@ -51,7 +51,7 @@ def training_key(
     its data and templates, the seed, split, ways, shots and setting.
     """
     fingerprints: Sequence[str] = [episode.fingerprint for episode in first_episodes]
-    return digest([method, params, training, identity, fingerprints, code_key()])
+    return digest([method, params, training, identity, fingerprints, _code(method)])
 
 
 def learner_key(
@@ -65,4 +65,12 @@ def learner_key(
         identity: `Backbone.identity` of the model.
         state: the digest of a meta-learner's trained state.
     """
-    return digest([method, params, identity, state, code_key()])
+    return digest([method, params, identity, state, _code(method)])
+
+
+def _code(method: str) -> str:
+    """Hash the code that decides a method's answers, somebody's own method's too."""
+    from icl.learners.registry import own_source
+
+    own = own_source(method)
+    return digest([code_key(), own]) if own else code_key()

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -58,12 +64,57 @@ def methods() -> tuple[str, ...]:
     return tuple(_METHODS)
 
 
+def check_method(method: str) -> None:
+    """Raise `IclError` for a method that is neither known here nor somebody's own."""
+    _learner_class(method)
+
+
+def own_source(method: str) -> str:
+    """Return the source of the file of somebody's own method; empty for the methods known here."""
+    if method in _METHODS:
+        return ""
+    return Path(inspect.getfile(_learner_class(method))).read_text("utf-8")
+
+
 def _learner_class(method: str) -> type[Learner]:
-    if method not in _METHODS:
-        raise IclError(f"No method {method!r}." + did_you_mean(method, _METHODS))
-    module, _, name = _METHODS[method].partition(":")
-    found: type[Learner] = getattr(import_module(module), name)
+    if method in _METHODS:
+        module, _, name = _METHODS[method].partition(":")
+        found: type[Learner] = getattr(import_module(module), name)
+        return found
+    if ":" in method:
+        return _own(method)
+    raise IclError(f"No method {method!r}." + did_you_mean(method, _METHODS))
+
+
+@cache
+def _own(method: str) -> type[Learner]:
+    """Import ``file.py:Class`` or ``package.module:Class``."""
+    module, _, name = method.rpartition(":")
+    try:
+        if module.endswith(".py"):
+            path = Path(module).expanduser().resolve()
+            spec = spec_from_file_location(f"icl_own_{path.stem}", path)
+            if spec is None or spec.loader is None:
+                raise ImportError(f"{path} is no Python file")
+            loaded = module_from_spec(spec)
+            sys.modules[spec.name] = loaded
+            spec.loader.exec_module(loaded)
+        else:
+            loaded = import_module(module)
+    except Exception as error:  # somebody's own code may fail in any way
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise IclError(f"The method {method!r} cannot be imported: {reason}.") from error
+    found = getattr(loaded, name, None)
+    if not (isinstance(found, type) and issubclass(found, Learner)):
+        names = [own for own, v in vars(loaded).items() if isinstance(v, type) and _is_own(v)]
+        raise IclError(
+            f"The method {method!r}: {module} has no learner {name!r}.{did_you_mean(name, names)}"
+        )
     return found
+
+
+def _is_own(kind: type) -> bool:
+    return issubclass(kind, Learner) and not kind.__module__.startswith("icl.")
 
 
 def validate(method: str, params: Mapping[str, Any]) -> Params:
@@ -80,6 +131,13 @@ def validate(method: str, params: Mapping[str, Any]) -> Params:
             else ""
         )
         raise IclError(f"Method {method!r}, parameter {field!r}: {first['msg']}.{hint}") from error
+
+
+def about(method: str) -> str:
+    """Return the first sentence that a method's class says of it."""
+    text = inspect.getdoc(_learner_class(method)) or ""
+    paragraph = " ".join(text.split("\n\n", 1)[0].split())
+    return re.split(r"(?<!et al)[.] ", paragraph)[0].rstrip(".") + "."
 
 
 def is_meta_learner(method: str) -> bool:

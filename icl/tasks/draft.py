@@ -17,9 +17,9 @@ from icl.tasks.rows import text_of
 from icl.tasks.source_schema import SUFFIXES
 from icl.tasks.tables import read_table
 
-_LABELS = ("label", "labels", "category", "class", "intent", "sentiment", "topic", "target")
+LABEL_NAMES = ("label", "labels", "category", "class", "intent", "sentiment", "topic", "target")
 _REFERENCES = ("answer", "output", "target", "reference", "summary", "label")
-_TEXTS = ("text", "sentence", "input", "question", "utterance", "tweet", "content", "review")
+TEXT_NAMES = ("text", "sentence", "input", "question", "utterance", "tweet", "content", "review")
 _MOST_LABELS = 500
 # How the rows of one file are dealt to the meta-splits: learning, choosing, judging.
 _SHARES = {"train": [0, 0.5], "validation": [0.5, 0.6], "test": [0.6, 1]}
@@ -88,18 +88,18 @@ def draft_definition(
         IclError: the files or columns are not there, or hold no labels.
     """
     files = _find(data, language)
-    columns = _columns(files.all[0])
-    known = _REFERENCES if kind == "generation" else _LABELS
-    target = _chosen(label, columns, known, "--label", files.all[0])
-    shown = [_chosen(f, columns, (), "--text", files.all[0]) for f in fields]
+    columns = columns_of(files.all[0])
+    known = _REFERENCES if kind == "generation" else LABEL_NAMES
+    target = chosen_column(label, columns, known, "--label", files.all[0])
+    shown = [chosen_column(f, columns, (), "--text", files.all[0]) for f in fields]
     if not shown:
         rest = [c for c in columns if c != target]
-        shown = [_chosen(None, rest, _TEXTS, "--text", files.all[0])]
+        shown = [chosen_column(None, rest, TEXT_NAMES, "--text", files.all[0])]
     if id_column is not None:
-        _chosen(id_column, columns, (), "--id", files.all[0])
+        chosen_column(id_column, columns, (), "--id", files.all[0])
     elif "id" in columns:
         id_column = "id"
-    names = {_field(column): column for column in shown}
+    names = {field_name(column): column for column in shown}
     name = re.sub(r"[^a-z0-9_-]+", "-", data.stem.lower()).strip("-_") or "mine"
     task: dict[str, Any] = {"kind": kind}
     if kind == "generation":
@@ -178,15 +178,21 @@ def _order(splits: Sequence[str]) -> tuple[str, ...]:
     return (*known, *(s for s in splits if s not in known))
 
 
-def _columns(file: Path) -> list[str]:
+def columns_of(file: Path) -> list[str]:
+    """Return a table's columns, as its first row has them; raises `IclError` for one of no rows."""
     for _, row in read_table(file):
         return [str(column) for column in row]
     raise IclError(f"{file} has no rows; fill it.")
 
 
-def _chosen(
+def chosen_column(
     asked: str | None, columns: Sequence[str], usual: Sequence[str], option: str, file: Path
 ) -> str:
+    """Return the column asked for, or else the one with a usual name.
+
+    Raises:
+        IclError: there is none; names the nearest, or `option`.
+    """
     if asked is not None:
         if asked not in columns:
             raise IclError(f"{file} has no column {asked!r}.{did_you_mean(asked, columns)}")
@@ -201,7 +207,7 @@ def _chosen(
     )
 
 
-def _field(column: str) -> str:
+def field_name(column: str) -> str:
     """Return a name that a template can say."""
     name = re.sub(r"\W+", "_", column).strip("_").lower()
     return name if name.isidentifier() else f"field_{name}"

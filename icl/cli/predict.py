@@ -1,0 +1,112 @@
+"""The command ``icl predict``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from icl.errors import IclError
+
+_INTERRUPTED = 130
+
+
+def predict(
+    train: Annotated[
+        Path, typer.Argument(help="The labelled table: .csv, .tsv, .jsonl, .json or .parquet.")
+    ],
+    new: Annotated[Path, typer.Argument(help="The table to label, with the same text columns.")],
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="A column of text, repeat for more; else one with a usual name."),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="The column of labels; else one with a usual name.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="How to learn, by default in-context; see `icl methods`.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A Hub id, a directory or packaged:…; by default packaged:gemma-3-270m."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The table to write; by default NEW with .labelled in it.")
+    ] = None,
+    word: Annotated[
+        list[str] | None,
+        typer.Option(help="The word of a label in prompts, as label=word; repeat for more."),
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(help=r"A row in prompts, such as 'Text: {{ text }}\nLabel:'; \n is a line."),
+    ] = None,
+    instruction: Annotated[
+        str, typer.Option(help=r"Stands once at the start of a prompt; \n is a line.")
+    ] = "",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A parameter of the method, as key=value; repeat for more."),
+    ] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", help="A run's folder: take a learner of it, trained as it is."),
+    ] = None,
+    learner: Annotated[
+        str | None, typer.Option(help="Its name in that run; else the one that was meta-trained.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace the table to write.")] = False,
+) -> None:
+    """Learn from a labelled table and label another, with a probability for every label.
+
+    Example: icl predict train.csv new.csv --text review --label mood --method prototypes
+    """
+    from icl.labelling import label_table
+    from icl.overrides import nested
+
+    if from_ is not None and (method or model or set_):
+        raise IclError("With --from the run says method, model and parameters; drop the others.")
+    if learner is not None and from_ is None:
+        raise IclError("--learner names a learner of a run; name its folder with --from.")
+    target = out or new.with_name(f"{new.stem}.labelled{new.suffix}")
+    try:
+        found = label_table(
+            train,
+            new,
+            target,
+            text=text or (),
+            label=label,
+            method=method or "in-context",
+            params=nested(set_ or ()),
+            model=model or "packaged:gemma-3-270m",
+            trained=from_,
+            learner=learner,
+            words=dict(_word(pair) for pair in word or ()),
+            template=None if template is None else _lines(template),
+            instruction=_lines(instruction),
+            overwrite=overwrite,
+        )
+    except KeyboardInterrupt:
+        sys.stderr.write("icl: stopped; what was labelled is kept: run the same command again.\n")
+        raise typer.Exit(_INTERRUPTED) from None
+    rows = sum(found.counts.values())
+    again = f", {found.kept} of them from an earlier start" if found.kept else ""
+    typer.echo(f"{found.method}, {found.examples} examples: {rows} rows labelled{again}.")
+    for name, number in sorted(found.counts.items(), key=lambda item: (-item[1], item[0])):
+        typer.echo(f"  {name}: {number}")
+    if found.accuracy is not None:
+        typer.echo(f"{found.judged} of them have labels of their own: {found.accuracy:.1%} right.")
+    typer.echo(f"Wrote {found.out}")
+
+
+def _word(pair: str) -> tuple[str, str]:
+    label, sign, word = pair.partition("=")
+    if not (label and sign and word):
+        raise IclError(f"--word is {pair!r}; write a label, = and its word, such as pos=good.")
+    return label, word
+
+
+def _lines(text: str) -> str:
+    return text.replace("\\n", "\n")

@@ -1,0 +1,217 @@
+"""`label_table`: adapt to a labelled table, and label another."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from icl.errors import IclError
+from icl.labelling.data import Table, Training, open_table, read_fields, read_training
+from icl.labelling.journal import Journal, row_key
+from icl.labelling.writing import ENDINGS, write_table
+from icl.progress import progress
+from icl.tasks.source_schema import as_text
+
+if TYPE_CHECKING:
+    from icl.learners.base import Learner
+    from icl.models.backbone import Backbone
+
+PREDICTION, PROBABILITY, EACH = "prediction", "probability", "p_"
+_TOGETHER = 64  # rows that are labelled, and kept, at once
+_DIGITS = 6
+WITHOUT_MODEL = ("majority", "stratified", "tfidf")
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """What a labelling has done.
+
+    Attributes:
+        out: the labelled table.
+        method: how it was learned.
+        examples: labelled rows that were adapted on.
+        counts: predicted label -> rows.
+        kept: rows that an earlier, stopped labelling had computed already.
+        accuracy: the share of rows labelled right, where the new table has labels of its own.
+        judged: how many rows that share is of.
+    """
+
+    out: Path
+    method: str
+    examples: int
+    counts: Mapping[str, int]
+    kept: int
+    accuracy: float | None
+    judged: int
+
+
+def label_table(
+    train: Path,
+    new: Path,
+    out: Path,
+    *,
+    text: Sequence[str] = (),
+    label: str | None = None,
+    method: str = "in-context",
+    params: Mapping[str, Any] | None = None,
+    model: str | Backbone = "packaged:gemma-3-270m",
+    trained: Path | None = None,
+    learner: str | None = None,
+    words: Mapping[str, str] | None = None,
+    template: str | None = None,
+    instruction: str = "",
+    overwrite: bool = False,
+) -> Labelled:
+    """Adapt a learner to one table's labelled rows and write another with labels.
+
+    The new columns are ``prediction``, its ``probability``, and ``p_<label>`` for every label.
+    What is computed is kept as it comes: a labelling that was stopped goes on where it was.
+
+    Args:
+        train, new: tables: CSV, TSV, JSON Lines, JSON, Parquet or Arrow.
+        out: the table to write; its ending names the format.
+        text, label, words, template, instruction: see `icl.labelling.data.read_training`.
+        method: a method that needs no meta-training.
+        params: the method's own parameters.
+        model: a Hub id, a directory, a packaged model, or a loaded `Backbone`.
+        trained: a run's folder; method, parameters, model and trained state are a learner's of
+            that run, and `method`, `params` and `model` are not looked at.
+        learner: its name there; None: the only one that was meta-trained.
+        overwrite: whether `out` may exist.
+
+    Raises:
+        IclError: for everything that the user can mend, before anything is computed where it can.
+    """
+    _check_out(out, (train, new), overwrite)
+    training = read_training(
+        train, text=text, label=label, words=words, template=template, instruction=instruction
+    )
+    table = open_table(new)
+    fields = read_fields(table, training.columns)
+    _check_columns(table, training)
+    made, told, identity = _learner(method, params or {}, model, trained, learner)
+    from icl.evaluation.keys import code_key, digest
+
+    labels = training.labels
+    asked = [labels.names, labels.words, labels.template.input, labels.template.instruction]
+    support = [[dict(e.fields), e.label] for e in training.support]
+    job = digest([told, identity, asked, support, code_key()])
+    journal = Journal(out, job, len(labels))
+    keys = [row_key(own) for own in fields]
+    kept = sum(key in journal.rows for key in keys)
+    rows = _scores(made, training, fields, keys, journal)
+    best = [max(range(len(labels)), key=row.__getitem__) for row in rows]
+    names = [labels.names[column] for column in best]
+    added = (PREDICTION, PROBABILITY, *(f"{EACH}{name}" for name in labels.names))
+    full = []
+    for (_, row), name, column, found in zip(table.rows, names, best, rows, strict=True):
+        shares = [round(math.exp(value), _DIGITS) for value in found]
+        full.append({**row, **dict(zip(added, (name, shares[column], *shares), strict=True))})
+    write_table(out, (*table.columns, *added), full)
+    journal.close()
+    judged = _judged(table, training, names)
+    return Labelled(
+        out,
+        made.method,
+        len(training.support),
+        dict(Counter(names)),
+        kept,
+        sum(judged) / len(judged) if judged else None,
+        len(judged),
+    )
+
+
+def _scores(
+    learner: Learner,
+    training: Training,
+    fields: Sequence[Mapping[str, str]],
+    keys: Sequence[str],
+    journal: Journal,
+) -> list[Sequence[float]]:
+    """Return the log-probabilities of all rows, those of the journal as they stand in it."""
+    if learner.transductive:  # an answer depends on all rows: there are no parts to keep
+        found = learner.adapt(training.support, training.labels).log_probs(fields)
+        return [list(row) for row in found.tolist()]
+    left = {key: own for key, own in zip(keys, fields, strict=True) if key not in journal.rows}
+    todo = list(left.items())
+    if todo:
+        with progress("Labelling") as bar:
+            bar.say("adapting")
+            predictor = learner.adapt(training.support, training.labels)
+            for start in range(0, len(todo), _TOGETHER):
+                part = todo[start : start + _TOGETHER]
+                bar.say(f"row {start + 1} of {len(todo)}")
+                found = predictor.log_probs([own for _, own in part])
+                if not found.isfinite().all():
+                    raise IclError(
+                        f"The method {learner.method!r} gave scores that are not numbers; take"
+                        " smaller steps or another dtype."
+                    )
+                journal.add([key for key, _ in part], found.tolist())
+                bar.advance(len(part) / len(todo))
+    return [journal.rows[key] for key in keys]
+
+
+def _learner(
+    method: str,
+    params: Mapping[str, Any],
+    model: str | Backbone,
+    trained: Path | None,
+    name: str | None,
+) -> tuple[Learner, object, str]:
+    """Return a learner, what tells it from others, and its model's identity."""
+    from icl.learners.registry import is_meta_learner, make, own_source, validate
+
+    if trained is not None:
+        from icl.trained import load_learner
+
+        found = load_learner(trained, name)
+        told = [found.method, found.params, found.digest, own_source(found.method)]
+        return found.learner, told, found.identity
+    complete = validate(method, params).model_dump(mode="json")
+    if is_meta_learner(method):
+        raise IclError(
+            f"The method {method!r} must be meta-trained before it labels; run an experiment with"
+            " it, and give the run's folder with --from."
+        )
+    if method in WITHOUT_MODEL:
+        learner = make(method, params, None)  # type: ignore[arg-type]  # they never look at it
+        return learner, [method, complete], ""
+    if isinstance(model, str):
+        from icl.models.loading import load_backbone
+
+        model = load_backbone(model)
+    return make(method, params, model), [method, complete, own_source(method)], model.identity
+
+
+def _check_out(out: Path, sources: Sequence[Path], overwrite: bool) -> None:
+    if out.suffix not in ENDINGS:
+        raise IclError(f"--out is {out}; name a file that ends in one of {', '.join(ENDINGS)}.")
+    if out.is_dir() or any(out.resolve() == source.resolve() for source in sources):
+        raise IclError(f"--out is {out}, which is a directory or is read; name another file.")
+    if out.exists() and not overwrite:
+        raise IclError(f"{out} exists; name another file with --out, or say --overwrite.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise IclError(f"{out.parent} cannot be made: {error.strerror or error}.") from error
+
+
+def _check_columns(table: Table, training: Training) -> None:
+    added = {PREDICTION, PROBABILITY, *(f"{EACH}{name}" for name in training.labels.names)}
+    for column in table.columns:
+        if column in added:
+            raise IclError(
+                f"{table.path} has a column {column!r} already, which is to be written; rename it."
+            )
+
+
+def _judged(table: Table, training: Training, names: Sequence[str]) -> list[bool]:
+    """Return whether each row that has a label of its own was labelled right."""
+    known = set(training.labels.names)
+    own = [as_text(row.get(training.label)) for _, row in table.rows]
+    return [name == given for name, given in zip(names, own, strict=True) if given in known]

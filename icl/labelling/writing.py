@@ -1,0 +1,81 @@
+"""Writing a table in the format that a file's ending names."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from icl.errors import IclError
+from icl.tasks.source_schema import as_text
+
+ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV, TSV, JSON Lines, JSON or Parquet; the file appears when it is whole.
+
+    Raises:
+        IclError: it cannot be written, or a TSV would have to hold a tab or a line break.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        if path.suffix == ".parquet":
+            _parquet(draft, columns, rows)
+        elif path.suffix == ".jsonl":
+            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            draft.write_text(text, "utf-8")
+        elif path.suffix == ".json":
+            draft.write_text(json.dumps(list(rows), ensure_ascii=False, indent=1) + "\n", "utf-8")
+        else:
+            _delimited(draft, columns, rows, tabs=path.suffix == ".tsv")
+        draft.replace(path)
+    except OSError as error:
+        raise IclError(f"{path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def _delimited(
+    draft: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, tabs: bool
+) -> None:
+    with draft.open("w", encoding="utf-8", newline="") as file:
+        if tabs:  # as `read_table` reads it: without quotes
+            for place, row in enumerate([dict(zip(columns, columns, strict=True)), *rows]):
+                cells = [_cell(row.get(column)) for column in columns]
+                if any(mark in cell for cell in cells for mark in "\t\n\r"):
+                    raise IclError(
+                        f"Row {place} holds a tab or a line break, which TSV cannot carry; name an"
+                        " --out that ends in .csv or .jsonl."
+                    )
+                file.write("\t".join(cells) + "\n")
+            return
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    text = as_text(value)
+    return text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
+
+
+def _parquet(draft: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pa.table({column: [row.get(column) for row in rows] for column in columns})
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise IclError(
+            "A column holds values of several kinds, which Parquet cannot carry; name an --out that"
+            " ends in .csv or .jsonl."
+        ) from error
+    pq.write_table(table, draft)
