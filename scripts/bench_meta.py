@@ -8,22 +8,27 @@ family.
 
 The peers are timed in two forms:
 
-- ``labels=``: as their users write it: the model's own loss over padded batches, which makes
+- ``labels``: as their users write it: the model's own loss over padded batches, which makes
   logits at every position of a 262k vocabulary. The objective is the label word's negative
   log-probability.
 - ``label-only``: logits only after the prompt and only of the label words. The objective is the
   cross-entropy over the episode's label words, icl's own.
 
 A peer takes its tasks one after the other, so its time is measured on --peer-tasks of them and
-multiplied; icl runs all four. icl's trunk starts cold at every meta-gradient. First-order peers use
-fused attention; second-order ones need eager attention, since fused kernels have no double
-backward. Memory is the peak above what was resident before (VmHWM), of one task, with 1-shot
-episodes in --quick.
+multiplied by how many padded tokens it processes for the whole meta-batch; icl runs all of it.
+icl's trunk starts cold at every meta-gradient; with LoRA on the top third it is also timed with the
+trunk kept from an earlier one, as when examples come again. First-order peers use fused attention;
+second-order ones need eager attention, since fused kernels have no double backward. Memory is the
+peak above what was resident before (VmHWM), of one task, with 1-shot episodes in --quick.
+
+`--parts` runs some of the cases, and `--results FILE` adds what was measured to a file whose lines
+all count in the end, so that a long run can be done in pieces.
 
 The last line is one JSON object. `speedup_first_order_all_layers` and `_top_third` are the smallest
 over the K that were run, against the first form and the faster peer; `_label_only` against the
-second; `memory_ratio_second_order_k5` is icl's peak over the plain loop's in the second form;
-`memory_growth_ratio` is what each added step costs icl over what it costs that peer.
+second; `_kept` with the trunk kept; `memory_ratio_second_order_k5` is icl's peak over the plain
+loop's in the second form; `memory_growth_ratio` is what each added step costs icl over what it
+costs that peer.
 """
 
 from __future__ import annotations
@@ -36,6 +41,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +49,8 @@ import torch
 from torch import Tensor
 
 from icl.episodes import Episode, EpisodeSampler
-from icl.learners.gradient import TaskBatch, compile_batch, task_losses
-from icl.learners.meta import FOMAML, MAML, MetaAlgorithm, Problem
+from icl.learners.gradient import Piece, WordLoss, of_tasks
+from icl.learners.meta import FOMAML, MAML, Problem
 from icl.models.backbone import Backbone
 from icl.models.loading import load_backbone
 from icl.models.lora import Adapter, LoraSpec, init_lora
@@ -74,41 +80,55 @@ class Ours:
         self.backbone = backbone
 
     def __call__(self, case: Case) -> Gradients:
-        """Return the meta-gradient."""
+        """Return the meta-gradient, with a cold trunk."""
         self.backbone.trunks.clear()
-        sides = [
-            compile_batch(self.backbone, [(getattr(e, s), e.labels) for e in case.episodes],
-                          case.start)
-            for s in ("support", "query")
-        ]  # fmt: skip
-        support, query = (self._loss(batch, case.vocabulary) for batch in sides)
-        kind: type[MAML] = MAML if case.second_order else FOMAML
-        algorithm: MetaAlgorithm = kind(case.steps, RATE)
-        problem = Problem(len(case.episodes), support, query)
-        return dict(algorithm.meta_step(case.start, {}, problem, 1.0).gradients)
+        return self.kept(case)
 
-    def _loss(self, batch: TaskBatch, vocabulary: bool) -> Callable[[Mapping[str, Tensor]], Tensor]:
+    def kept(self, case: Case) -> Gradients:
+        """Return the meta-gradient with whatever trunk is kept."""
         scale = float(SPEC["alpha"]) / int(SPEC["rank"])  # type: ignore[arg-type, call-overload]
-        if not vocabulary:
-            return lambda params: task_losses(self.backbone, batch, Adapter(params, scale))
-        pairs = torch.arange(len(batch.targets)) * batch.plan.answers + batch.targets
-        counts = batch.plan.owner.bincount(minlength=batch.plan.prompts * batch.plan.answers)
-        tokens = torch.zeros(batch.tasks).index_add(0, batch.owner, counts[pairs].float())
-        kept = torch.isin(batch.plan.owner, pairs)  # the other words' tokens play no part
-        plan = replace(
-            batch.plan,
-            **{f: getattr(batch.plan, f)[kept] for f in ("at", "target", "owner", "common")},
+        kind = VocabularyLoss if case.vocabulary else WordLoss
+        support, query = (
+            kind(
+                self.backbone, [(getattr(e, s), e.labels) for e in case.episodes], case.start, scale
+            )
+            for s in ("support", "query")
         )
+        algorithm: type[MAML] = MAML if case.second_order else FOMAML
+        problem = Problem(len(case.episodes), support, query)
+        step = algorithm(case.steps, RATE).meta_step(case.start, {}, problem, 1.0)
+        return dict(step.gradients)
 
-        def loss(params: Mapping[str, Tensor]) -> Tensor:
-            scores = score(
-                self.backbone, plan, adapter=Adapter(params, scale), trunk=batch.trunk,
-                start=batch.start,
-            )  # fmt: skip
-            right = scores.gather(1, batch.targets[:, None])[:, 0]
-            return torch.zeros(batch.tasks).index_add(0, batch.owner, -right) / tokens
 
-        return loss
+class VocabularyLoss(WordLoss):
+    """The first form's objective: the right word's tokens against the whole vocabulary."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        pieces = [self._only_right(piece) for piece in self.batch.pieces]
+        counts = torch.zeros(len(self.batch.sizes))
+        for piece in pieces:
+            task = piece.tasks[piece.owner[piece.plan.owner // piece.plan.answers]]
+            counts.index_add_(0, task, torch.ones(len(task)))
+        self.tokens = counts
+        self.parts = [partial(self._part, piece) for piece in pieces]
+
+    def _only_right(self, piece: Piece) -> Piece:
+        """Leave out the other words' tokens: they play no part."""
+        plan = piece.plan
+        pairs = torch.arange(len(piece.targets)) * plan.answers + piece.targets
+        kept = torch.isin(plan.owner, pairs)
+        fields = {f: getattr(plan, f)[kept] for f in ("at", "target", "owner", "common")}
+        return replace(piece, plan=replace(plan, **fields))
+
+    def _part(self, piece: Piece, params: Mapping[str, Tensor]) -> Tensor:
+        adapter = of_tasks(Adapter(params, self.scale), piece, len(self.batch.sizes))
+        scores = score(
+            self.backbone, piece.plan, adapter=adapter, trunk=piece.trunk, start=piece.start
+        )
+        right = scores.gather(1, piece.targets[:, None])[:, 0]
+        sums = torch.zeros(len(self.batch.sizes))
+        return sums.index_add(0, piece.tasks[piece.owner], -right) / self.tokens
 
 
 class Peer:
@@ -160,6 +180,14 @@ class Peer:
             "words": torch.tensor([w[alone[0]] for w in first]),
             "target": torch.tensor([e.labels.index(x.label) for x in getattr(e, side)]),
         }  # fmt: skip
+
+    def tokens(self, case: Case) -> int:
+        """Return how many padded tokens the inner loops and the outer losses process."""
+        sizes = {
+            side: sum(self.batch(case, e, side)["input_ids"].numel() for e in case.episodes)
+            for side in ("support", "query")
+        }
+        return case.steps * sizes["support"] + sizes["query"]
 
     def loss(self, case: Case, batch: dict[str, Any], call: Callable[..., Any]) -> Tensor:
         """Return one batch's loss in the form that the case asks for."""
@@ -287,89 +315,122 @@ def start(backbone: Backbone, top: int | None) -> Gradients:
     return {n: v + 0.01 * torch.randn(v.shape, generator=generator) for n, v in factors.items()}
 
 
-def main() -> None:  # noqa: PLR0915
+PARTS = ("all_layers/labels", "all_layers/label-only", "top_third/labels", "top_third/label-only",
+         "second_order")  # fmt: skip
+
+
+class Bench:
+    """Measures cases and keeps what it finds, one mapping a case."""
+
+    def __init__(self, backbone: Backbone, episodes: Sequence[Episode], few: int) -> None:
+        self.backbone = backbone
+        self.ours = Ours(backbone)
+        self.episodes = episodes
+        self.few = episodes[:few]
+
+    def first_order(self, part: str, steps: int) -> dict[str, Any]:
+        """Time one meta-gradient of the whole meta-batch."""
+        where, form = part.split("/")
+        top = None if where == "all_layers" else len(self.backbone.layers) // 3
+        factors = start(self.backbone, top)
+        case = Case(self.episodes, factors, steps, False, form == "labels")
+        mine, cold, peak = measured(self.ours, case)
+        found = {"part": part, "k": steps, "icl_s": cold, "icl_gib": peak / 2**30}
+        if top is not None:
+            found["icl_kept_s"] = measured(self.ours.kept, case)[1]
+        case = replace(case, episodes=self.few)
+        small = mine if len(self.few) == len(self.episodes) else self.ours(case)
+        return found | self.peers(case, small)
+
+    def second_order(self, steps: int) -> dict[str, Any]:
+        """Time and weigh one task's meta-gradient."""
+        case = Case(self.episodes[:1], start(self.backbone, None), steps, True, False)
+        mine, seconds, peak = measured(self.ours, case)
+        found = {"part": "second_order", "k": steps, "icl_s": seconds, "icl_gib": peak / 2**30}
+        return found | self.peers(case, mine, whole=False)
+
+    def peers(self, case: Case, mine: Gradients, whole: bool = True) -> dict[str, Any]:
+        """Time the peers on the tasks of a case and compare their gradients with icl's."""
+        found: dict[str, Any] = {"failed": {}, "differ": 0.0}
+        for kind in (Peer, Higher):
+            try:
+                peer = kind(self.backbone, case.start)
+                theirs, seconds, peak = measured(peer, case)
+            except ImportError:
+                found["failed"][kind.name] = "not installed"
+                continue
+            except (TypeError, RuntimeError, AttributeError) as error:
+                found["failed"][kind.name] = str(error).splitlines()[0]
+                continue
+            if whole:
+                all_tasks = replace(case, episodes=self.episodes)
+                seconds *= peer.tokens(all_tasks) / peer.tokens(case)
+            found["differ"] = max(found["differ"], difference(mine, theirs))
+            found[f"{kind.name}_s"] = seconds
+            found[f"{kind.name}_gib"] = peak / 2**30
+        return found
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the result of all measured cases."""
+    result: dict[str, Any] = {}
+    for part in PARTS[:4]:
+        where, form = part.split("/")
+        name = f"speedup_first_order_{where}" + ("_label_only" if form == "label-only" else "")
+        for own, tail in (("icl_s", ""), ("icl_kept_s", "_kept")):
+            ratios = [
+                min(r[f"{p.name}_s"] for p in (Peer, Higher) if f"{p.name}_s" in r) / r[own]
+                for r in rows
+                if r["part"] == part and own in r
+            ]
+            if ratios:
+                result[name + tail] = round(min(ratios), 2)
+    second = {r["k"]: r for r in rows if r["part"] == "second_order"}
+    for k, r in sorted(second.items()):
+        result[f"second_order_seconds_ratio_k{k}"] = round(r["icl_s"] / r["peft_s"], 3)
+    if 5 in second:
+        low = second[min(second)]
+        result["memory_ratio_second_order_k5"] = round(
+            second[5]["icl_gib"] / second[5]["peft_gib"], 3
+        )
+        grown = [second[5][f"{n}_gib"] - low[f"{n}_gib"] for n in ("icl", "peft")]
+        if grown[1]:
+            result["memory_growth_ratio"] = round(grown[0] / grown[1], 3)
+    result["max_rel_gradient_diff"] = float(f"{max(r['differ'] for r in rows):.2e}")
+    result["failed_peers"] = {n: why for r in rows for n, why in r["failed"].items()}
+    result["inner_steps"] = sorted({r["k"] for r in rows})
+    result["threads"] = torch.get_num_threads()
+    return result
+
+
+def main() -> None:
     """Run the comparison and print it; the last line is one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--quick", action="store_true", help="1 shot, K = 1: under two minutes")
     parser.add_argument("--steps", default="1,3,5", help="inner steps K to run")
+    parser.add_argument("--parts", default=",".join(PARTS), help="which cases")
     parser.add_argument("--peer-tasks", type=int, default=1, help="tasks that a peer is timed on")
+    parser.add_argument("--results", type=Path, help="a file of measured cases, to be added to")
     parser.add_argument("--model", default="packaged:gemma-3-270m")
     args = parser.parse_args()
     steps = [1] if args.quick else [int(k) for k in args.steps.split(",")]
     episodes = draw(2 if args.quick else 4, 1 if args.quick else 5, 5 if args.quick else 10)
-    backbone = load_backbone(args.model)
-    third = len(backbone.layers) // 3
-    ours = Ours(backbone)
-    result: dict[str, Any] = {}
-    speedups: dict[str, list[float]] = {}
-    apart: list[float] = []
-    failed: dict[str, str] = {}
-    few = episodes[: args.peer_tasks]
-    for where, top in (("all_layers", None), ("top_third", third)):
-        factors = start(backbone, top)
-        peers: list[Peer] = [Peer(backbone, factors)]
-        try:
-            peers.append(Higher(backbone, factors))
-        except ImportError:
-            print("higher is not installed (pip install higher); only the plain loop is compared")
-        for vocabulary in (True, False):
-            form = "labels" if vocabulary else "label-only"
-            for k in steps:
-                case = Case(episodes, factors, k, False, vocabulary)
-                mine, seconds, _ = measured(ours, case)
-                part = Case(few, factors, k, False, vocabulary)
-                small = mine if len(few) == len(episodes) else ours(part)
-                fastest = float("inf")
-                for peer in list(peers):
-                    try:
-                        theirs, one, _ = measured(peer, part)
-                    except (TypeError, RuntimeError, AttributeError) as error:
-                        print(f"{peer.name} fails with torch {torch.__version__}: {error}")
-                        peers.remove(peer)
-                        failed[peer.name] = str(error).splitlines()[0]
-                        continue
-                    whole = one * len(episodes) / len(few)
-                    fastest = min(fastest, whole)
-                    apart.append(difference(small, theirs))
-                    print(
-                        f"first order, {where}, {form}, K={k}: icl {seconds:.1f} s,"
-                        f" {peer.name} {whole:.1f} s, gradients differ by {apart[-1]:.1e}",
-                        flush=True,
-                    )
-                speedups.setdefault(f"{where}/{form}", []).append(fastest / seconds)
-    factors = start(backbone, None)
-    peers = [Peer(backbone, factors)]
-    peaks: dict[int, tuple[int, int]] = {}
-    for k in [1, 5] if args.quick else sorted({*steps, 5}):
-        part = Case(few, factors, k, True, False)
-        mine, seconds, peak = measured(ours, part)
-        theirs, whole, other = measured(peers[0], part)
-        peaks[k] = (peak, other)
-        apart.append(difference(mine, theirs))
-        print(
-            f"second order, all layers, one task, K={k}: icl {seconds:.1f} s,"
-            f" {peak / 2**30:.2f} GiB; peft {whole:.1f} s, {other / 2**30:.2f} GiB;"
-            f" gradients differ by {apart[-1]:.1e}",
-            flush=True,
-        )
-        result[f"second_order_seconds_ratio_k{k}"] = round(seconds / whole, 3)
-    low = min(peaks)
-    grown = [(peaks[5][i] - peaks[low][i]) / (5 - low) for i in (0, 1)]
-    result |= {
-        "speedup_first_order_all_layers": round(min(speedups["all_layers/labels"]), 2),
-        "speedup_first_order_top_third": round(min(speedups["top_third/labels"]), 2),
-        "speedup_first_order_all_layers_label_only": round(
-            min(speedups["all_layers/label-only"]), 2
-        ),
-        "speedup_first_order_top_third_label_only": round(min(speedups["top_third/label-only"]), 2),
-        "memory_ratio_second_order_k5": round(peaks[5][0] / peaks[5][1], 3),
-        "memory_growth_ratio": round(grown[0] / grown[1], 3),
-        "max_rel_gradient_diff": float(f"{max(apart):.2e}"),
-        "failed_peers": failed,
-        "inner_steps": steps,
-        "threads": torch.get_num_threads(),
-    }
-    print(json.dumps(result))
+    bench = Bench(load_backbone(args.model), episodes, args.peer_tasks)
+    bench.ours(Case(episodes[:1], start(bench.backbone, None), 1, False, False))  # warm up
+    rows: list[dict[str, Any]] = []
+    if args.results is not None and args.results.exists():
+        rows = [json.loads(line) for line in args.results.read_text().splitlines()]
+    for part in args.parts.split(","):
+        is_second = part == "second_order"
+        for k in sorted({*steps, 5}) if is_second and args.quick else steps:
+            row = bench.second_order(k) if is_second else bench.first_order(part, k)
+            rows.append(row)
+            seconds = {n: round(v, 2) for n, v in row.items() if n.endswith(("_s", "_gib"))}
+            print(part, f"K={k}", seconds, f"gradients differ by {row['differ']:.1e}", flush=True)
+            if args.results is not None:
+                with args.results.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+    print(json.dumps(summary(rows)))
 
 
 if __name__ == "__main__":

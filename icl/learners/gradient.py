@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -19,6 +21,7 @@ from torch import Tensor
 from icl.learners.base import Params, Predictor
 from icl.models.lora import Adapter, LoraSpec, Start, Variant, default_targets, lowest_layer
 from icl.models.scorer import ScorePlan, make_plan, make_task_plan, score
+from icl.models.tokens import encode
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 Factors = Mapping[str, Tensor]
 Support = tuple[Sequence[Example], Labels]
+_ROWS_ON_CPU = 512  # tokens of one piece
 
 
 class LoraParams(Params):
@@ -56,43 +60,92 @@ class LoraParams(Params):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskBatch:
-    """Labelled examples of several tasks, compiled for repeated passes.
+class Piece:
+    """Prompts of some tasks that run as one packed pass.
 
     Attributes:
-        plan: prompts x label words of all tasks.
+        plan: prompts x label words.
         targets: the right column of each prompt, shape (prompts,).
-        owner: the task of each prompt, shape (prompts,).
-        tasks: how many tasks there are.
+        owner: each prompt's task, as a place in `tasks`, shape (prompts,).
+        tasks: which of the batch's tasks these are.
         trunk, start: what enters the lowest adapted layer, and which layer that is.
     """
 
     plan: ScorePlan
     targets: Tensor
     owner: Tensor
-    tasks: int
+    tasks: Tensor
     trunk: Tensor
     start: int
 
 
+@dataclass(frozen=True, slots=True)
+class TaskBatch:
+    """Labelled examples of several tasks, compiled for repeated passes.
+
+    Attributes:
+        pieces: what to run. A task's loss is a mean over examples, so gradients can be taken piece
+            by piece and added, and only one piece's activations need be in memory.
+        sizes: how many examples each task has, shape (tasks,).
+    """
+
+    pieces: tuple[Piece, ...]
+    sizes: Tensor
+
+
 def compile_batch(backbone: Backbone, tasks: Sequence[Support], factors: Factors) -> TaskBatch:
-    """Compile labelled examples of several tasks with equally many labels each."""
-    prompts, targets, owner = [], [], []
-    for index, (examples, labels) in enumerate(tasks):
-        answers = [labels.template.answer(word) for word in labels.words]
-        prompts.append(([labels.template.render(e.fields) for e in examples], answers))
-        targets += [labels.index(e.label) for e in examples]
-        owner += [index] * len(examples)
-    plan = make_task_plan(backbone, prompts)
+    """Compile labelled examples of several tasks with equally many labels each.
+
+    On a CPU they are cut into pieces whose activations stay near the processor's cache; a GPU runs
+    them all at once.
+    """
     start = lowest_layer(backbone, factors)
-    return TaskBatch(
-        plan=plan,
-        targets=torch.tensor(targets, device=backbone.device),
-        owner=torch.tensor(owner, device=backbone.device),
-        tasks=len(tasks),
-        trunk=backbone.trunks.trunk(backbone, plan.layout, plan.trie.paths, start),
-        start=start,
-    )
+    pieces = []
+    for group in _cut(backbone, tasks):
+        prompts, targets, owner = [], [], []
+        for place, (index, examples) in enumerate(group):
+            labels = tasks[index][1]
+            answers = [labels.template.answer(word) for word in labels.words]
+            prompts.append(([labels.template.render(e.fields) for e in examples], answers))
+            targets += [labels.index(e.label) for e in examples]
+            owner += [place] * len(examples)
+        plan = make_task_plan(backbone, prompts)
+        pieces.append(
+            Piece(
+                plan=plan,
+                targets=torch.tensor(targets, device=backbone.device),
+                owner=torch.tensor(owner, device=backbone.device),
+                tasks=torch.tensor([index for index, _ in group], device=backbone.device),
+                trunk=backbone.trunks.trunk(backbone, plan.layout, plan.trie.paths, start),
+                start=start,
+            )
+        )
+    sizes = torch.tensor([len(examples) for examples, _ in tasks], device=backbone.device)
+    return TaskBatch(tuple(pieces), sizes)
+
+
+def _cut(backbone: Backbone, tasks: Sequence[Support]) -> list[list[tuple[int, Sequence[Example]]]]:
+    """Part examples into pieces of about `_ROWS_ON_CPU` tokens: lists of (task, examples)."""
+    if backbone.device.type != "cpu":
+        return [[(i, examples) for i, (examples, _) in enumerate(tasks)]]
+    pieces: list[list[tuple[int, Sequence[Example]]]] = []
+    room = 0
+    for index, (examples, labels) in enumerate(tasks):
+        texts = [labels.template.render(e.fields) for e in examples]
+        lengths = np.array([len(row) for row in encode(backbone.tokenizer, texts)])
+        count = min(len(examples), -(-int(lengths.sum()) // _ROWS_ON_CPU)) or 1
+        # equal numbers of tokens, the shortest prompts together: blocks of one size stack
+        order = np.argsort(lengths, kind="stable")
+        ends = np.searchsorted(lengths[order].cumsum(), lengths.sum() * np.arange(1, count) / count)
+        for part in np.split(order, ends):
+            if len(part):
+                size = int(lengths[part].sum())
+                if size > room:
+                    pieces.append([])
+                    room = _ROWS_ON_CPU
+                pieces[-1].append((index, [examples[i] for i in sorted(part)]))
+                room -= size
+    return pieces
 
 
 def task_losses(backbone: Backbone, batch: TaskBatch, adapter: Adapter) -> Tensor:
@@ -103,11 +156,48 @@ def task_losses(backbone: Backbone, batch: TaskBatch, adapter: Adapter) -> Tenso
         batch: what `compile_batch` compiled.
         adapter: factors with a task axis.
     """
+    return torch.stack([piece_losses(backbone, batch, p, adapter) for p in batch.pieces]).sum(0)
+
+
+def piece_losses(backbone: Backbone, batch: TaskBatch, piece: Piece, adapter: Adapter) -> Tensor:
+    """Return what one piece adds to each task's loss, shape (tasks,); see `task_losses`."""
     scores = score(
-        backbone, batch.plan, adapter=adapter, trunk=batch.trunk, start=batch.start, relative=True
+        backbone,
+        piece.plan,
+        adapter=of_tasks(adapter, piece, len(batch.sizes)),
+        trunk=piece.trunk,
+        start=piece.start,
+        relative=True,
     )
-    right = scores.log_softmax(1).gather(1, batch.targets[:, None])[:, 0]
-    return mean_by_task(-right, batch.owner, batch.tasks)
+    right = scores.log_softmax(1).gather(1, piece.targets[:, None])[:, 0]
+    sums = right.new_zeros(len(batch.sizes))
+    return sums.index_add(0, piece.tasks[piece.owner], -right) / batch.sizes
+
+
+def of_tasks(adapter: Adapter, piece: Piece, tasks: int) -> Adapter:
+    """Return the factors of a piece's tasks, out of those of all `tasks`."""
+    if len(piece.tasks) == tasks:
+        return adapter
+    factors = {n: v.index_select(0, piece.tasks) for n, v in adapter.factors.items()}
+    return Adapter(factors, adapter.scale)
+
+
+class WordLoss:
+    """Each task's loss as a function of factors with a task axis, and the pieces it is a sum of."""
+
+    def __init__(self, backbone: Backbone, tasks: Sequence[Support], start: Factors, scale: float):
+        """Compile labelled examples of several tasks; `start` names what is adapted."""
+        self.backbone = backbone
+        self.scale = scale
+        self.batch = compile_batch(backbone, tasks, start)
+        self.parts = [partial(self._part, piece) for piece in self.batch.pieces]
+
+    def __call__(self, params: Factors) -> Tensor:
+        """Return each task's loss, shape (tasks,)."""
+        return task_losses(self.backbone, self.batch, Adapter(params, self.scale))
+
+    def _part(self, piece: Piece, params: Factors) -> Tensor:
+        return piece_losses(self.backbone, self.batch, piece, Adapter(params, self.scale))
 
 
 def mean_by_task(values: Tensor, owner: Tensor, tasks: int) -> Tensor:

@@ -12,12 +12,11 @@ from icl.learners.base import Learner, Predictor
 from icl.learners.gradient import (
     LoraParams,
     Support,
-    compile_batch,
+    WordLoss,
     predictors,
-    task_losses,
 )
 from icl.learners.meta.problem import spread
-from icl.models.lora import Adapter, init_lora
+from icl.models.lora import init_lora
 from icl.tasks.task import Example, Labels
 
 if TYPE_CHECKING:
@@ -61,11 +60,11 @@ class LoraFineTuning(Learner):
             for name, value in spread(self._start, len(tasks)).items()
         }
         if all(support for support, _ in tasks):
-            batch = compile_batch(self._backbone, tasks, factors)
+            loss = WordLoss(self._backbone, tasks, factors, self._scale)
             optimiser = torch.optim.Adam(factors.values(), lr=self._params.learning_rate)
             for _ in range(self._params.steps):
                 optimiser.zero_grad()
-                losses = task_losses(self._backbone, batch, Adapter(factors, self._scale))
-                torch.autograd.backward(losses.sum())
+                for part in loss.parts:
+                    torch.autograd.backward(part(factors).sum())
                 optimiser.step()
         return predictors(self._backbone, tasks, factors, self._scale)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -16,8 +16,7 @@ from icl.learners.gradient import (
     AdaptedPredictor,
     LoraParams,
     Support,
-    compile_batch,
-    task_losses,
+    WordLoss,
 )
 from icl.learners.meta import MetaAlgorithm, MetaStep, Problem
 from icl.learners.meta.maml import FOMAML
@@ -162,8 +161,8 @@ class LoraMetaLearner(MetaLearner):
             return Problem(len(support), tasks.support, tasks.query, tasks.begin, self._moves)
         return Problem(
             len(support),
-            self._word_loss(support) if all(len(x) for x, _ in support) else _no_loss,
-            _no_loss if query is None else self._word_loss(query),
+            self._words(support) if all(len(x) for x, _ in support) else _no_loss,
+            _no_loss if query is None else self._words(query),
         )
 
     def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
@@ -233,9 +232,8 @@ class LoraMetaLearner(MetaLearner):
                 "query_loss_after": float(problem.query(end).mean()),
             }
 
-    def _word_loss(self, tasks: Sequence[Support]) -> Callable[[Mapping[str, Tensor]], Tensor]:
-        batch = compile_batch(self._backbone, tasks, self.start)
-        return lambda params: task_losses(self._backbone, batch, Adapter(params, self.scale))
+    def _words(self, tasks: Sequence[Support]) -> WordLoss:
+        return WordLoss(self._backbone, tasks, self.start, self.scale)
 
     def _with_heads(self, support: Sequence[Support], query: Sequence[Support] | None) -> HeadTasks:
         assert self._head is not None

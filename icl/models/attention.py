@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from icl.models.ends import KeysSeen
 from icl.models.layout import Block, Layout
 from icl.models.precision import at_least_float32
 from icl.models.state import active
@@ -77,7 +78,11 @@ def trie_attention(
     if kwargs.get("s_aux") is not None or kwargs.get("position_bias") is not None:
         raise NotImplementedError("attention sinks and position biases are not packed")
     keys, values = key[0].transpose(0, 1), value[0].transpose(0, 1)
-    if state.memory is not None:
+    if state.catch:
+        raise KeysSeen(keys, values)
+    if state.given is not None:
+        keys, values = state.given
+    elif state.memory is not None:
         layer: Any = module.layer_idx
         keys, values = state.memory.extend(layer, keys, values)
     rows = attend(

@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from icl.errors import IclError
+from icl.models import norms
 from icl.models.budget import free_bytes
+from icl.models.ends import Ends, run_for_ends
 from icl.models.keyvalues import KeyValues
 from icl.models.layout import Layout
 from icl.models.lora import Adapter, adapted_output
+from icl.models.normaliser import Normaliser
 from icl.models.precision import at_least_float32
 from icl.models.state import ForwardState, activate, active
 from icl.models.trunks import TrunkCache
@@ -85,10 +88,11 @@ class Backbone:
         if own_road is not None:
             return  # nothing to hook into: only packed passes take adapters and trunks
         for index, layer in enumerate(self.layers):
-            layer.forward = _staged(layer.forward, index)
+            layer.forward = _staged(layer.forward, index, index == len(self.layers) - 1)
         for module_name, module in model.named_modules():
             if is_linear(module):
                 module.register_forward_hook(_adapted(module_name))
+            norms.hook(module)
 
     @property
     def device(self) -> torch.device:
@@ -151,6 +155,7 @@ class Backbone:
         trunk: Tensor | None = None,
         start: int = 0,
         memory: KeyValues | None = None,
+        ends: Ends | None = None,
     ) -> Tensor:
         """Run a packed trie and return the last hidden states, shape (rows, width).
 
@@ -162,6 +167,7 @@ class Backbone:
             start: the layer that the trunk enters.
             memory: keys and values of earlier passes, which the layout's blocks may name; this
                 pass's are added.
+            ends: the rows whose states are wanted; the result then has those alone.
         """
         state = ForwardState(
             layout,
@@ -170,6 +176,7 @@ class Backbone:
             start=0 if trunk is None else start,
             trunk=trunk,
             memory=memory,
+            ends=ends,
         )
         return self._run(state)
 
@@ -201,7 +208,7 @@ class Backbone:
                 input_ids=layout.tokens, position_ids=layout.positions, use_cache=False
             )
         hidden: Tensor = out.last_hidden_state[0]
-        return hidden
+        return hidden if state.ends is None else hidden.index_select(0, state.ends.rows)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Project hidden states, shape (n, width), to logits in float32, shape (n, vocabulary)."""
@@ -213,6 +220,9 @@ class Backbone:
         A slice of the vocabulary at a time, so that logits stay in the processor's cache.
         """
         at_once = _SLICE_ON_CPU if hidden.device.type == "cpu" else _SLICE
+        if self._can_differentiate(hidden):
+            own: Tensor = Normaliser.apply(hidden, self.head.weight, at_once)  # type: ignore[no-untyped-call]
+            return own
         weights = torch.split(self.head.weight, at_once)
         bias = self.head.bias
         biases = [None] * len(weights) if bias is None else list(torch.split(bias, at_once))
@@ -221,6 +231,18 @@ class Backbone:
             for weight, shift in zip(weights, biases, strict=True)
         ]
         return torch.stack(sums).logsumexp(0)
+
+    def _can_differentiate(self, hidden: Tensor) -> bool:
+        """Tell whether `Normaliser` can take logits and gradient in one sweep."""
+        probe = torch.ones(1)
+        return (
+            torch.is_grad_enabled()
+            and hidden.requires_grad
+            and hidden.dtype in (torch.float32, torch.float64)
+            and hidden.dtype == self.head.weight.dtype
+            and self.head.bias is None
+            and bool(self._finish(probe) == probe)
+        )
 
     def token_logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         """Return one token's logit for each hidden state, float32: (n, width), (n,) -> (n,)."""
@@ -245,8 +267,8 @@ def is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
-def _staged(forward: Callable[..., Any], index: int) -> Callable[..., Any]:
-    """Wrap a decoder layer so that the active state may skip it or feed it a trunk."""
+def _staged(forward: Callable[..., Any], index: int, is_last: bool) -> Callable[..., Any]:
+    """Wrap a decoder layer so that the active state may skip it, feed it a trunk, or cut rows."""
 
     def run(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         state = active()
@@ -260,6 +282,8 @@ def _staged(forward: Callable[..., Any], index: int) -> Callable[..., Any]:
             return hidden_states
         if index == state.start and state.trunk is not None:
             hidden_states = state.trunk
+        if is_last and state.ends is not None:
+            return run_for_ends(forward, state, hidden_states, args, kwargs)
         return forward(hidden_states, *args, **kwargs)
 
     return run

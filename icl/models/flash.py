@@ -95,4 +95,5 @@ def _real_only(rows: Tensor, block: Block) -> Tensor:
 
 def _by_group(part: Tensor, groups: int) -> Tensor:
     """Add up heads that share their keys: (stack, heads, n, size) -> (stack, groups, n, size)."""
-    return part.unflatten(1, (groups, -1)).sum(2)
+    stack, heads, rows, size = part.shape
+    return part.reshape(stack, groups, heads // groups, rows, size).sum(2)

@@ -161,18 +161,16 @@ def adapted_output(
     """Return the output of an adapted linear map, or None where the adapter leaves it alone.
 
     Args:
-        adapter, name, x, tasks: see `lora_delta`.
+        adapter, name, x, tasks: see `with_lora`.
         module: the linear map.
         output: what it gives by itself, shape (..., out).
     """
-    delta = lora_delta(adapter, name, x, tasks)
-    if delta is None:
-        return None
+    linear = with_lora(adapter, name, x, output, tasks)
     magnitude = adapter.factors.get(f"{name}.{MAGNITUDE}")
-    if magnitude is None:
-        return output + delta
+    if linear is None or magnitude is None:
+        return linear
     bias: Tensor | None = module.bias  # type: ignore[assignment]
-    linear = output + delta if bias is None else output + delta - bias
+    linear = linear if bias is None else linear - bias
     ratio = magnitude / _adapted_norm(adapter, name, _weight(module))
     if tasks:
         counts = torch.tensor(tasks, device=ratio.device)
@@ -194,34 +192,41 @@ def _adapted_norm(adapter: Adapter, name: str, weight: Tensor) -> Tensor:
     return squared.clamp_min(torch.finfo(a.dtype).tiny).sqrt()
 
 
-def lora_delta(adapter: Adapter, name: str, x: Tensor, tasks: Sequence[int]) -> Tensor | None:
-    """Return what an adapter adds to the output of a linear map, or None where it adds nothing.
+def with_lora(
+    adapter: Adapter, name: str, x: Tensor, output: Tensor, tasks: Sequence[int]
+) -> Tensor | None:
+    """Return ``output + scale B A x``, or None where the adapter leaves a linear map alone.
 
     Args:
         adapter: the factors; with a task axis where `tasks` is given.
         name: the linear map's module path.
         x: the map's input, shape (1, rows, in) or, of a padded batch, (texts, length, in).
+        output: what the map gives by itself, shape (..., out).
         tasks: rows of each task, in order; they add up to `rows` or to texts x length.
 
     Returns:
-        The addition, shape (..., out), in x's dtype; the product is taken in the factors'.
+        Shape (..., out), in the output's dtype; the product is taken in the factors'.
     """
     a = adapter.factors.get(f"{name}.lora_A")
     if a is None:
         return None
     b = adapter.factors[f"{name}.lora_B"]
-    inputs = x.to(a.dtype)
+    inputs, base = x.to(a.dtype).flatten(0, -2), output.to(a.dtype).flatten(0, -2)
+    scale = adapter.scale
     if not tasks:
-        out = inputs @ a.T @ b.T
+        out = torch.addmm(base, inputs @ a.T, b.T, alpha=scale)
     elif len(set(tasks)) == 1:
-        stacked = inputs.reshape(len(tasks), tasks[0], -1)
-        out = stacked @ a.transpose(1, 2) @ b.transpose(1, 2)
-        out = out.reshape(*x.shape[:-1], -1)
+        inputs, base = (t.reshape(len(tasks), tasks[0], -1) for t in (inputs, base))
+        out = torch.baddbmm(base, inputs @ a.mT, b.mT, alpha=scale)
     else:
-        pieces = torch.split(inputs.flatten(0, -2), list(tasks))
-        out = torch.cat([p @ at.T @ bt.T for p, at, bt in zip(pieces, a, b, strict=True)])
-        out = out.reshape(*x.shape[:-1], -1)
-    return (adapter.scale * out).to(x.dtype)
+        parts = (torch.split(t, list(tasks)) for t in (inputs, base))
+        out = torch.cat(
+            [
+                torch.addmm(y, p @ at.T, bt.T, alpha=scale)
+                for p, y, at, bt in zip(*parts, a, b, strict=True)
+            ]
+        )
+    return out.reshape(output.shape).to(output.dtype)
 
 
 def default_targets(backbone: Backbone) -> tuple[str, ...]:

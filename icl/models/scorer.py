@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from icl.errors import IclError
 from icl.models.backbone import Backbone
+from icl.models.ends import Ends, lay_out_ends
 from icl.models.layout import Layout, lay_out
 from icl.models.lora import Adapter
 from icl.models.tokens import EncodedPair, encode_pairs
@@ -50,6 +51,11 @@ class ScorePlan:
     def layout(self) -> Layout:
         """The trie's attention, for a pass over all its rows."""
         return lay_out(self.trie, self.at.device)
+
+    @cached_property
+    def ends(self) -> Ends | None:
+        """The rows that scores are read from, where the last layer is worth cutting to them."""
+        return lay_out_ends(self.trie, self.at)
 
     @property
     def unique_tokens(self) -> int:
@@ -193,9 +199,11 @@ def score(
     if trunk is None and not plan.tasks and not torch.is_grad_enabled():
         hidden = hidden_in_waves(backbone, plan.trie, adapter)
     else:
+        ends = plan.ends
         hidden = backbone.hidden(
-            plan.layout, adapter=adapter, tasks=plan.tasks, trunk=trunk, start=start
+            plan.layout, adapter=adapter, tasks=plan.tasks, trunk=trunk, start=start, ends=ends
         )
+        plan = plan if ends is None else replace(plan, at=ends.places(plan.at))
     tokens = _token_log_probs(backbone, hidden, plan, relative)
     flat = tokens.new_zeros(plan.prompts * plan.answers)
     return flat.index_add(0, plan.owner, tokens).reshape(plan.prompts, plan.answers)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from icl.models.ends import Ends
 from icl.models.keyvalues import KeyValues
 from icl.models.layout import Layout
 from icl.models.lora import Adapter
@@ -30,6 +31,9 @@ class ForwardState:
         trunk: the hidden states that enter layer `start`, shape (1, rows, width).
         memory: keys and values of earlier passes, to which this one adds its own.
         stop: the layer before which to stop, keeping its input in `stopped`.
+        ends: the rows whose last states are wanted, or None for all.
+        catch: whether the attention is to hand its keys and values over and end there.
+        given: keys and values to attend to in place of a layer's own.
     """
 
     layout: Layout
@@ -40,6 +44,9 @@ class ForwardState:
     memory: KeyValues | None = None
     stop: int | None = None
     stopped: list[Tensor] = field(default_factory=list)
+    ends: Ends | None = None
+    catch: bool = False
+    given: tuple[Tensor, Tensor] | None = None
 
 
 _ACTIVE: ContextVar[ForwardState | None] = ContextVar("icl_forward_state", default=None)

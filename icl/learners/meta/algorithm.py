@@ -11,7 +11,7 @@ from torch import Tensor
 
 from icl.learners.meta.optimisers import InnerOptimiser
 from icl.learners.meta.problem import Loss, Params, Problem
-from icl.learners.meta.unroll import Trajectory, descend
+from icl.learners.meta.unroll import Trajectory, descend, gradient
 
 RATE = "rate/"  # before the names of learned rates among the meta-parameters
 
@@ -114,12 +114,8 @@ def moved_names(begin: Params, problem: Problem) -> list[str]:
 
 def outer_gradient(loss: Loss, point: Params, weight: float) -> tuple[dict[str, Tensor], Tensor]:
     """Return the gradient of ``weight * sum(loss)`` for all parameters, and the losses."""
-    leaves = {name: value.detach().requires_grad_() for name, value in point.items()}
-    losses = loss(leaves)
-    found = torch.autograd.grad(
-        losses.sum() * weight, list(leaves.values()), allow_unused=True, materialize_grads=True
-    )
-    return dict(zip(leaves, found, strict=True)), losses.detach()
+    found, losses = gradient(loss, point, list(point))
+    return {name: value * weight for name, value in found.items()}, losses
 
 
 def to_start(start: Params, begin: Params, cotangents: Params) -> dict[str, Tensor]:

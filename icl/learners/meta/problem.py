@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 Params = Mapping[str, Tensor]
 Loss = Callable[[Params], Tensor]
+
+
+def parts(loss: Loss) -> Sequence[Loss]:
+    """Return the losses that a loss says it is the sum of (its `parts`), or itself.
+
+    Derivatives are sums, too, and may be taken one part at a time with the memory of one.
+    """
+    found: Sequence[Loss] = getattr(loss, "parts", (loss,))
+    return found
 
 
 def spread(start: Params, tasks: int) -> dict[str, Tensor]:

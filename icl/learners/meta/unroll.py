@@ -5,9 +5,9 @@ Backward, from the last step to the first: pull the cotangents through U, which 
 cheap, and the one that arrives at ``g_k`` through the gradient itself, which is a Hessian-vector
 product. Only the points ``theta_k`` are kept (a LoRA adapter each), and the graph of a step is
 built again when the backward sweep comes to it: memory does not grow with the number of steps but
-by that much. The backward of each step runs while its parameters are the ones in use, so nothing
-is recomputed with others. Keeping the graphs instead (`keep_graphs`) saves the second run for
-memory that does grow.
+by that much, nor, where a loss is a sum (`parts`), with its examples. The backward of each step
+runs while its parameters are the ones in use, so nothing is recomputed with others. Keeping the
+graphs instead (`keep_graphs`) saves the second run for memory that does grow.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from icl.learners.meta.optimisers import InnerOptimiser
-from icl.learners.meta.problem import Loss, Params
+from icl.learners.meta.problem import Loss, Params, parts
 
 Rates = Callable[[Params, int], Mapping[str, Tensor]]  # meta-parameters, step -> rates by name
 
@@ -69,11 +69,18 @@ class Cotangents:
 def gradient(loss: Loss, point: Params, names: list[str]) -> tuple[dict[str, Tensor], Tensor]:
     """Return the first-order gradient of the summed losses at a point, and each task's loss."""
     leaves = {name: value.detach().requires_grad_(name in names) for name, value in point.items()}
-    losses = loss(leaves)
-    found = torch.autograd.grad(
-        losses.sum(), [leaves[n] for n in names], allow_unused=True, materialize_grads=True
-    )
-    return dict(zip(names, found, strict=True)), losses.detach()
+    total: dict[str, Tensor] = {}
+    whole: Tensor | None = None
+    for part in parts(loss):
+        losses = part(leaves)
+        found = torch.autograd.grad(
+            losses.sum(), [leaves[n] for n in names], allow_unused=True, materialize_grads=True
+        )
+        more = dict(zip(names, found, strict=True))
+        total = _add(total, more) if total else more
+        whole = losses.detach() if whole is None else whole + losses.detach()
+    assert whole is not None
+    return total, whole
 
 
 def _with_graph(loss: Loss, point: Params, names: list[str]) -> tuple[Params, Params, Tensor]:
@@ -116,8 +123,13 @@ def hessian_vector(loss: Loss, point: Params, vector: Params) -> dict[str, Tenso
         The product for every name of `point`. Tasks do not meet, so it is the product with each
         task's own Hessian.
     """
-    leaves, gradients, _ = _with_graph(loss, point, list(vector))
-    return _pull(leaves, gradients, vector)
+    total: dict[str, Tensor] = {}
+    for part in parts(loss):
+        leaves, gradients, _ = _with_graph(part, point, list(vector))
+        more = _pull(leaves, gradients, vector)
+        del leaves, gradients
+        total = _add(total, more) if total else more
+    return total
 
 
 def descend(
