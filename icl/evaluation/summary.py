@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from icl.errors import IclError, did_you_mean
 from icl.evaluation.grid import Grid, grid
 from icl.evaluation.record import ACCURACY, EpisodeRecord
+
+if TYPE_CHECKING:
+    from icl.evaluation.amortise import BreakEven
+    from icl.evaluation.calibration import Calibration
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,7 @@ class Summary:
             not exact; learners with none are not there.
         metric: what all figures but those of `further` are means of.
         further: a board over all episodes for each other metric that judges some of them.
+        calibration: by learner, where the metric is accuracy.
     """
 
     learners: tuple[str, ...]
@@ -122,6 +128,14 @@ class Summary:
     inexact: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     metric: str = ACCURACY
     further: tuple[Board, ...] = ()
+    calibration: Mapping[str, Calibration] = field(default_factory=dict)
+
+    @property
+    def break_even(self) -> tuple[BreakEven, ...]:
+        """From how many tasks on meta-training pays, by the overall board."""
+        from icl.evaluation.amortise import break_even
+
+        return break_even(self.overall.rows, self.meta_training)
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -146,6 +160,7 @@ def summarise(
         IclError: nothing can be compared (see `icl.evaluation.grid.grid`), or no episode is judged
             by the metric.
     """
+    from icl.evaluation.calibration import calibration
     from icl.learners.registry import is_transductive
 
     everything = grid(records)
@@ -179,6 +194,9 @@ def summarise(
         further=tuple(
             _board(everything.where(metric=other), other) for other in metrics if other != metric
         ),
+        calibration={
+            name: calibration(whole.of(name)) for name in whole.learners if metric == ACCURACY
+        },
     )
 
 

@@ -27,11 +27,11 @@ def metric_name(metric: str) -> str:
 def metric_title(metric: str) -> str:
     """Name a metric at the beginning of a sentence.
 
-    >>> metric_title("exact_match"), metric_title("chrf")
-    ('Exact match', 'chrF')
+    >>> metric_title("exact_match"), metric_title("token_f1"), metric_title("chrf")
+    ('Exact match', 'Token F1', 'chrF')
     """
     name = metric_name(metric)
-    return name if any(letter.isupper() for letter in name[1:]) else name[0].upper() + name[1:]
+    return name if name == "chrF" else name[0].upper() + name[1:]
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -92,6 +92,15 @@ def duration(seconds: float) -> str:
         return f"{whole // 60}{NBSP}min {whole % 60}{NBSP}s"
     minutes = round(seconds / 60)
     return f"{minutes // 60}{NBSP}h {minutes % 60}{NBSP}min"
+
+
+def nats(loss: float) -> str:
+    """Format a mean negative log-likelihood; past 20 it says only that something was ruled out.
+
+    >>> nats(0.6931), nats(float("inf"))
+    ('0.693', '>\\xa020')
+    """
+    return f"{loss:.3f}" if loss <= 20 else f">{NBSP}20"
 
 
 def count(number: float) -> str:

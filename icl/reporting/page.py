@@ -15,7 +15,7 @@ from icl.evaluation.record import ACCURACY, EpisodeRecord
 from icl.evaluation.summary import LanguageAccuracy, Summary, summarise
 from icl.reporting import formats
 from icl.reporting.palette import DARK, LIGHT, styles
-from icl.reporting.plots import accuracy_by_cost, accuracy_by_shots
+from icl.reporting.plots import accuracy_by_cost, accuracy_by_shots, reliability
 from icl.reporting.tables import FILES, table
 from icl.reporting.terminal import board_title
 from icl.reporting.verdict import SIGNIFICANT, notes, verdict
@@ -92,6 +92,7 @@ def render(
         formats.p_value,
         formats.duration,
         formats.count,
+        formats.nats,
         formats.metric_name,
         formats.metric_title,
     ):
@@ -118,6 +119,10 @@ def render(
             Markup(accuracy_by_cost(summary.overall, "computed_tokens", looks, "c1")),
         ],
         heat_maps=_heat_maps(summary),
+        reliability={
+            name: Markup(reliability(found, looks[name], f"r{i}"))
+            for i, (name, found) in enumerate(summary.calibration.items())
+        },
         command=command,
         config=_as_yaml(config),
         environment=_as_yaml(environment),

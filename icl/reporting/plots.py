@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from icl.evaluation.calibration import Calibration
+
 _SIZE = (4.5, 3.3)
 
 
@@ -99,6 +101,47 @@ def accuracy_by_cost(
         axes.set_xlabel("Time an episode" if cost == "seconds" else "Tokens computed an episode")
         label_of_all = f"{metric_title(board.metric)} against cost; the tables hold the figures"
         return inline_svg(figure, prefix, label_of_all)
+
+
+def reliability(calibration: Calibration, style: Style, prefix: str) -> str:
+    """Draw how often a learner is right against how sure it is, as SVG.
+
+    On the dashed diagonal it is right as often as it says. The bars say how its queries spread over
+    confidence, the highest bar reaching a quarter of the height.
+    """
+    with drawing():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(2.6, 2.4), layout="constrained")
+        axes = figure.add_subplot()
+        bins = [b for b in calibration.bins if b.count]
+        most = max(b.count for b in bins)
+        axes.bar(
+            [100 * (b.low + b.high) / 2 for b in bins],
+            [25 * b.count / most for b in bins],
+            width=[100 * (b.high - b.low) * 0.9 for b in bins],
+            color=FAINT,
+            alpha=0.5,
+            zorder=1,
+        )
+        axes.plot([0, 100], [0, 100], color=INK, linestyle="--", linewidth=0.9, zorder=1)
+        axes.plot(
+            [100 * b.confidence for b in bins],
+            [100 * b.accuracy for b in bins],
+            color=learner_colour(style.colour),
+            marker=style.marker,
+            linewidth=1.2,
+            markersize=5.5,
+            zorder=2,
+        )
+        axes.set_xlim(0, 100)
+        axes.set_ylim(0, 100)
+        ticks = [0, 50, 100]
+        axes.set_xticks(ticks, [f"{tick}{NBSP}%" for tick in ticks])
+        axes.set_yticks(ticks, [f"{tick}{NBSP}%" for tick in ticks])
+        axes.set_xlabel("Confidence")
+        axes.set_ylabel("Right")
+        return inline_svg(figure, prefix, "Share right by confidence; the table has the error")
 
 
 _LOOK: Mapping[str, Any] = {

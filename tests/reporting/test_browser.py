@@ -78,7 +78,8 @@ def test_the_page_itself_never_scrolls_sideways(tmp_path, page, width):
 def test_the_browser_has_nothing_to_complain_about(tmp_path, page):
     done = browse(tmp_path / "profile", page, 1440, "--dump-dom")
     assert "CONSOLE" not in done.stderr
-    assert done.stdout.count('role="img"') == 4  # two settings by shots, two costs
+    # two settings by shots, two costs, and the reliability of nine learners
+    assert done.stdout.count('role="img"') == 4 + 9
 
 
 def test_the_complaint_check_can_fail(tmp_path, page):
