@@ -126,6 +126,9 @@ def figure(curves: Mapping[str, list[float]], path: Path) -> None:
         textcoords="offset points", ha="right", fontsize=8, color="0.35",
     )  # fmt: skip
     axes.set(xlabel="inner steps on 10 points", ylabel="mean squared error", yscale="log")
+    ticks = [0.2, 0.5, 1, 2, 3, 4]
+    axes.set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    axes.set_yticks([], minor=True)
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     fig.savefig(path, metadata={"Date": None})

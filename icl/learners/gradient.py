@@ -8,6 +8,7 @@ computed once for each set of examples (the trunk).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -122,6 +123,11 @@ def compile_batch(backbone: Backbone, tasks: Sequence[Support], factors: Factors
         )
     sizes = torch.tensor([len(examples) for examples, _ in tasks], device=backbone.device)
     return TaskBatch(tuple(pieces), sizes)
+
+
+def rows_at_once(backbone: Backbone) -> float:
+    """Return about how many tokens a piece has: a GPU takes all at once."""
+    return _ROWS_ON_CPU if backbone.device.type == "cpu" else math.inf
 
 
 def _cut(backbone: Backbone, tasks: Sequence[Support]) -> list[list[tuple[int, Sequence[Example]]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -17,6 +18,7 @@ from icl.learners.gradient import (
     LoraParams,
     Support,
     WordLoss,
+    rows_at_once,
 )
 from icl.learners.meta import MetaAlgorithm, MetaStep, Problem
 from icl.learners.meta.maml import FOMAML
@@ -133,7 +135,8 @@ class LoraMetaLearner(MetaLearner):
         """Estimate the peak of `meta_loss` over the model itself, in bytes.
 
         A graph keeps about 1.6 times what a layer's widest point holds, for each token and adapted
-        layer; second derivatives 5.5 times (measured on Gemma 3 270M, see docs/gradient.md).
+        layer; second derivatives 5.5 times (measured on Gemma 3 270M, see docs/gradient.md). Losses
+        of label words run in pieces (`rows_at_once`), of which one is in memory at a time.
         """
         sides = [[(e.support, e.labels) for e in episodes], [(e.query, e.labels) for e in episodes]]
         support, query = (
@@ -149,10 +152,13 @@ class LoraMetaLearner(MetaLearner):
         layers = len(self._backbone.layers) - self.below
         row = bytes_per_row(self._backbone) * layers
         first, second = 1.6 * row, 5.5 * row
+        piece = math.inf if self._head is not None else rows_at_once(self._backbone)
+        outer = first * min(query, piece)
         if not (self.moves_body and self.algorithm.needs_second_order):
-            return round(first * max(support, query))
-        kept = 1 if self.algorithm.checkpointed else max(self._params.inner_steps, 1)
-        return round(max(second * support * kept, first * query))
+            return round(max(first * min(support, piece), outer))
+        if self.algorithm.checkpointed:
+            return round(max(second * min(support, piece), outer))
+        return round(max(second * support * max(self._params.inner_steps, 1), outer))
 
     def problem(self, support: Sequence[Support], query: Sequence[Support] | None) -> Problem:
         """Pose tasks with equally many ways to the algorithm, as losses of the LoRA factors."""
