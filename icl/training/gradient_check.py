@@ -52,7 +52,8 @@ def kernel(backbone: Backbone) -> str:
     """Name the attention kernel that gradient learners use, which has a double backward."""
     if isinstance(backbone, Encoder):
         return "plain products where a graph is wanted, fused (SDPA) where none is"
-    return "packed trie attention of plain products (twice differentiable; SDPA's are not)"
+    fused = "" if backbone.device.type != "cpu" else "fused in first order, "
+    return f"packed trie attention: {fused}plain products for second derivatives (SDPA has none)"
 
 
 def check_gradients(learner: LoraMetaLearner, episodes: Sequence[Episode]) -> list[Check]:
