@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from icl.config import load_config
-from icl.errors import IclError, did_you_mean
-from icl.evaluation.runfolder import RunFolder
+from icl.errors import IclError
+from icl.model_card import model_card
+from icl.trained import find_learner, trained_state
 
 if TYPE_CHECKING:
+    from huggingface_hub import HfApi
     from torch import Tensor
 
 RATES = "icl_meta_learning.json"
 _FEW = 64  # rates of a tensor that stand in the JSON; more go to a file of tensors
-_PARAMETER = "parameter/"
 _RATE = "rate/"
 
 
@@ -25,7 +25,8 @@ def export_learner(run: Path, learner: str, out: Path) -> Path:
 
     ``PeftModel.from_pretrained(model, out)`` loads it into the base model. Beside PEFT's two files
     stands ``icl_meta_learning.json``: the method, its inner loop, and learned rates by the names of
-    PEFT's tensors (those of Meta-SGD, one for each element, in ``rates.safetensors``).
+    PEFT's tensors (those of Meta-SGD, one for each element, in ``rates.safetensors``), and
+    ``README.md``: the model card, with data, episodes, figures and their intervals.
 
     Args:
         run: a run's folder.
@@ -39,27 +40,14 @@ def export_learner(run: Path, learner: str, out: Path) -> Path:
         IclError: no such run or learner, one that was not meta-trained or has no LoRA factors, or a
             directory that is in use or cannot be written.
     """
-    folder = RunFolder(run)
-    roster = folder.read_json("run.json")
-    if roster is None:
-        raise IclError(f"{run} is not a run's folder: it has no run.json.")
-    rows = {row["name"]: row for row in roster["learners"]}
-    if learner not in rows:
-        raise IclError(f"The run {run} has no learner {learner!r}." + did_you_mean(learner, rows))
-    row = rows[learner]
-    if not row.get("training"):
-        raise IclError(
-            f"The learner {learner!r} of {run} has no meta-trained state; let its training finish,"
-            " or name a learner that is meta-trained."
-        )
-    config = load_config(run / "config.yaml")
-    state = _trained(run / row["folder"], row["folder"])
-    params = config.learners[learner].params().model_dump(mode="json")
+    found = find_learner(run, learner, meta_trained=True)
+    state = trained_state(run, found)
     if out.exists() and any(out.iterdir()):
         raise IclError(f"The directory {out} is not empty; give another.")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_adapter(out, state, params, method=row["method"], model=config.model.name)
+        write_adapter(out, state, found.params, method=found.method, model=found.config.model.name)
+        (out / "README.md").write_text(model_card(run, found), "utf-8")
     except OSError as error:
         raise IclError(f"Cannot write {out}: {error.strerror or error}.") from error
     return out
@@ -126,14 +114,39 @@ def _peft(name: str) -> str:
     return f"base_model.model.{name}{suffix}"
 
 
-def _trained(folder: Path, identity: str) -> dict[str, Tensor]:
-    from icl.training.checkpoint import load_checkpoint
+def push_to_hub(
+    folder: Path, repository: str, *, private: bool = False, api: HfApi | None = None
+) -> str:
+    """Upload an exported adapter, with its card, as a model repository of the Hub.
 
-    checkpoint = load_checkpoint(folder, identity)
-    if checkpoint is None:
-        raise IclError(f"There is no checkpoint in {folder}; run the experiment again.")
-    return {
-        name.removeprefix(_PARAMETER): value
-        for name, value in checkpoint.tensors.items()
-        if name.startswith(_PARAMETER)
-    }
+    Args:
+        folder: what `export_learner` wrote.
+        repository: ``owner/name``; made where it is not there.
+        private: whether a new repository is private.
+        api: the Hub's client; by default one with the token of ``hf auth login``.
+
+    Returns:
+        The repository's address.
+
+    Raises:
+        IclError: there is no adapter in the folder, or the Hub refuses it.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    if not (folder / "adapter_config.json").is_file():
+        raise IclError(f"{folder} holds no adapter; make one with `icl export`.")
+    client = api or HfApi()
+    try:
+        made = client.create_repo(repository, private=private, exist_ok=True)
+        client.upload_folder(
+            repo_id=made.repo_id, folder_path=folder, commit_message="Adapter exported by icl"
+        )
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")[:200]
+        raise IclError(
+            f"The Hub does not take {repository!r}: {reason}; log in with `hf auth login`, or name"
+            " a repository that you may write. The export lies in "
+            f"{folder}."
+        ) from error
+    return str(made)

@@ -1,8 +1,11 @@
 """The hand-over: a meta-trained start as a PEFT adapter that needs nothing of icl."""
 
+# ruff: noqa: F811  # fixtures of another file
+
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +13,18 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from icl.errors import IclError
-from icl.export import RATES, export_learner, write_adapter
+from icl.export import RATES, export_learner, push_to_hub, write_adapter
 from icl.learners.meta_learner import LoraMetaLearner
 from icl.learners.registry import make
+from icl.merge import merge_adapter
+from icl.models.loading import load_backbone
 from icl.models.lora import Adapter
 from icl.models.scorer import make_plan, score
 from tests import tiny
+from tests.cli.test_run import Place, material, place  # noqa: F401  # fixtures
 
 ALONE = """
 import json, sys, torch
@@ -103,3 +110,105 @@ def test_what_cannot_be_exported_is_told(tmp_path: Path) -> None:
         export_learner(tmp_path, "lora", tmp_path / "out")
     with pytest.raises(IclError, match="no LoRA factors"):
         write_adapter(tmp_path, {"w": torch.zeros(1)}, {}, method="relation", model="base")
+
+
+class Hub:
+    """Takes what is uploaded, as the Hub's client does."""
+
+    def __init__(self, folder: Path, refuses: bool = False) -> None:
+        self.folder, self.refuses, self.private = folder, refuses, False
+
+    def create_repo(self, repository: str, *, private: bool, exist_ok: bool) -> Any:
+        from huggingface_hub import RepoUrl
+
+        assert exist_ok
+        self.private = private
+        return RepoUrl(f"https://huggingface.co/{repository}")
+
+    def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> None:
+        if self.refuses:
+            raise OSError("you may not write here")
+        assert commit_message
+        shutil.copytree(folder_path, self.folder / repo_id)
+
+
+def test_an_export_has_a_card_with_the_runs_own_figures_and_can_be_pushed(place: Place) -> None:
+    path = place.write()
+    assert place.icl("run", path, "--out", "run")[0] == 0
+    out = place.folder / "adapter"
+    assert place.icl("export", "run", "fomaml", out)[0] == 0
+    card = (out / "README.md").read_text("utf-8")
+    _, head, body = card.split("---\n", 2)
+    assert yaml.safe_load(head)["base_model"] == str(place.folder / "model")
+    assert yaml.safe_load(head)["library_name"] == "peft"
+    for fact in ("CC0-1.0", "made-up things", "2 steps of 2", "3 ways, 2 shots", "seed: 0"):
+        assert fact in body
+    from icl.api import open_run
+
+    curves = open_run(place.folder / "run").curves()
+    own = curves[curves["learner"] == "fomaml"]
+    assert len(own) == 4
+    for _, row in own.iterrows():
+        interval = f"({100 * row.low:.1f}–{100 * row.high:.1f})"
+        wanted = (
+            f"| {row.setting} | {row.shots} | 3 | 33.3 % | {100 * row.accuracy:.1f} % {interval}"
+        )
+        assert wanted in body
+    hub = Hub(place.folder / "hub")
+    assert "me/mine" in push_to_hub(out, "me/mine", private=True, api=hub)  # type: ignore[arg-type]
+    assert hub.private
+    sent = {path.name for path in (place.folder / "hub" / "me" / "mine").iterdir()}
+    assert sent == {path.name for path in out.iterdir()}
+    assert {"README.md", "adapter_config.json", "adapter_model.safetensors"} <= sent
+    with pytest.raises(IclError, match="you may not write here; log in"):
+        push_to_hub(out, "me/mine", api=Hub(place.folder, refuses=True))  # type: ignore[arg-type]
+    with pytest.raises(IclError, match="holds no adapter"):
+        push_to_hub(place.folder, "me/mine")
+    with pytest.raises(IclError, match="does not take 'me/mine'"):
+        push_to_hub(out, "me/mine")  # tests are offline
+
+
+@pytest.mark.parametrize(("architecture", "variant"), [("llama", "rslora"), ("gpt2", "lora")])
+def test_a_merged_adapter_is_a_model_that_predicts_what_the_adapted_one_does(
+    tmp_path: Path, architecture: str, variant: str
+) -> None:
+    made = learner("fomaml", architecture, variant=variant)
+    params = made._params.model_dump(mode="json")
+    base, adapter = tiny.save(tmp_path / "base", architecture), tmp_path / "adapter"
+    adapter.mkdir()
+    write_adapter(adapter, made.state_dict(), params, method="fomaml", model=str(base))
+    merged = merge_adapter(str(base), str(adapter), tmp_path / "merged")
+    model = load_backbone(str(merged))
+    prompts, answers = ["Word: Juni\nKind:", "Word: rein\nKind:"], [" month", " organ"]
+    factors = {n: v.detach() for n, v in made.start.items()}
+    with torch.no_grad():
+        ours = score(made.backbone, make_plan(made.backbone, prompts, answers),
+                     adapter=Adapter(factors, made.scale))  # fmt: skip
+        theirs = score(model, make_plan(model, prompts, answers))
+        plain = score(made.backbone, make_plan(made.backbone, prompts, answers))
+    torch.testing.assert_close(theirs, ours, atol=1e-3, rtol=0)
+    assert not torch.allclose(theirs, plain, atol=1e-2)
+
+
+def test_what_cannot_be_merged_is_told(tmp_path: Path) -> None:
+    base = tiny.save(tmp_path / "base")
+    with pytest.raises(IclError, match="does not exist"):
+        merge_adapter(str(base), str(tmp_path / "none"), tmp_path / "out")
+    with pytest.raises(IclError, match="not empty"):
+        merge_adapter(str(base), str(base), base)
+    with pytest.raises(IclError, match=r"no adapter_config\.json"):
+        merge_adapter(str(base), str(base), tmp_path / "out")
+    with pytest.raises(IclError, match="cannot be fetched"):
+        merge_adapter(str(base), "some/adapter", tmp_path / "out")
+    (tmp_path / "pickled").mkdir()
+    (tmp_path / "pickled" / "adapter_config.json").write_text("{}")
+    (tmp_path / "pickled" / "adapter_model.bin").write_text("")
+    with pytest.raises(IclError, match=r"no adapter_model\.safetensors"):
+        merge_adapter(str(base), str(tmp_path / "pickled"), tmp_path / "out")
+    other = learner("fomaml", "gpt2")
+    (tmp_path / "other").mkdir()
+    write_adapter(tmp_path / "other", other.state_dict(), other._params.model_dump(mode="json"),
+                  method="fomaml", model="base")  # fmt: skip
+    with pytest.raises(IclError, match="cannot be merged into"):
+        merge_adapter(str(base), str(tmp_path / "other"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from icl.errors import IclError
+from icl.errors import IclError, did_you_mean
 
 if TYPE_CHECKING:
     from icl.episodes import Episode, EpisodeSampler
@@ -23,6 +23,8 @@ _TEMPLATE = typer.Option(help="One of the tasks' named templates; else each task
 _NEAR = typer.Option(
     help="Hold texts for copies whose character 3-grams are this similar, e.g. 0.8."
 )
+
+_FORMS = ("datasets", "dspy", "lm-eval", "prompts")
 
 
 @app.command()
@@ -182,15 +184,37 @@ def check(
 @app.command(name="export")
 def export_(
     episodes: Annotated[Path, typer.Argument(help="An episode set, or a file of episodes.")],
-    out: Annotated[Path, typer.Argument(help="A folder for `datasets`, or a .parquet file.")],
+    out: Annotated[
+        Path, typer.Argument(help="A folder for `datasets` or lm-eval, else a file to write.")
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="datasets; lm-eval; prompts or dspy: JSON Lines, a prompt or episode each."
+        ),
+    ] = "datasets",
 ) -> None:
-    """Write episodes as a data set that the library `datasets` reads."""
+    """Write episodes so that other programs read them.
+
+    Example: icl episodes export my-episodes out --to lm-eval
+    """
+    from icl import exchange
     from icl.episodes.files import check_lines, read_lines
     from icl.episodes.tables import save_dataset
 
+    if to not in _FORMS:
+        raise IclError(f"--to is {to!r}.{did_you_mean(to, _FORMS)}")
     file = _file(episodes)
     number = check_lines(file)
-    save_dataset((episode for _, episode in read_lines(file)), out)
+    read = (episode for _, episode in read_lines(file))
+    if to == "datasets":
+        save_dataset(read, out)
+    elif to == "lm-eval":
+        name = exchange.export_episodes(read, out, f"icl_{episodes.stem}").stem
+        typer.echo(f"Score them: lm_eval --include_path {out} --tasks {name} --model hf …")
+    else:
+        rows = exchange.prompt_rows if to == "prompts" else exchange.dspy_rows
+        exchange.write_lines(out, rows(read))
     typer.echo(f"{out}: {number} episodes")
 
 

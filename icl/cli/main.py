@@ -13,21 +13,28 @@ import typer
 import icl
 from icl.cli import check, episodes, tasks
 from icl.cli.compare import compare
+from icl.cli.doctor import doctor
+from icl.cli.merge import merge
+from icl.cli.methods import methods
 from icl.cli.plan import plan
+from icl.cli.predict import predict
 from icl.errors import IclError
 
 app = typer.Typer(
     help="Compare the ways a language model can learn a new task, on identical episodes.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(episodes.app, name="episodes")
 app.add_typer(check.app, name="check")
+app.command()(predict)
 app.command()(plan)
 app.command()(compare)
+app.command()(methods)
+app.command()(doctor)
+app.command()(merge)
 
 
 class LogFormat(str, Enum):
@@ -80,12 +87,73 @@ def run(
     log_format: Annotated[
         LogFormat, typer.Option(help="How progress, warnings and faults are told.")
     ] = LogFormat.TEXT,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Set a field, as learners.lora.steps=20; repeat for more."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what there is to do, and what it will take.")
+    ] = False,
 ) -> None:
-    """Run an experiment, or go on with it where it was, and write its report."""
+    """Run an experiment, or go on with it where it was, and write its report.
+
+    Example: icl run quickstart --limit 2 --set learners.lora.steps=20
+    """
+    from icl.cli.dry_run import dry_run as only_plan
     from icl.cli.run import run_command
 
+    if dry_run:
+        only_plan(config, out, data, limit, set_ or [])
+    else:
+        run_command(
+            config,
+            out,
+            data,
+            limit,
+            processes=processes,
+            track=track or (),
+            form=log_format.value,
+            overrides=set_ or (),
+        )
+
+
+@app.command()
+def resume(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Only so many episodes of each setting, the whole run's first."),
+    ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Share the work among so many processes of this machine.")
+    ] = 1,
+    track: Annotated[
+        list[str] | None, typer.Option(help="Tell a tracker the figures, such as tensorboard.")
+    ] = None,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="How progress, warnings and faults are told.")
+    ] = LogFormat.TEXT,
+) -> None:
+    """Go on with a run from its folder alone, and write its report.
+
+    Example: icl resume runs/quickstart
+    """
+    from icl.cli.run import run_command
+
+    config = folder / "config.yaml"
+    if not config.is_file():
+        raise IclError(
+            f"{folder} is not a run's folder: it has no config.yaml; give the folder that"
+            " `icl run` named."
+        )
     run_command(
-        config, out, data, limit, processes=processes, track=track or (), form=log_format.value
+        str(config),
+        folder,
+        None,
+        limit,
+        processes=processes,
+        track=track or (),
+        form=log_format.value,
     )
 
 
@@ -93,7 +161,10 @@ def run(
 def report(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
 ) -> None:
-    """Write the report of a run's folder again and print its table."""
+    """Write the report of a run's folder again and print its table.
+
+    Example: icl report runs/quickstart
+    """
     from icl.cli.run import report_command
 
     report_command(run)
@@ -114,7 +185,10 @@ def prompts(
         int | None, typer.Option(min=2, help="Only so many episodes of each set, the first ones.")
     ] = None,
 ) -> None:
-    """Try a grid of prompts on fixed episodes: how much the way of asking matters, and why."""
+    """Try a grid of prompts on fixed episodes: how much the way of asking matters, and why.
+
+    Example: icl prompts prompt_study --limit 2
+    """
     from icl.cli.prompts import prompts_command
 
     try:
@@ -129,11 +203,18 @@ def export(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
     learner: Annotated[str, typer.Argument(help="A meta-trained learner's name in that run.")],
     out: Annotated[Path, typer.Argument(help="The directory to make.")],
+    push: Annotated[
+        str | None, typer.Option(help="Upload it to the Hub as this repository, owner/name.")
+    ] = None,
+    private: Annotated[bool, typer.Option(help="Make a new repository private.")] = False,
 ) -> None:
-    """Write a meta-trained start as a PEFT adapter, with its learned rates beside it."""
+    """Write a meta-trained start as a PEFT adapter, with its learned rates and a model card.
+
+    Example: icl export runs/quickstart fomaml adapter
+    """
     from icl.cli.export import export_command
 
-    export_command(run, learner, out)
+    export_command(run, learner, out, push, private)
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:

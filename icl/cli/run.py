@@ -32,11 +32,12 @@ def run_command(
     processes: int = 1,
     track: Sequence[str] = (),
     form: Format = "text",
+    overrides: Sequence[str] = (),
 ) -> None:
     """Run an experiment and print its table; see `icl.cli.main.run`."""
     speak(form)
     try:
-        _run(config, out, data, limit, processes, track)
+        _run(config, out, data, limit, processes, track, overrides)
     except IclError as error:
         if form == "text":
             raise
@@ -53,13 +54,15 @@ def _run(
     limit: int | None,
     processes: int,
     track: Sequence[str],
+    overrides: Sequence[str],
 ) -> None:
     path = find_config(config)
-    experiment = load_config(path)
+    experiment = load_config(path, overrides)
     if data is not None:
         experiment = experiment.with_data(data)
     folder = out if out is not None else Path("runs") / experiment.name
     command = f"icl run {config}" + ("" if limit is None else f" --limit {limit}")
+    command += "".join(f" --set {shlex.quote(assignment)}" for assignment in overrides)
     if processes > 1 and not launched():
         check_processes(experiment, processes)
         code = launch(sys.argv[1:], processes)

@@ -181,6 +181,36 @@ def new(
     typer.echo(f"  icl episodes make {path} --out episodes --ways 2 --shots 0,2 --queries 4")
 
 
+@app.command(name="export")
+def export_(
+    family: Annotated[str, typer.Argument(help="A task family's name or definition file.")],
+    out: Annotated[Path, typer.Argument(help="The folder for the files.")],
+    to: Annotated[str, typer.Option(help="The program that will read them: lm-eval.")] = "lm-eval",
+    split: Annotated[str, typer.Option(help="The split whose examples are asked.")] = "test",
+    task: Annotated[list[str] | None, typer.Option(help="Only this task; repeat for more.")] = None,
+    language: Annotated[
+        list[str] | None, typer.Option(help="Only this language; repeat for more.")
+    ] = None,
+    template: Annotated[
+        str | None, typer.Option(help="One of the tasks' named templates; else each's first.")
+    ] = None,
+    data: Annotated[Path | None, _DATA] = None,
+) -> None:
+    """Write a family's tasks as lm-evaluation-harness reads them: YAML and JSON Lines.
+
+    Example: icl tasks export cldr lm-eval-tasks --language de
+    """
+    from icl.exchange import export_task
+    from icl.tasks import load_family
+
+    if to != "lm-eval":
+        raise IclError(f"--to is {to!r}; tasks can be exported to lm-eval.")
+    loaded = load_family(family, data=data, template=template)
+    files = export_task(loaded, split, out, task or (), language or ())
+    typer.echo(f"{out}: {_number(files[:-1], 'task')}, in the group {files[-1].stem}")
+    typer.echo(f"Score them: lm_eval --include_path {out} --tasks {files[-1].stem} --model hf …")
+
+
 def _kind(kind: str) -> Literal["classification", "generation"]:
     if kind == "classification":
         return "classification"

@@ -1,0 +1,89 @@
+"""Any PEFT adapter as a start: merged into its base model, it is a model like any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from icl.errors import IclError
+
+
+def merge_adapter(model: str, adapter: str, out: Path, *, revision: str | None = None) -> Path:
+    """Write a base model with a PEFT adapter merged into its weights, and its tokenizer.
+
+    The directory can be prompted, embedded, fine-tuned and meta-trained like any model: every
+    learner then starts from the adapter.
+
+    Args:
+        model: the base: a Hub id, a directory or a packaged model.
+        adapter: a directory or Hub id in PEFT's format, such as `icl.export.export_learner` writes.
+        out: the directory to make; it must not exist, or be empty.
+        revision: a Hub revision of the base.
+
+    Returns:
+        `out`.
+
+    Raises:
+        IclError: base or adapter cannot be read, do not fit together, or cannot be merged; or the
+            directory is in use or cannot be written.
+    """
+    from peft import PeftModel
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    from icl.models.loading import is_encoder, load_tokenizer, model_path
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise IclError(f"The directory {out} is not empty; give another.")
+    if adapter.startswith((".", "/", "~")) and not Path(adapter).expanduser().is_dir():
+        raise IclError(f"The adapter's directory {adapter!r} does not exist; check the path.")
+    folder = _adapter(adapter)
+    tokenizer = load_tokenizer(model, revision=revision)
+    path = model_path(model)
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision)
+        kind: Any = AutoModel if is_encoder(config) else AutoModelForCausalLM
+        if config.is_encoder_decoder:
+            kind = AutoModelForSeq2SeqLM
+        base = kind.from_pretrained(path, revision=revision, dtype="auto", use_safetensors=True)
+        names = set(base.state_dict())
+        adapted = PeftModel.from_pretrained(base, str(folder))
+        merged = adapted.merge_and_unload(safe_merge=True)
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")[:200]
+        raise IclError(f"{adapter!r} cannot be merged into {model!r}: {reason}.") from error
+    if set(merged.state_dict()) != names:
+        raise IclError(
+            f"{adapter!r} is of a kind that does not merge into weights; give a LoRA adapter."
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        merged.save_pretrained(out)
+        tokenizer.save_pretrained(out)
+    except OSError as error:
+        raise IclError(f"Cannot write {out}: {error.strerror or error}.") from error
+    return out
+
+
+def _adapter(name: str) -> Path:
+    """Return the directory of an adapter, fetched from the Hub where it is an id.
+
+    Raises:
+        IclError: it is not there, or its weights are in no safetensors file: pickles are not read.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        try:
+            found = snapshot_download(name, allow_patterns=["adapter_config.json", "*.safetensors"])
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+            reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")[:200]
+            raise IclError(
+                f"The adapter {name!r} cannot be fetched: {reason}; give a directory or a Hub id."
+            ) from error
+        folder = Path(found)
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / file).is_file():
+            raise IclError(f"The adapter {name!r} has no {file}; save it anew with PEFT.")
+    return folder
