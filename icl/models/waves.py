@@ -84,7 +84,7 @@ def wave_cuts(trie: PackedTrie, most: int) -> list[int]:
     >>> tokens = np.arange(6)
     >>> trie = pack([np.append(tokens, [10, 11, 12]), np.append(tokens, [20, 21, 22])])
     >>> wave_cuts(trie, 9)
-    [0, 9, 12]
+    [0, 6, 12]
     """
     rows = len(trie.tokens)
     wanted = -(-rows // (-(-rows // most) or 1))  # waves of about one size
