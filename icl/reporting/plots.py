@@ -132,6 +132,7 @@ def reliability(calibration: Calibration, style: Style, prefix: str) -> str:
             marker=style.marker,
             linewidth=1.2,
             markersize=5.5,
+            clip_on=False,
             zorder=2,
         )
         axes.set_xlim(0, 100)
