@@ -47,6 +47,7 @@ class RecordStore:
     def __init__(self, folder: Path, part: int = 0) -> None:
         name = "records.jsonl" if part == 0 else f"records.{part}.jsonl"
         self.path = Path(folder) / name
+        self._told: dict[Path, list[int]] = {}  # the damaged lines that were warned of
 
     def append(self, record: EpisodeRecord) -> None:
         """Write one record and wait until it is on the disk; raises `IclError` where it cannot."""
@@ -65,7 +66,11 @@ class RecordStore:
         A key that was written twice comes twice.
         """
         for path in self._parts():
-            yield from _scan(path)
+            damaged: list[int] = []
+            yield from _scan(path, damaged)
+            if damaged and self._told.get(path) != damaged:
+                self._told[path] = damaged
+                _warn(path, damaged)
 
     def keys(self) -> set[tuple[str, str]]:
         """Return the (learner key, episode fingerprint) pairs that are done."""
@@ -83,10 +88,11 @@ class RecordStore:
         if not parts:
             return
         main = RecordStore(self.path.parent)
-        done = {record.key for record in _scan(main.path)}
+        done = {record.key for record in _scan(main.path, [])}
         for path in parts:
             lines: list[str] = []
-            for record in _scan(path):
+            damaged: list[int] = []
+            for record in _scan(path, damaged):
                 if record.key not in done:
                     done.add(record.key)
                     lines.append(record.to_json() + "\n")
@@ -95,6 +101,8 @@ class RecordStore:
                     lines.clear()
             if lines:
                 main._write("".join(lines).encode())
+            if damaged:
+                _warn(path, damaged)
             try:
                 path.unlink()
             except OSError as error:
@@ -137,9 +145,8 @@ def same_outcomes(a: Iterable[EpisodeRecord], b: Iterable[EpisodeRecord]) -> boo
     return first == second
 
 
-def _scan(path: Path) -> Iterator[EpisodeRecord]:
-    """Yield the records of one file, line by line; damaged lines are told at the end."""
-    damaged = []
+def _scan(path: Path, damaged: list[int]) -> Iterator[EpisodeRecord]:
+    """Yield the records of one file, line by line, and note the numbers of damaged lines."""
     try:
         with path.open("rb") as file:
             # Lines end in newlines only: `splitlines` would also split at U+2028, which text has.
@@ -155,13 +162,15 @@ def _scan(path: Path) -> Iterator[EpisodeRecord]:
         return
     except OSError as error:
         raise IclError(f"Cannot read {path}: {error.strerror or error}.") from error
-    if damaged:
-        shown = ", ".join(map(str, damaged[:5])) + (", …" if len(damaged) > 5 else "")
-        warnings.warn(
-            f"{path}: skipped {len(damaged)} damaged line(s) ({shown}); "
-            "their episodes will be run again.",
-            stacklevel=3,
-        )
+
+
+def _warn(path: Path, damaged: list[int]) -> None:
+    shown = ", ".join(map(str, damaged[:5])) + (", …" if len(damaged) > 5 else "")
+    warnings.warn(
+        f"{path}: skipped {len(damaged)} damaged line(s) ({shown}); "
+        "their episodes will be run again.",
+        stacklevel=3,
+    )
 
 
 def _unwritable(path: Path, error: OSError) -> IclError:

@@ -20,7 +20,7 @@ _TERM = 3.0  # and then to heed a request
 
 def launched() -> bool:
     """Say whether this process is one of a group that somebody has started already."""
-    return "WORLD_SIZE" in os.environ
+    return int(os.environ.get("WORLD_SIZE") or 1) > 1
 
 
 def launch(arguments: Sequence[str], count: int) -> int:

@@ -118,7 +118,8 @@ class MetaTrainer:
                 written, or another process was lost.
             KeyboardInterrupt: the run was asked to stop; the step was finished and saved.
         """
-        with torch.random.fork_rng():  # random learners are seeded anew for each episode
+        devices = {v.device for v in self._parameters.values() if v.device.type == "cuda"}
+        with torch.random.fork_rng(devices):  # random learners are seeded anew for each piece
             return self._fit(progress)
 
     def _fit(self, progress: Progress) -> TrainingSummary:

@@ -52,6 +52,8 @@ def test_a_server_that_fails_in_the_middle_loses_nothing(
     server.refuses = lambda body: None
     server.delay, server.faults = 0.0, []
     monkeypatch.setattr("sys.argv", ["icl", "run", str(config), "--out", str(run)])
-    main()
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
     assert RecordStore(run).read()[: len(kept)] == kept
     assert len(RecordStore(run).read()) > len(kept)
