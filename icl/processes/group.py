@@ -80,17 +80,23 @@ class Processes:
 
         Raises:
             KeyboardInterrupt: the run was asked to stop.
+            IclError: the main process was lost.
         """
         if self._watch is None:
             return
         self._meetings += 1
         name, wait = f"meeting/{self._meetings}", 0.001
-        here = self._watch.arrived(name)
-        while here < self.count:
-            interrupt.stop_if_asked()
-            time.sleep(wait)
-            wait = min(2 * wait, 0.1)
-            here = self._watch.arrived(name, count=False)
+        try:
+            here = self._watch.arrived(name)
+            while here < self.count:
+                interrupt.stop_if_asked()
+                time.sleep(wait)
+                wait = min(2 * wait, 0.1)
+                here = self._watch.arrived(name, count=False)
+        except RuntimeError as error:  # the store went away with the main process
+            from icl.processes.watch import lost
+
+            raise IclError(lost(0, self.count, "its connection closed")) from error
 
     def broadcast(self, content: bytes) -> bytes:
         """Return the main process's bytes; what the others give is not looked at."""

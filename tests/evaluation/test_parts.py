@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,9 @@ from icl.errors import IclError
 from icl.evaluation import RecordStore
 from icl.evaluation.episodefile import EpisodeFile
 from icl.evaluation.runfolder import RunFolder
+from icl.evaluation.runner import Entrant, Model, Runner
+from icl.learners.registry import validate
+from tests import tiny
 from tests.evaluation import small_run
 from tests.evaluation.synthetic import record
 
@@ -76,3 +81,28 @@ def test_a_damaged_episode_is_one_sentence(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b'"support"', b'"suppurt"', 1))
     with pytest.raises(IclError, match=r"Cannot read .*episodes\.jsonl"):
         RunFolder(tmp_path).episodes()[0]
+
+
+def test_memory_does_not_grow_with_the_number_of_episodes(tmp_path: Path) -> None:
+    """Drawn, written, judged and kept one by one: what stays is a few hundred bytes each."""
+    backbone = tiny.backbone()
+
+    def peak(count: int) -> int:
+        asked = small_run.sampler("test", (1,)).episodes(count)
+        folder = RunFolder(tmp_path / str(count))
+        entrant = Entrant("majority", "majority", validate("majority", {}))
+        model = Model(lambda: backbone, "tiny")
+        tracemalloc.start()
+        Runner(folder, [entrant], asked, model, {}).run()
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(10)  # what is made once
+    few, many = peak(20), peak(420)
+    gc.collect()
+    tracemalloc.start()
+    held = RunFolder(tmp_path / "420").read_episodes()
+    whole, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (many - few) / 400 < 0.4 * whole / len(held)

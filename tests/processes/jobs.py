@@ -171,6 +171,20 @@ def one_fails(folder: Path) -> None:
     telling(work)
 
 
+def main_is_killed(folder: Path) -> None:
+    """The others wait for the main process, which does not come."""
+
+    def work() -> None:
+        with connect() as group:
+            group.meet()
+            if group.main:
+                os.kill(os.getpid(), signal.SIGKILL)
+            group.meet()
+
+    errors_to(folder)
+    telling(work)
+
+
 def held(folder: Path) -> None:
     """The main process finds the folder in use."""
 

@@ -79,6 +79,15 @@ def test_a_process_that_is_killed_ends_the_others_and_the_run_goes_on_with_other
     assert {f.read_text() for f in folder.glob("digest.*")} == {whole}
 
 
+def test_those_who_wait_for_a_main_process_that_is_killed_say_so(tmp_path: Path) -> None:
+    codes = forked.finish(forked.start_group(3, jobs.main_is_killed, tmp_path), 40)
+    assert codes[0] == -signal.SIGKILL
+    assert all(codes)
+    assert {line.split(",")[0] for line in told(tmp_path)} == {
+        "icl: process 0 of 3 was lost (its connection closed)"
+    }
+
+
 def test_a_process_that_hangs_ends_the_others(tmp_path: Path) -> None:
     group = forked.start_group(2, jobs.stuck, tmp_path)
     group[0].join(40)
