@@ -28,14 +28,15 @@ def model_card(run: Path, found: Found) -> str:
     config = found.config
     complete = config.learners[found.name].complete()
     data = _data(config.tasks.family)
+    base, on_hub = _base(config.model.name)
     head: dict[str, Any] = {
         "library_name": "peft",
-        "base_model": config.model.name,
+        **({"base_model": base} if on_hub else {}),  # the Hub takes ids of its own only
         "tags": ["icl", "lora", "few-shot", "meta-learning", found.method],
     }
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
-        f"# {found.name}: a meta-learned start for {config.model.name}",
+        f"# {found.name}: a meta-learned start for {base}",
         f"A LoRA adapter that the method `{found.method}` has meta-trained on few-shot episodes"
         f" with icl {icl.__version__}. It is a start: adapt it to a task with a few examples, by"
         " the inner loop in `icl_meta_learning.json`, or use it as it is.",
@@ -43,7 +44,7 @@ def model_card(run: Path, found: Found) -> str:
         "```python\n"
         "from peft import PeftModel\n"
         "from transformers import AutoModelForCausalLM\n\n"
-        f"base = AutoModelForCausalLM.from_pretrained({config.model.name!r})\n"
+        f"base = AutoModelForCausalLM.from_pretrained({base if on_hub else '<the base model>'!r})\n"
         'model = PeftModel.from_pretrained(base, "<this directory or repository>")\n'
         "```",
         "## Data",
@@ -78,13 +79,24 @@ def model_card(run: Path, found: Found) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _base(name: str) -> tuple[str, bool]:
+    """Return what to call the base model, and whether it is the Hub's.
+
+    Of a directory its own name alone is told: where it lies concerns nobody else.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir() or name.startswith((".", "/", "~")):
+        return folder.resolve().name, False
+    return name, ":" not in name
+
+
 def _data(family: str) -> dict[str, Any]:
     from icl.tasks.extends import find_definition, read_definition
 
     try:
         definition = read_definition(find_definition(family))
     except IclError:  # the definition has gone, or lies on another machine
-        return {"tasks": family}
+        return {"tasks": Path(family).stem}
     return {
         "tasks": f"{definition.name}: {' '.join(definition.description.split())}",
         "licence": definition.licence,

@@ -35,12 +35,12 @@ def gradients(
     For each gradient meta-learner: second order, checkpointing, batching and precision, on two
     one-shot training episodes. Exit code 1 where one of them is wrong.
     """
-    from icl.cli.run import find_config
     from icl.config import load_config
     from icl.evaluation.runner import Entrant
     from icl.experiment import make_model, prepare_family, training_sampler
     from icl.learners.meta_learner import LoraMetaLearner
     from icl.learners.registry import make
+    from icl.shipped import find_config
     from icl.training.gradient_check import check_gradients, kernel
 
     experiment = load_config(find_config(config))

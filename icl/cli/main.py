@@ -29,12 +29,6 @@ app = typer.Typer(
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(episodes.app, name="episodes")
 app.add_typer(check.app, name="check")
-app.command()(predict)
-app.command()(plan)
-app.command()(compare)
-app.command()(methods)
-app.command()(doctor)
-app.command()(merge)
 
 
 class LogFormat(str, Enum):
@@ -215,6 +209,10 @@ def export(
     from icl.cli.export import export_command
 
     export_command(run, learner, out, push, private)
+
+
+for _command in (compare, plan, predict, methods, merge, doctor):
+    app.command()(_command)
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:

@@ -63,6 +63,8 @@ def predict(
 
     Example: icl predict train.csv new.csv --text review --label mood --method prototypes
     """
+    from transformers.utils import logging
+
     from icl.labelling import label_table
     from icl.overrides import nested
 
@@ -70,6 +72,8 @@ def predict(
         raise IclError("With --from the run says method, model and parameters; drop the others.")
     if learner is not None and from_ is None:
         raise IclError("--learner names a learner of a run; name its folder with --from.")
+    # Reading the weights takes a moment and would tear our bar; downloads still show theirs.
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     target = out or new.with_name(f"{new.stem}.labelled{new.suffix}")
     try:
         found = label_table(

@@ -13,14 +13,14 @@ from typing import NoReturn
 from rich.console import Console
 
 from icl.config import ExperimentConfig, load_config
-from icl.errors import IclError, did_you_mean
+from icl.errors import IclError
 from icl.evaluation.runfolder import RunFolder
 from icl.experiment import Outcome, check_processes, run_experiment, write_outcome
 from icl.processes import connect
 from icl.processes.launch import launch, launched
 from icl.processes.watch import FAULT, INTERRUPTED
 from icl.progress import Format, event, speak, speaks_json
-from icl.shipped import shipped
+from icl.shipped import find_config
 
 
 def run_command(
@@ -87,22 +87,6 @@ def _run(
 def report_command(folder: Path) -> None:
     """Write a run's report again and print its table."""
     _show(write_outcome(RunFolder(folder), command=f"icl report {folder.name}"))
-
-
-def find_config(name: str) -> Path:
-    """Return the file of an experiment: a path, or the name of one that icl brings along.
-
-    Raises:
-        IclError: there is no such file.
-    """
-    path = Path(name)
-    if path.is_file():
-        return path
-    brought = {file.stem: file for file in sorted(shipped("configs").glob("*.yaml"))}
-    if name in brought:
-        return brought[name]
-    hint = did_you_mean(path.stem, brought)
-    raise IclError(f"There is no experiment file {name!r}.{hint}")
 
 
 def _on_cpu(experiment: ExperimentConfig) -> bool:

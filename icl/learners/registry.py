@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import re
 import sys
@@ -93,7 +94,8 @@ def _own(method: str) -> type[Learner]:
     try:
         if module.endswith(".py"):
             path = Path(module).expanduser().resolve()
-            spec = spec_from_file_location(f"icl_own_{path.stem}", path)
+            place = hashlib.sha256(str(path).encode()).hexdigest()[:8]  # files may share a name
+            spec = spec_from_file_location(f"icl_own_{path.stem}_{place}", path)
             if spec is None or spec.loader is None:
                 raise ImportError(f"{path} is no Python file")
             loaded = module_from_spec(spec)
