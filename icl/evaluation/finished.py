@@ -45,7 +45,7 @@ def read_run(folder: Path) -> FinishedRun:
             " named."
         )
     learners: list[dict[str, Any]] = roster["learners"]
-    fingerprints = [episode.fingerprint for episode in run.read_episodes()]
+    fingerprints = list(run.episodes().fingerprints())
     keys = {row["name"]: row["key"] for row in learners if row["key"]}
     records = tuple(run.records(keys, fingerprints))
     if not records:
