@@ -37,6 +37,7 @@ import yaml
 from icl.evaluation.record import EpisodeRecord
 from icl.evaluation.store import RecordStore
 
+AXES = ("episodes", "ways", "shots", "languages", "processes")
 DATA = Path(os.environ.get("ICL_TEST_DATA", "../shared/data")) / "sib200"
 
 
@@ -182,7 +183,12 @@ def summary(runs: Sequence[Measured]) -> dict[str, Any]:
                 "command_peak_mib": round(run.peak_mib),
             }
         )
-    return {**rows, "fit": fit(runs), "speedup_2_processes": speedup(runs)}
+    figures: dict[str, Any] = dict(rows)
+    if len(rows.keys() - {"episodes"}) > 0:
+        figures["fit"] = fit(runs)
+    if "processes" in rows:
+        figures["speedup_2_processes"] = speedup(runs)
+    return figures
 
 
 def speedup(runs: Sequence[Measured]) -> float:
@@ -212,13 +218,14 @@ def main() -> None:
     """Measure all cases."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="the smallest numbers only")
+    parser.add_argument("--axes", nargs="+", choices=AXES, default=AXES, help="only some axes")
     parser.add_argument("--model", default="packaged:gemma-3-270m")
     asked = parser.parse_args()
     if not DATA.is_dir():
         raise SystemExit(f"{DATA} is missing; set ICL_TEST_DATA to the folder that holds sib200.")
     with tempfile.TemporaryDirectory() as folder:
         runs = []
-        for case in cases(asked.quick):
+        for case in (case for case in cases(asked.quick) if case.axis in asked.axes):
             runs.append(measure(case, asked.model, Path(folder)))
             print(f"{case.axis} {case.value}: {runs[-1].seconds:.1f} s", flush=True)
     figures = summary(runs)
