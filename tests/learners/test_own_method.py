@@ -1,0 +1,105 @@
+"""Somebody's own method: found by its file or module, told when it cannot be, part of every key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from icl.errors import IclError
+from icl.evaluation.keys import learner_key
+from icl.learners.registry import (
+    about,
+    check_method,
+    is_meta_learner,
+    make,
+    methods,
+    own_source,
+    validate,
+)
+from tests import tiny
+from tests.learners import problems
+
+SOURCE = '''
+from icl.learners import Params
+from icl.learners.majority import Majority
+
+class MineParams(Params):
+    strength: int = 1
+
+class Mine(Majority):
+    """The majority, under another name. More words."""
+    method = "mine"
+    Params = MineParams
+    def __init__(self, backbone, params):
+        self.params = params
+'''
+
+
+def write(folder: Path, text: str = SOURCE, name: str = "mine.py") -> str:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(text, "utf-8")
+    return f"{folder / name}:Mine"
+
+
+def test_it_is_made_checked_and_described_like_any_other(tmp_path: Path) -> None:
+    method = write(tmp_path)
+    assert not is_meta_learner(method)
+    assert about(method) == "The majority, under another name."
+    learner = make(method, {"strength": 3}, tiny.backbone())
+    assert learner.params.strength == 3  # type: ignore[attr-defined]
+    assert (
+        learner.adapt(problems.support(), problems.labels())
+        .log_probs([{"text": "x"}])
+        .isfinite()
+        .all()
+    )
+    with pytest.raises(IclError, match=r"Did you mean 'strength'"):
+        validate(method, {"strenght": 3})
+
+
+def test_it_may_lie_in_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, name="icl_test_own_module.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    check_method("icl_test_own_module:Mine")
+
+
+def test_files_of_one_name_are_not_mixed_up(tmp_path: Path) -> None:
+    one = write(tmp_path / "one")
+    other = write(tmp_path / "other", SOURCE.replace("The majority", "Another"))
+    assert (about(one), about(other)) == (
+        "The majority, under another name.",
+        "Another, under another name.",
+    )
+    assert own_source(one) != own_source(other)
+
+
+def test_its_source_is_part_of_its_key(tmp_path: Path) -> None:
+    method = write(tmp_path)
+    before = learner_key(method, {}, "model")
+    assert before == learner_key(method, {}, "model")
+    write(tmp_path, SOURCE + "\n# another thought\n")
+    assert learner_key(method, {}, "model") != before
+    assert all(own_source(name) == "" for name in methods())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("class Other: pass", "has no learner 'Mine'"),
+        (SOURCE.replace("class Mine(", "class Mien("), "Did you mean 'Mien'"),
+        ("def broken(:", "cannot be imported: "),
+        ("raise RuntimeError('on purpose')", "cannot be imported: on purpose"),
+    ],
+)
+def test_what_is_wrong_with_it_is_told(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(IclError) as told:
+        check_method(write(tmp_path, text))
+    assert said in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_missing_file_or_module_is_told(tmp_path: Path) -> None:
+    for missing in (f"{tmp_path / 'none.py'}:Mine", "no_such_module:Mine"):
+        with pytest.raises(IclError, match="cannot be imported"):
+            check_method(missing)
