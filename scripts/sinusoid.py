@@ -129,7 +129,7 @@ def figure(curves: Mapping[str, list[float]], path: Path) -> None:
     ticks = [0.2, 0.5, 1, 2, 3, 4]
     axes.set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     axes.set_yticks([], minor=True)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper right", bbox_to_anchor=(1, 0.88))
     axes.spines[["top", "right"]].set_visible(False)
     fig.savefig(path, metadata={"Date": None})
 
