@@ -19,7 +19,8 @@ The bound is (2 x non-embedding parameters x unique tokens) over the machine's m
 measured between the repeats. Unique tokens are counted independently of icl's own packing. It does
 not count what exact scores of words of several tokens need besides: a product with the whole
 vocabulary for each distinct place at which a label token is predicted.
-`share_of_bound_with_vocabulary` counts these products too; attention's own are in neither.
+`share_of_bound_with_vocabulary` counts these products too; attention's own are in neither. The rate
+is that of torch's `@`; icl's products go another way, which is faster (scripts/bench_products.py).
 
 The last line is one JSON object. Its headline figures are those of the case `headline_case` (3
 shots, 24 queries, words of several tokens where these are run); every case is listed under `cases`.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from icl.errors import IclError
-from icl.models import norms
+from icl.models import norms, products
 from icl.models.budget import free_bytes
 from icl.models.ends import Ends, run_for_ends
 from icl.models.keyvalues import KeyValues
@@ -93,6 +93,7 @@ class Backbone:
             if is_linear(module):
                 module.register_forward_hook(_adapted(module_name))
             norms.hook(module)
+            products.hook(module)
 
     @property
     def device(self) -> torch.device:
@@ -223,11 +224,13 @@ class Backbone:
         if self._can_differentiate(hidden):
             own: Tensor = Normaliser.apply(hidden, self.head.weight, at_once)  # type: ignore[no-untyped-call]
             return own
+        wants_graph = torch.is_grad_enabled() and hidden.requires_grad
+        linear = nn.functional.linear if wants_graph else products.product
         weights = torch.split(self.head.weight, at_once)
         bias = self.head.bias
         biases = [None] * len(weights) if bias is None else list(torch.split(bias, at_once))
         sums = [
-            self._finish(nn.functional.linear(hidden, weight, shift)).logsumexp(-1)
+            self._finish(linear(hidden, weight, shift)).logsumexp(-1)
             for weight, shift in zip(weights, biases, strict=True)
         ]
         return torch.stack(sums).logsumexp(0)

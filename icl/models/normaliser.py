@@ -12,16 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_ONEDNN = "_linear_pointwise"  # torch's own way to oneDNN's products; MKL's are slow for few rows
-
-
-def _product(x: Tensor, weight: Tensor) -> Tensor:
-    """Return ``x @ weight.T``."""
-    fits = x.device.type == "cpu" and x.dtype == torch.float32
-    if fits and torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, _ONEDNN):
-        out: Tensor = getattr(torch.ops.mkldnn, _ONEDNN)(x, weight, None, "none", [], "")
-        return out
-    return x @ weight.T
+from icl.models.products import product
 
 
 class Normaliser(torch.autograd.Function):
@@ -34,12 +25,12 @@ class Normaliser(torch.autograd.Function):
         total = hidden.new_zeros(len(hidden), 1)
         mean = torch.zeros_like(hidden)
         for words in torch.split(weight, at_once):
-            logits = _product(hidden, words)
+            logits = product(hidden, words)
             higher = torch.maximum(most, logits.amax(1, keepdim=True))
             shrink = (most - higher).exp_()
             shares = logits.sub_(higher).exp_()
             total = total.mul_(shrink).add_(shares.sum(1, keepdim=True))
-            mean = mean.mul_(shrink).add_(_product(shares, words.T))
+            mean = mean.mul_(shrink).add_(product(shares, words.T))
             most = higher
         ctx.save_for_backward(hidden, weight, mean.div_(total))
         ctx.at_once = at_once

@@ -21,7 +21,7 @@ _FLOATS = (torch.float32, torch.float64)
 
 
 def hook(module: nn.Module) -> None:
-    """Let a frozen RMS norm take the short way where a packed pass wants first-order gradients.
+    """Let a frozen RMS norm take the short way in packed passes.
 
     Which modules are RMS norms, and whether their scale is ``w`` (Llama) or ``1 + w`` (Gemma), is
     found by trying: a module that gives other numbers is left alone.
@@ -36,8 +36,10 @@ def hook(module: nn.Module) -> None:
 
     def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         plain = args or kwargs or active() is None or x.dtype != weight.dtype
-        if plain or not (torch.is_grad_enabled() and x.requires_grad) or x.dtype not in _FLOATS:
+        if plain or x.dtype not in _FLOATS:
             return own(x, *args, **kwargs)
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            return _run(x, weight, shift, eps)[0]
         out: Tensor = Norm.apply(x, weight, shift, eps)  # type: ignore[no-untyped-call]
         return out
 
