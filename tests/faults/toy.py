@@ -70,7 +70,7 @@ def train(folder: Path, seed: int | None = None) -> None:
 
 def _arm(lot: random.Random) -> None:
     """Put a bomb at one of the next steps on the way of a file to the disk."""
-    left = lot.randrange(1, 40)
+    left = lot.randrange(1, 16)  # few enough that 50 lives do not suffice to finish
     torn = lot.random()
     fsync, replace, unlink = os.fsync, Path.replace, Path.unlink
 
