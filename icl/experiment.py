@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from icl.config import ExperimentConfig, LearnerConfig, ModelConfig
 from icl.episodes import Episode, EpisodeSampler, Setting
@@ -17,6 +17,7 @@ from icl.episodes.setting import WITHIN
 from icl.episodes.splits import without_leaks
 from icl.episodes.variants import VARIANTS
 from icl.errors import IclError
+from icl.evaluation.finished import meta_training, roster
 from icl.evaluation.record import EpisodeRecord
 from icl.evaluation.runfolder import RunFolder
 from icl.evaluation.runner import Entrant, Model, Runner
@@ -235,34 +236,19 @@ def write_outcome(run: RunFolder, *, command: str) -> Outcome:
     """
     from icl.reporting import write_report
 
-    roster = run.read_json("run.json")
-    if roster is None:
-        raise IclError(
-            f"{run.path} is not a run's folder: it has no run.json; give the folder that"
-            " `icl run` named."
-        )
-    learners: list[dict[str, Any]] = roster["learners"]
+    learners = roster(run)
     fingerprints = [episode.fingerprint for episode in run.read_episodes()]
     keys = {row["name"]: row["key"] for row in learners if row["key"]}
-    records = run.records(keys, fingerprints)
-    meta_training = {
-        row["name"]: {
-            "seconds": row["training"]["seconds"],
-            "tokens": row["training"]["computed_tokens"],
-            "steps": row["training"]["steps"],
-        }
-        for row in learners
-        if row["training"]
-    }
+    records, spent = run.records(keys, fingerprints), meta_training(learners)
     report = write_report(
         run.path,
         records,
         config=run.read_yaml("config.yaml"),
         environment=run.read_json("environment.json"),
-        meta_training=meta_training,
+        meta_training=spent,
         command=command,
     )
-    return Outcome(records, meta_training, report)
+    return Outcome(records, spent, report)
 
 
 def _entrant(name: str, learner: LearnerConfig) -> Entrant:

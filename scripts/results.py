@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from icl.evaluation.finished import read_run
 from icl.evaluation.runfolder import RunFolder
 from icl.evaluation.summary import Board, Row, Summary, summarise
 from icl.reporting.formats import count, duration, p_value, percent, points
@@ -29,11 +30,12 @@ def main() -> None:
     page = options.page.read_text(encoding="utf-8") if options.page.exists() else "# Results\n"
     for folder in options.runs:
         run = RunFolder(folder)
-        config, environment = run.read_yaml("config.yaml"), run.read_json("environment.json")
+        finished, environment = read_run(folder), run.read_json("environment.json")
+        summary, config = summarise(finished.records, finished.meta_training), finished.config
         name = config["name"]
         command = options.command or f"icl run configs/{name}.yaml"
         when = datetime.fromtimestamp((folder / "records.jsonl").stat().st_mtime, tz=timezone.utc)
-        block = part(read(run), config, environment or {}, command, f"{when:%Y-%m-%d}")
+        block = part(summary, config, environment or {}, command, f"{when:%Y-%m-%d}")
         begin, end = f"<!-- run: {name} -->", f"<!-- end of {name} -->"
         text = f"{begin}\n{block}\n{end}"
         pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
@@ -41,23 +43,6 @@ def main() -> None:
         if begin not in page:
             page = f"{page.rstrip()}\n\n{text}\n"
     options.page.write_text(page, encoding="utf-8")
-
-
-def read(run: RunFolder) -> Summary:
-    """Summarise what a run's folder holds, as its report does."""
-    roster: list[dict[str, Any]] = (run.read_json("run.json") or {})["learners"]
-    fingerprints = [episode.fingerprint for episode in run.read_episodes()]
-    records = run.records({row["name"]: row["key"] for row in roster if row["key"]}, fingerprints)
-    training = {
-        row["name"]: {
-            "seconds": row["training"]["seconds"],
-            "tokens": row["training"]["computed_tokens"],
-            "steps": row["training"]["steps"],
-        }
-        for row in roster
-        if row["training"]
-    }
-    return summarise(records, training)
 
 
 def part(

@@ -38,6 +38,19 @@ class LogFormat(str, Enum):
     JSON = "json"
 
 
+# The options that `run` and `resume` share.
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, help="Only so many episodes of each setting, the whole run's first."),
+]
+ProcessCount = Annotated[
+    int, typer.Option(min=1, help="Share the work among so many processes of this machine.")
+]
+TrackerNames = Annotated[
+    list[str] | None, typer.Option(help="Tell a tracker the figures, such as tensorboard.")
+]
+Form = Annotated[LogFormat, typer.Option(help="How progress, warnings and faults are told.")]
+
 _EXIT_USER_FAULT = 2
 _EXIT_INTERRUPTED = 130
 
@@ -68,19 +81,10 @@ def run(
     data: Annotated[
         Path | None, typer.Option(help="A local directory with the task family's data.")
     ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, help="Only so many episodes of each setting, the whole run's first."),
-    ] = None,
-    processes: Annotated[
-        int, typer.Option(min=1, help="Share the work among so many processes of this machine.")
-    ] = 1,
-    track: Annotated[
-        list[str] | None, typer.Option(help="Tell a tracker the figures, such as tensorboard.")
-    ] = None,
-    log_format: Annotated[
-        LogFormat, typer.Option(help="How progress, warnings and faults are told.")
-    ] = LogFormat.TEXT,
+    limit: Limit = None,
+    processes: ProcessCount = 1,
+    track: TrackerNames = None,
+    log_format: Form = LogFormat.TEXT,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Set a field, as learners.lora.steps=20; repeat for more."),
@@ -114,19 +118,10 @@ def run(
 @app.command()
 def resume(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, help="Only so many episodes of each setting, the whole run's first."),
-    ] = None,
-    processes: Annotated[
-        int, typer.Option(min=1, help="Share the work among so many processes of this machine.")
-    ] = 1,
-    track: Annotated[
-        list[str] | None, typer.Option(help="Tell a tracker the figures, such as tensorboard.")
-    ] = None,
-    log_format: Annotated[
-        LogFormat, typer.Option(help="How progress, warnings and faults are told.")
-    ] = LogFormat.TEXT,
+    limit: Limit = None,
+    processes: ProcessCount = 1,
+    track: TrackerNames = None,
+    log_format: Form = LogFormat.TEXT,
 ) -> None:
     """Go on with a run from its folder alone, and write its report.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,7 @@ def read_run(folder: Path) -> FinishedRun:
         IclError: it is no run's folder, is damaged, or holds no records of its learners yet.
     """
     run = RunFolder(folder)
-    roster = run.read_json("run.json")
-    if roster is None:
-        raise IclError(
-            f"{folder} is not a run's folder: it has no run.json; give the folder that `icl run`"
-            " named."
-        )
-    learners: list[dict[str, Any]] = roster["learners"]
+    learners = roster(run)
     fingerprints = list(run.episodes().fingerprints())
     keys = {row["name"]: row["key"] for row in learners if row["key"]}
     records = tuple(run.records(keys, fingerprints))
@@ -54,14 +48,35 @@ def read_run(folder: Path) -> FinishedRun:
         folder=folder,
         records=records,
         fingerprints=tuple(fingerprints),
-        meta_training={
-            row["name"]: {
-                "seconds": row["training"]["seconds"],
-                "tokens": row["training"]["computed_tokens"],
-                "steps": row["training"]["steps"],
-            }
-            for row in learners
-            if row.get("training")
-        },
+        meta_training=meta_training(learners),
         config=run.read_yaml("config.yaml"),
     )
+
+
+def roster(run: RunFolder) -> list[dict[str, Any]]:
+    """Return a row for each learner of a run: its name, its key, what its training took.
+
+    Raises:
+        IclError: it is no run's folder.
+    """
+    found = run.read_json("run.json")
+    if found is None:
+        raise IclError(
+            f"{run.path} is not a run's folder: it has no run.json; give the folder that"
+            " `icl run` named."
+        )
+    learners: list[dict[str, Any]] = found["learners"]
+    return learners
+
+
+def meta_training(learners: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return the seconds, tokens and steps of those learners of a roster that were meta-trained."""
+    return {
+        row["name"]: {
+            "seconds": row["training"]["seconds"],
+            "tokens": row["training"]["computed_tokens"],
+            "steps": row["training"]["steps"],
+        }
+        for row in learners
+        if row.get("training")
+    }

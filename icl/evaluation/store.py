@@ -12,6 +12,7 @@ from pathlib import Path
 
 from icl.errors import IclError
 from icl.evaluation.record import EpisodeRecord
+from icl.folders import sync_folder
 
 if sys.platform != "win32":
     import fcntl
@@ -130,7 +131,7 @@ class RecordStore:
             finally:
                 os.close(descriptor)  # releases the lock
             if new:
-                _sync_folder(self.path.parent)
+                sync_folder(self.path.parent)
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
@@ -220,12 +221,3 @@ def _write_whole(descriptor: int, data: bytes) -> None:
         with contextlib.suppress(OSError):  # where this fails too, the next append mends the tail
             os.ftruncate(descriptor, before)
         raise
-
-
-def _sync_folder(folder: Path) -> None:
-    if sys.platform != "win32":  # a folder cannot be opened there
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

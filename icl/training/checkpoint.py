@@ -18,6 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from icl.errors import IclError
+from icl.folders import sync_folder
 
 _NAME = re.compile(r"checkpoint-(\d{8})\.safetensors")
 _KEEP = 2
@@ -83,7 +84,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(target)
-        _settle(folder)
+        sync_folder(folder)  # the new name is on the disk before older checkpoints go
     except OSError as error:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
@@ -93,16 +94,6 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         ) from error
     for stale in [*_by_age(folder)[:-_KEEP], *folder.glob("checkpoint-*.tmp")]:
         stale.unlink(missing_ok=True)
-
-
-def _settle(folder: Path) -> None:
-    """See that a new name is on the disk before older checkpoints go."""
-    if sys.platform != "win32":  # a folder cannot be opened there
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _by_age(folder: Path) -> list[Path]:
