@@ -288,15 +288,14 @@ def _join(cpu: bool) -> tuple[Processes, Watch]:
 def _leave(
     processes: Processes, watch: Watch, kind: str = "", told: str = "", code: int = 0
 ) -> bool:
-    """Leave the group, with a reason if before time; say whether no other gave this reason.
+    """Leave the group, with a reason if before time; say whether no other tells this reason.
 
     Process 0 serves the store and goes last.
     """
     first = True
     try:
         if kind:
-            first = watch.first_to(f"told/{told}")
-            watch.tell(kind, told, code)
+            first = watch.tell(kind, told, code)
         watch.arrived(f"left/{processes.index}")
         until = time.monotonic() + (_LEAVING if kind in ("", "interrupted") else 10.0)
         while processes.main and time.monotonic() < until:

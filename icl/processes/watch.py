@@ -56,12 +56,23 @@ class Watch:
         with self._lock:
             return int(self._store.add(event, 1 if count else 0))
 
-    def tell(self, kind: str, told: str, code: int) -> None:
-        """Give the reason for leaving early, unless another has given one already."""
+    def tell(self, kind: str, told: str, code: int) -> bool:
+        """Give the reason for leaving early; say whether it is this process that tells the user.
+
+        The first reason is the group's verdict, and the one who gave it never obeys it, so it
+        lives to tell it. Whoever comes later with the same words is silent.
+        """
         if self.first_to("verdict/given"):
             verdict = {"kind": kind, "by": self._index, "told": told, "code": code}
             with self._lock:
                 self._store.set("verdict", json.dumps(verdict))
+            return True
+        for _ in range(20):  # the other may be between its claim and its words
+            given = self.verdict()
+            if given is not None:
+                return bool(given["told"] != told) and self.first_to(f"told/{told}")
+            time.sleep(0.1)
+        return True
 
     def verdict(self) -> dict[str, Any] | None:
         """Return the first reason for which a process left early, if any has."""
@@ -100,9 +111,8 @@ class Watch:
                 beats[other] = (beat, time.monotonic())
             elif time.monotonic() - since > PATIENCE:
                 told = lost(other, self._count, f"no sign of life for {PATIENCE:.0f} s")
-                self.first_to(f"told/{told}")
-                self.tell("lost", told, LOST)
-                sys.stderr.write(f"icl: {told}\n")
+                if self.tell("lost", told, LOST):
+                    sys.stderr.write(f"icl: {told}\n")
                 self._over.wait(3 * _BEAT)  # so that the others read it while the store is there
                 _end("", LOST)
 

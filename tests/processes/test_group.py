@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from icl.evaluation.runfolder import RunFolder
 from icl.processes import ALONE
+from icl.processes.watch import Watch
 from tests import forked
 from tests.processes import jobs
 
@@ -86,6 +89,19 @@ def test_those_who_wait_for_a_main_process_that_is_killed_say_so(tmp_path: Path)
     assert {line.split(",")[0] for line in told(tmp_path)} == {
         "icl: process 0 of 3 was lost (its connection closed)"
     }
+
+
+def test_of_many_with_the_same_reason_the_one_speaks_that_gave_the_verdict() -> None:
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    ways = [TCPStore("127.0.0.1", store.port, is_master=False) for _ in range(6)]
+    watches = [Watch(way, index, len(ways)) for index, way in enumerate(ways)]
+    with ThreadPoolExecutor(len(watches)) as pool:
+        spoke = list(pool.map(lambda watch: watch.tell("fault", "the same", 2), watches))
+    verdict = watches[0].verdict()
+    assert verdict is not None
+    assert [index for index, speaks in enumerate(spoke) if speaks] == [verdict["by"]]
+    assert watches[1].tell("fault", "something else", 2)
+    assert not watches[2].tell("fault", "something else", 2)
 
 
 def test_a_process_that_hangs_ends_the_others(tmp_path: Path) -> None:
