@@ -101,7 +101,7 @@ class LearnerConfig(BaseModel):
         """Raise `IclError` for a parameter, or for training, that the method does not take."""
         from icl.learners.registry import is_meta_learner
 
-        self.params()
+        self.params().check_files()
         if self.training is not None and not is_meta_learner(self.method):
             raise IclError(f"the method {self.method!r} is not meta-trained; drop `training`.")
 

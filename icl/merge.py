@@ -31,12 +31,11 @@ def merge_adapter(model: str, adapter: str, out: Path, *, revision: str | None =
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     from icl.models.loading import is_encoder, load_tokenizer, model_path
+    from icl.models.peft_adapter import adapter_folder
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise IclError(f"The directory {out} is not empty; give another.")
-    if adapter.startswith((".", "/", "~")) and not Path(adapter).expanduser().is_dir():
-        raise IclError(f"The adapter's directory {adapter!r} does not exist; check the path.")
-    folder = _adapter(adapter)
+    folder = adapter_folder(adapter)
     tokenizer = load_tokenizer(model, revision=revision)
     path = model_path(model)
     try:
@@ -62,28 +61,3 @@ def merge_adapter(model: str, adapter: str, out: Path, *, revision: str | None =
     except OSError as error:
         raise IclError(f"Cannot write {out}: {error.strerror or error}.") from error
     return out
-
-
-def _adapter(name: str) -> Path:
-    """Return the directory of an adapter, fetched from the Hub where it is an id.
-
-    Raises:
-        IclError: it is not there, or its weights are in no safetensors file: pickles are not read.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        try:
-            found = snapshot_download(name, allow_patterns=["adapter_config.json", "*.safetensors"])
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-            reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")[:200]
-            raise IclError(
-                f"The adapter {name!r} cannot be fetched: {reason}; give a directory or a Hub id."
-            ) from error
-        folder = Path(found)
-    for file in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (folder / file).is_file():
-            raise IclError(f"The adapter {name!r} has no {file}; save it anew with PEFT.")
-    return folder

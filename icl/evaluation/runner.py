@@ -192,7 +192,7 @@ class Runner:
         """Put an entrant on the roster, with its key where that is known before training."""
         row: dict[str, Any] = {"name": entrant.name, "method": entrant.method, "training": None}
         self._roster[entrant.name] = row
-        params = entrant.params.model_dump(mode="json")
+        params = entrant.params.identity()
         if entrant.training is None:
             row["key"] = learner_key(entrant.method, params, identity)
             return
@@ -268,7 +268,7 @@ class Runner:
     def _settle(self, entrant: Entrant, identity: str, summary: dict[str, Any]) -> None:
         """Give a trained meta-learner the key that its training has decided."""
         row = self._roster[entrant.name]
-        params = entrant.params.model_dump(mode="json")
+        params = entrant.params.identity()
         row["training"] = summary
         row["key"] = learner_key(entrant.method, params, identity, summary["digest"])
 

@@ -170,9 +170,10 @@ def _learner(
         from icl.trained import load_learner
 
         found = load_learner(trained, name)
-        told = [found.method, found.params, found.digest, own_source(found.method)]
+        decided = validate(found.method, found.params).identity()
+        told = [found.method, decided, found.digest, own_source(found.method)]
         return found.learner, told, found.identity
-    complete = validate(method, params).model_dump(mode="json")
+    complete = validate(method, params).identity()
     if is_meta_learner(method):
         raise IclError(
             f"The method {method!r} must be meta-trained before it labels; run an experiment with"

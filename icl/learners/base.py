@@ -24,6 +24,16 @@ class Params(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def identity(self) -> dict[str, Any]:
+        """Return all that these parameters decide a number by, as JSON values.
+
+        Where a parameter names files, their content's hash stands in its place.
+        """
+        return self.model_dump(mode="json")
+
+    def check_files(self) -> None:
+        """Raise `IclError` where a file that a parameter names is missing or does not fit."""
+
 
 LOG_ZERO = (
     -1.0e4

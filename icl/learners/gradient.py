@@ -10,17 +10,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from icl.learners.base import Params, Predictor
-from icl.models.lora import Adapter, LoraSpec, Start, Variant, default_targets, lowest_layer
+from icl.models.lora import (
+    Adapter,
+    LoraSpec,
+    Start,
+    Variant,
+    default_targets,
+    init_lora,
+    lowest_layer,
+)
+from icl.models.peft_adapter import (
+    adapter_digest,
+    adapter_folder,
+    check_fits,
+    open_adapter,
+    start_factors,
+)
 from icl.models.scorer import ScorePlan, make_plan, make_task_plan, score
 from icl.models.tokens import encode
 from icl.tasks.task import Example, Labels
@@ -31,6 +47,7 @@ if TYPE_CHECKING:
 
 Factors = Mapping[str, Tensor]
 Support = tuple[Sequence[Example], Labels]
+_STARTS = get_args(Start)
 _ROWS_ON_CPU = 512  # tokens of one piece
 
 
@@ -43,7 +60,9 @@ class LoraParams(Params):
         top_layers: adapt only so many of the uppermost layers; by default all.
         seed: of the adapter's random start.
         variant: ``lora``, ``rslora`` or ``dora``, see `icl.models.lora`.
-        start: ``zero`` or ``orthogonal``, see `LoraSpec`.
+        start: ``zero`` or ``orthogonal``, see `LoraSpec`; or a PEFT adapter, a directory or a Hub
+            id. Its rank, alpha and variant must be these; its linear maps are adapted, unless
+            `targets` or `top_layers` are set, which must then agree with it.
     """
 
     rank: int = Field(default=8, ge=1)
@@ -52,12 +71,56 @@ class LoraParams(Params):
     top_layers: int | None = Field(default=None, ge=1)
     seed: int = 0
     variant: Variant = "lora"
-    start: Start = "zero"
+    start: str = "zero"
+
+    @field_validator("start")
+    @classmethod
+    def _start_is_known(cls, start: str) -> str:
+        if start not in _STARTS and "/" not in start and not Path(start).expanduser().is_dir():
+            raise ValueError(
+                f"{start!r} is neither `zero`, nor `orthogonal`, nor a PEFT adapter's directory or"
+                " Hub id"
+            )
+        return start
+
+    @property
+    def adapter(self) -> str | None:
+        """The PEFT adapter to start from; None for a start that is drawn."""
+        return None if self.start in _STARTS else self.start
 
     def spec(self, backbone: Backbone) -> LoraSpec:
         """Return the adapter's specification for a backbone."""
-        targets = self.targets or default_targets(backbone)
-        return LoraSpec(self.rank, self.alpha, targets, self.top_layers, self.variant, self.start)
+        from_adapter = self.adapter is not None
+        targets = self.targets or (() if from_adapter else default_targets(backbone))
+        start: Start = "orthogonal" if self.start == "orthogonal" else "zero"
+        return LoraSpec(self.rank, self.alpha, targets, self.top_layers, self.variant, start)
+
+    def begin(self, backbone: Backbone) -> dict[str, Tensor]:
+        """Return the factors to start from: drawn, or read from the adapter.
+
+        Raises:
+            IclError: there is no such adapter, or it does not fit these parameters or the model.
+        """
+        spec = self.spec(backbone)
+        if self.adapter is None:
+            return init_lora(backbone, spec, self.seed)
+        if self.targets is None and self.top_layers is not None:
+            spec = replace(spec, targets=default_targets(backbone))
+        anywhere = self.targets is None and self.top_layers is None
+        return start_factors(backbone, spec, self.adapter, any_modules=anywhere)
+
+    def identity(self) -> dict[str, Any]:
+        """Return the parameters as JSON values, an adapter by the hash of its files."""
+        found = super().identity()
+        if self.adapter is not None:
+            found["start"] = f"adapter {adapter_digest(adapter_folder(self.adapter))}"
+        return found
+
+    def check_files(self) -> None:
+        """Raise `IclError` where the adapter is not there or fits other parameters than these."""
+        if self.adapter is not None:
+            spec = LoraSpec(self.rank, self.alpha, variant=self.variant)
+            check_fits(open_adapter(self.adapter), spec)
 
 
 @dataclass(frozen=True, slots=True)

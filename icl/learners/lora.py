@@ -16,7 +16,6 @@ from icl.learners.gradient import (
     predictors,
 )
 from icl.learners.meta.problem import spread
-from icl.models.lora import init_lora
 from icl.tasks.task import Example, Labels
 
 if TYPE_CHECKING:
@@ -33,8 +32,9 @@ class LoraFineTuningParams(LoraParams):
 class LoraFineTuning(Learner):
     """Minimise the support set's cross-entropy by full-batch Adam over LoRA factors.
 
-    Every episode starts from the same random adapter (`seed`), and nothing of one episode reaches
-    another. Without support the start itself predicts, which is zero-shot prompting.
+    Every episode starts from the same adapter, drawn by `seed` or given as `start`, and nothing of
+    one episode reaches another. Without support the start itself predicts, which from a drawn one
+    is zero-shot prompting.
     """
 
     method: ClassVar[str] = "lora"
@@ -45,9 +45,8 @@ class LoraFineTuning(Learner):
         """Draw the start that every episode shares."""
         self._backbone = backbone
         self._params = params
-        spec = params.spec(backbone)
-        self._scale = spec.scale
-        self._start = init_lora(backbone, spec, params.seed)
+        self._scale = params.spec(backbone).scale
+        self._start = params.begin(backbone)
 
     def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
         """Fine-tune on one support set."""

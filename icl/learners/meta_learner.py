@@ -27,7 +27,7 @@ from icl.learners.states import compile_states, pooled
 from icl.learners.task_head import BIAS, WEIGHT, Begin, HeadTasks, head_logits
 from icl.models.budget import bytes_per_row
 from icl.models.encoder import Encoder
-from icl.models.lora import Adapter, init_lora, lowest_layer
+from icl.models.lora import Adapter, lowest_layer
 from icl.models.tokens import encode
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
@@ -84,13 +84,12 @@ class LoraMetaLearner(MetaLearner):
     moves_body: ClassVar[bool] = True
 
     def __init__(self, backbone: Backbone, params: MetaParams) -> None:
-        """Draw the start."""
+        """Draw the start, or read it from an adapter."""
         self._backbone = backbone
         self._params = params
-        spec = params.spec(backbone)
-        self.scale = spec.scale
+        self.scale = params.spec(backbone).scale
         self.algorithm = self.make_algorithm(params)
-        self.start = init_lora(backbone, spec, params.seed)
+        self.start = params.begin(backbone)
         self.below = lowest_layer(backbone, self.start)
         self._head: Begin | None = self.head
         if isinstance(backbone, Encoder) and self._head in (None, "words"):

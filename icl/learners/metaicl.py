@@ -19,7 +19,7 @@ from icl.learners.base import MetaLearner, Predictor
 from icl.learners.gradient import LoraParams
 from icl.learners.in_context import PromptPredictor
 from icl.learners.prompt_params import InContextParams
-from icl.models.lora import Adapter, init_lora, lowest_layer
+from icl.models.lora import Adapter, lowest_layer
 from icl.models.scorer import make_pair_plan, score
 from icl.prompting.channel import split
 from icl.prompting.fitting import fit
@@ -50,14 +50,12 @@ class MetaICL(MetaLearner):
     Params = MetaICLParams
 
     def __init__(self, backbone: Backbone, params: MetaICLParams) -> None:
-        """Draw the start, with which the model is what it was."""
+        """Draw the start, with which the model is what it was, or read it from an adapter."""
         self._backbone = backbone
         self._params = params
-        spec = params.spec(backbone)
-        self._scale = spec.scale
+        self._scale = params.spec(backbone).scale
         self._factors = {
-            name: value.requires_grad_()
-            for name, value in init_lora(backbone, spec, params.seed).items()
+            name: value.requires_grad_() for name, value in params.begin(backbone).items()
         }
 
     def trainable_parameters(self) -> Mapping[str, Tensor]:
