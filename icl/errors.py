@@ -15,6 +15,17 @@ class IclError(Exception):
     """
 
 
+class NewerSchemaError(IclError, ValueError):
+    """A file that a newer icl has written."""
+
+    def __init__(self, what: object, version: int, known: int) -> None:
+        """Name what has the version, the version, and the last one that is known here."""
+        super().__init__(
+            f"{what} has the schema version {version}, which a newer icl has written; this one"
+            f" reads versions up to {known}: update icl."
+        )
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the nearest known name, or the list of known names.
 

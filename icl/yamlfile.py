@@ -133,8 +133,17 @@ def _sentence(places: Places, model: type[BaseModel], error: ValidationError) ->
         hint = did_you_mean(str(first["loc"][-1]), names) if names else ""
     elif missing:
         message = "this field is missing; add it"
+    elif first["type"] == "literal_error" and first["loc"][-1] == "schema_version":
+        message = _version(first["input"], int(first["ctx"]["expected"]))
     stop = "" if message.endswith("?") else "."
     return f"{spot(places[loc])}, field {field!r}: {message}{stop}{hint}"
+
+
+def _version(found: object, known: int) -> str:
+    """Say what is wrong with a schema version: there has been one of each schema so far."""
+    if isinstance(found, int) and found > known:
+        return f"version {found} is a newer icl's, and this one reads {known}; update icl"
+    return f"there is no version {found!r}; write {known}, and see whether the fields still fit"
 
 
 def spot(place: tuple[Path, int]) -> str:

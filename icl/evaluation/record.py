@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from icl.errors import NewerSchemaError
+
 SCHEMA_VERSION = 2
 _READABLE = (1, 2)  # version 1 has no written answers; all else is the same
 _ROUNDING = 1e-4
@@ -160,9 +162,13 @@ class EpisodeRecord:
         """Read what `to_json` wrote, in this version or an earlier one.
 
         Raises:
+            NewerSchemaError: a newer icl has written it.
             ValueError: for anything else.
         """
         data: Any = json.loads(line)
+        version = data.get("schema_version") if isinstance(data, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise NewerSchemaError("A record", version, SCHEMA_VERSION)
         if not isinstance(data, dict) or data.get("schema_version") not in _READABLE:
             raise ValueError(f"not a record of schema {SCHEMA_VERSION} or below")
         data["schema_version"] = SCHEMA_VERSION

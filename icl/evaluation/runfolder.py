@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from icl.cache import sha256_file
 from icl.episodes import Episode
-from icl.errors import IclError
+from icl.errors import IclError, NewerSchemaError
 from icl.evaluation.episodefile import EpisodeFile, write_lines
 from icl.evaluation.record import EpisodeRecord
 from icl.evaluation.store import RecordStore
@@ -105,16 +105,20 @@ class RunFolder:
         """Return the content of a JSON file of the folder, or None where there is none.
 
         Raises:
-            IclError: the file is damaged.
+            IclError: the file is damaged, or a newer icl has written it.
         """
         try:
-            return json.loads((self.path / name).read_text("utf-8"))
+            value = json.loads((self.path / name).read_text("utf-8"))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             raise IclError(
                 f"Cannot read {self.path / name} ({error}); remove it and run again."
             ) from error
+        version = value.get("schema_version", 0) if isinstance(value, dict) else 0
+        if version > SCHEMA_VERSION:
+            raise NewerSchemaError(self.path / name, version, SCHEMA_VERSION)
+        return value
 
     def read_yaml(self, name: str) -> Any:
         """Return the content of a YAML file of the folder; raises `IclError` where it cannot."""

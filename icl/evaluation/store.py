@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from icl.errors import IclError
+from icl.errors import IclError, NewerSchemaError
 from icl.evaluation.record import EpisodeRecord
 from icl.folders import sync_folder
 
@@ -184,6 +184,8 @@ def _unwritable(path: Path, error: OSError) -> IclError:
 def _parse(line: bytes) -> EpisodeRecord | None:
     try:
         return EpisodeRecord.from_json(line.decode())
+    except NewerSchemaError:  # it is no damage, and must not be cut off or done again
+        raise
     except ValueError:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         return None
 
