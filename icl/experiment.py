@@ -237,9 +237,9 @@ def write_outcome(run: RunFolder, *, command: str) -> Outcome:
     from icl.reporting import write_report
 
     learners = roster(run)
-    fingerprints = [episode.fingerprint for episode in run.read_episodes()]
+    episodes = run.episodes()
     keys = {row["name"]: row["key"] for row in learners if row["key"]}
-    records, spent = run.records(keys, fingerprints), meta_training(learners)
+    records, spent = run.records(keys, list(episodes.fingerprints())), meta_training(learners)
     report = write_report(
         run.path,
         records,
@@ -247,6 +247,7 @@ def write_outcome(run: RunFolder, *, command: str) -> Outcome:
         environment=run.read_json("environment.json"),
         meta_training=spent,
         command=command,
+        episodes=episodes.find,
     )
     return Outcome(records, spent, report)
 

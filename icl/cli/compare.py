@@ -14,19 +14,32 @@ def compare(
     table: Annotated[
         str | None, typer.Option(help="Write the boards as csv, md or latex instead.")
     ] = None,
+    pairs: Annotated[
+        bool,
+        typer.Option("--pairs", help="Every pair of learners with every test, instead of boards."),
+    ] = False,
 ) -> None:
-    """Put runs side by side; refused, with the reason, where their episodes differ."""
+    """Put runs side by side; refused, with the reason, where their episodes differ.
+
+    Example: icl compare runs/small runs/large --pairs --table csv
+    """
     from rich.console import Console
 
     from icl.evaluation.finished import read_run
     from icl.evaluation.summary import summarise
     from icl.evaluation.together import together
     from icl.reporting import print_table
+    from icl.reporting.tables import pair_table
     from icl.reporting.tables import table as written
+    from icl.reporting.terminal import print_pairs
 
-    found = [read_run(folder) for folder in runs]
-    joined = together(found)
-    if table is None:
+    joined = together([read_run(folder) for folder in runs])
+    if table is None and not pairs:
         print_table(joined.records, Console(), joined.meta_training)
+        return
+    summary = summarise(joined.records, joined.meta_training)
+    if table is None:
+        print_pairs(summary.pairs, Console())
     else:
-        sys.stdout.write(written(summarise(joined.records, joined.meta_training), table))
+        text = pair_table(summary.pairs, table) if pairs else written(summary, table)
+        sys.stdout.write(text)

@@ -149,14 +149,17 @@ def resume(
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    plots: Annotated[
+        bool, typer.Option("--plots", help="Write its plots as SVG and PNG into RUN/plots, too.")
+    ] = False,
 ) -> None:
     """Write the report of a run's folder again and print its table.
 
-    Example: icl report runs/quickstart
+    Example: icl report runs/quickstart --plots
     """
     from icl.cli.run import report_command
 
-    report_command(run)
+    report_command(run, plots=plots)
 
 
 @app.command()

@@ -84,9 +84,16 @@ def _run(
         _show(outcome)
 
 
-def report_command(folder: Path) -> None:
-    """Write a run's report again and print its table."""
-    _show(write_outcome(RunFolder(folder), command=f"icl report {folder.name}"))
+def report_command(folder: Path, *, plots: bool = False) -> None:
+    """Write a run's report again, its plots as files where asked for, and print its table."""
+    outcome = write_outcome(RunFolder(folder), command=f"icl report {folder.name}")
+    _show(outcome)
+    if plots:
+        from icl.evaluation.summary import summarise
+        from icl.reporting.figures import FOLDER, write_plots
+
+        write_plots(folder, summarise(outcome.records, outcome.meta_training))
+        Console().print(f"Plots: {folder / FOLDER}", soft_wrap=True, highlight=False)
 
 
 def _on_cpu(experiment: ExperimentConfig) -> bool:

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from icl.errors import IclError, did_you_mean
 from icl.evaluation.decomposition import decompose
-from icl.evaluation.paired import effect, mcnemar, permutation
+from icl.evaluation.pairs import pairs
 from icl.evaluation.ranks import Ranks, rank
 from icl.evaluation.resampling import Rows, bootstrap, probability_of_best
-from icl.evaluation.statistics import LEVEL, ClusteredSample, clustered_sample, holm
+from icl.evaluation.statistics import LEVEL, ClusteredSample, clustered_sample
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,10 +59,11 @@ def compare(
     """Return all paired comparisons of two learners on the same queries.
 
     Columns: ``first``, ``second``, ``difference`` of means with ``low`` and ``high``; ``p`` of the
-    clustered test and ``p_holm``, corrected over the rows of this table; ``p_permutation``, by
-    signs of whole episodes (blind to items in several episodes); ``p_mcnemar``, blind to all
-    clustering (missing where outcomes are graded); effect sizes ``d_z``, ``h`` and ``superiority``
-    over episodes (see `icl.evaluation.paired.Effect`).
+    clustered test and ``p_holm``, corrected over the rows of this table; ``low_bootstrap`` and
+    ``high_bootstrap``, over redrawn episodes, and ``p_permutation``, by signs of whole episodes
+    (both blind to items in several episodes); ``p_mcnemar``, blind to all clustering (missing where
+    outcomes are graded); effect sizes ``d_z``, ``h`` and ``superiority`` over episodes (see
+    `icl.evaluation.pairs.Pair`).
 
     Args:
         frame: the queries.
@@ -78,36 +80,9 @@ def compare(
     learners, sample = _sample(frame, value)
     if against is not None and against not in learners:
         raise IclError(f"There is no learner {against!r}." + did_you_mean(against, learners))
-    d = sample.differences(level)
-    by_episode = _cluster_means(sample)
-    graded = bool(np.any((sample.values != 0) & (sample.values != 1)))
-    rows: list[dict[str, Any]] = []
-    for i, first in enumerate(learners):
-        for j, second in enumerate(learners):
-            if (j <= i) if against is None else (second != against or i == j):
-                continue
-            size = effect(by_episode[i], by_episode[j])
-            rows.append(
-                {
-                    "first": first,
-                    "second": second,
-                    "difference": d.difference[i, j],
-                    "low": d.low[i, j],
-                    "high": d.high[i, j],
-                    "p": d.p[i, j],
-                    "p_permutation": permutation(by_episode[i] - by_episode[j]),
-                    "p_mcnemar": np.nan
-                    if graded
-                    else mcnemar(sample.values[i] == 1, sample.values[j] == 1),
-                    "d_z": size.d_z,
-                    "h": size.h,
-                    "superiority": size.superiority,
-                }
-            )
-    table = pd.DataFrame(rows)
-    if rows:
-        table.insert(6, "p_holm", holm(table["p"].to_numpy()))
-    return table
+    found = pairs(learners, sample, against=against, level=level)
+    table = pd.DataFrame([asdict(pair) for pair in found])
+    return table.astype({"p_mcnemar": "float64"}) if found else table
 
 
 def ranks(
@@ -278,13 +253,6 @@ def _sample(frame: pd.DataFrame, value: str) -> tuple[list[str], ClusteredSample
     sizes = table.groupby(level="episode").size()
     weights = [1 / float(sizes[name]) for name in table.index.get_level_values("episode")]
     return learners, clustered_sample(values, *clusters, weights=weights)
-
-
-def _cluster_means(sample: ClusteredSample) -> Any:
-    """Return the mean of each series in each episode, shape (series, episodes)."""
-    codes = sample.clusters[0]
-    counts = np.bincount(codes)
-    return np.stack([np.bincount(codes, weights=row) / counts for row in sample.values])
 
 
 def _need(frame: pd.DataFrame, columns: Sequence[str]) -> None:

@@ -63,6 +63,13 @@ class EpisodeFile(Sequence[Episode]):
         """Return the fingerprint of an episode, without reading it."""
         return self._hashes[8 * index : 8 * index + 8].hex()
 
+    def find(self, fingerprint: str) -> Episode:
+        """Return the episode with a fingerprint; raises `KeyError` where there is none."""
+        for index, found in enumerate(self.fingerprints()):
+            if found == fingerprint:
+                return self[index]
+        raise KeyError(fingerprint)
+
     def fingerprints(self) -> Iterator[str]:
         """Yield all fingerprints, in order."""
         return map(self.fingerprint, range(len(self)))

@@ -65,17 +65,30 @@ def permutation(
     values = np.asarray(differences, dtype=np.float64)
     if values.ndim != 1 or not len(values):
         raise ValueError("give the mean difference of each cluster")
-    observed = abs(float(values.sum())) - 1e-9
-    if len(values) <= _EXACT:
-        every = 1 - 2 * ((np.arange(2 ** len(values))[:, None] >> np.arange(len(values))) & 1)
-        return float((np.abs(every @ values) >= observed).mean())
-    rng, found, left = np.random.default_rng(seed), 1, draws
+    return float(permutations(values[None], draws=draws, seed=seed)[0])
+
+
+def permutations(differences: Floats, *, draws: int = DRAWS, seed: int = 0) -> Floats:
+    """Return what `permutation` does for each row of an array, with the same signs for all.
+
+    Args:
+        differences: shape (rows, clusters).
+        draws: random sign patterns.
+        seed: of the patterns.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    rows, clusters = values.shape
+    observed = np.abs(values.sum(1)) - 1e-9
+    if clusters <= _EXACT:
+        every = 1 - 2 * ((np.arange(2**clusters)[:, None] >> np.arange(clusters)) & 1)
+        return np.asarray((np.abs(every @ values.T) >= observed).mean(0))
+    rng, found, left = np.random.default_rng(seed), np.ones(rows), draws
     while left:  # in slices, so that memory does not grow with clusters times draws
-        some = min(left, max(1, 2_000_000 // len(values)))
-        signs = rng.integers(0, 2, (some, len(values)), dtype=np.int8) * 2.0 - 1
-        found += int((np.abs(signs @ values) >= observed).sum())
+        some = min(left, max(1, 2_000_000 // clusters))
+        signs = rng.integers(0, 2, (some, clusters), dtype=np.int8) * 2.0 - 1
+        found += (np.abs(signs @ values.T) >= observed).sum(0)
         left -= some
-    return found / (draws + 1)
+    return np.asarray(found / (draws + 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,9 @@ from icl.evaluation.record import ACCURACY, EpisodeRecord
 if TYPE_CHECKING:
     from icl.evaluation.amortise import BreakEven
     from icl.evaluation.calibration import Calibration
+    from icl.evaluation.pairs import Pair
+    from icl.evaluation.transfer import Transfer
+    from icl.evaluation.worst import WorstEpisode
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,9 @@ class Summary:
         metric: what all figures but those of `further` are means of.
         further: a board over all episodes for each other metric that judges some of them.
         calibration: by learner, where the metric is accuracy.
+        transfer: accuracy by support and query language, where some episodes join two.
+        worst: the episodes on which the best learner scores lowest.
+        pairs: all comparisons of two learners over all episodes.
     """
 
     learners: tuple[str, ...]
@@ -129,6 +135,9 @@ class Summary:
     metric: str = ACCURACY
     further: tuple[Board, ...] = ()
     calibration: Mapping[str, Calibration] = field(default_factory=dict)
+    transfer: Transfer | None = None
+    worst: tuple[WorstEpisode, ...] = ()
+    pairs: tuple[Pair, ...] = ()
 
     @property
     def break_even(self) -> tuple[BreakEven, ...]:
@@ -161,6 +170,9 @@ def summarise(
             by the metric.
     """
     from icl.evaluation.calibration import calibration
+    from icl.evaluation.pairs import pairs
+    from icl.evaluation.transfer import transfer
+    from icl.evaluation.worst import worst_episodes
     from icl.learners.registry import is_transductive
 
     everything = grid(records)
@@ -170,9 +182,10 @@ def summarise(
         raise IclError(f"No episode is judged by {metric!r}." + did_you_mean(metric, metrics))
     whole = everything.where(metric=metric)
     groups = dict.fromkeys((row[0].setting, row[0].shots) for row in whole.episodes)
+    overall = _board(whole, metric)
     return Summary(
         learners=whole.learners,
-        overall=_board(whole, metric),
+        overall=overall,
         boards=tuple(
             _board(whole.where(setting=setting, shots=shots), metric, setting, shots)
             for setting, shots in groups
@@ -197,6 +210,9 @@ def summarise(
         calibration={
             name: calibration(whole.of(name)) for name in whole.learners if metric == ACCURACY
         },
+        transfer=transfer(whole, metric),
+        worst=worst_episodes(whole, metric, overall.best.learner),
+        pairs=pairs(whole.learners, whole.scores(metric)),
     )
 
 

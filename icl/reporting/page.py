@@ -5,20 +5,25 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError
 from icl.evaluation.record import ACCURACY, EpisodeRecord
 from icl.evaluation.summary import LanguageAccuracy, Summary, summarise
 from icl.reporting import formats
 from icl.reporting.palette import DARK, LIGHT, styles
-from icl.reporting.plots import accuracy_by_cost, accuracy_by_shots, reliability
-from icl.reporting.tables import FILES, table
+from icl.reporting.plots import Plot, accuracy_by_cost, accuracy_by_shots, reliability
+from icl.reporting.svg import drawing, inline_svg
+from icl.reporting.tables import FILES, PAIRS, pair_table, table
 from icl.reporting.terminal import board_title
 from icl.reporting.verdict import SIGNIFICANT, notes, verdict
+from icl.reporting.worst import Find, shown
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 
 def write_report(
@@ -29,14 +34,16 @@ def write_report(
     environment: Mapping[str, Any],
     meta_training: Mapping[str, Mapping[str, float]],
     command: str,
+    episodes: Find | None = None,
 ) -> Path:
     """Write ``report.html`` into the run's folder and return its path.
 
-    Beside it lie its boards for other programs: ``table.csv``, ``table.md`` and ``table.tex``. The
-    same arguments give the same bytes. Each file appears whole or not at all. `config` and
-    `environment` are shown as they are; `meta_training` holds seconds, tokens and steps by learner;
-    `command` is what reproduces the run. Raises `IclError` where there is nothing to compare or
-    a file cannot be written.
+    Beside it lie its boards for other programs, ``table.csv``, ``table.md`` and ``table.tex``, and
+    all pairs of learners with every test, ``pairs.csv``. The same arguments give the same bytes.
+    Each file appears whole or not at all. `config` and `environment` are shown as they are;
+    `meta_training` holds seconds, tokens and steps by learner; `command` is what reproduces the
+    run; `episodes` finds an episode by its fingerprint, so that the worst ones' prompts can be
+    shown. Raises `IclError` where there is nothing to compare or a file cannot be written.
     """
     path = Path(folder) / "report.html"
     summary = summarise(records, meta_training)
@@ -46,10 +53,12 @@ def write_report(
         config=config,
         environment=environment,
         command=command,
+        episodes=episodes,
     )
     _write(path, page)
     for form, name in FILES.items():
         _write(path.with_name(name), table(summary, form))
+    _write(path.with_name(PAIRS), pair_table(summary.pairs, "csv"))
     return path
 
 
@@ -72,10 +81,10 @@ def render(
     config: Mapping[str, Any],
     environment: Mapping[str, Any],
     command: str,
+    episodes: Find | None = None,
 ) -> str:
     """Return the page as HTML; everything that comes from the user is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
 
     looks = styles(summary.learners)
     jinja = Environment(
@@ -109,18 +118,19 @@ def render(
         ranked=[row.learner for row in summary.overall.rows],
         significant=SIGNIFICANT,
         colours=list(zip(LIGHT, DARK, strict=True)),
-        # The plots hold no text of the user's, so they are safe as they are.
         shots={
-            setting: Markup(accuracy_by_shots(summary, setting, looks, f"s{i}"))
+            setting: _inline(f"s{i}", accuracy_by_shots, summary, setting, looks)
             for i, setting in enumerate(summary.settings)
         },
         costs=[
-            Markup(accuracy_by_cost(summary.overall, "seconds", looks, "c0")),
-            Markup(accuracy_by_cost(summary.overall, "computed_tokens", looks, "c1")),
+            _inline("c0", accuracy_by_cost, summary.overall, "seconds", looks),
+            _inline("c1", accuracy_by_cost, summary.overall, "computed_tokens", looks),
         ],
         heat_maps=_heat_maps(summary),
+        transfer=_transfer(summary),
+        worst=shown(summary, episodes),
         reliability={
-            name: Markup(reliability(found, looks[name], f"r{i}"))
+            name: _inline(f"r{i}", reliability, found, looks[name])
             for i, (name, found) in enumerate(summary.calibration.items())
         },
         command=command,
@@ -128,6 +138,15 @@ def render(
         environment=_as_yaml(environment),
     )
     return page.strip() + "\n"
+
+
+def _inline(prefix: str, draw: Callable[..., Plot], *arguments: Any) -> Markup:
+    """Draw a plot into the page; it holds no text of the user's, so it is safe as it is."""
+    from markupsafe import Markup
+
+    with drawing():
+        plot = draw(*arguments)
+        return Markup(inline_svg(plot.figure, prefix, plot.label))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +161,41 @@ def _heat_maps(summary: Summary) -> dict[str, list[_Line]]:
     chance = summary.overall.chance
     for line in summary.languages:
         accuracies = [line.accuracy[row.learner] for row in summary.overall.rows]
-        shades = [max(0.0, (a - chance) / (1 - chance)) if chance < 1 else 0.0 for a in accuracies]
-        maps[line.setting].append(_Line(line, tuple(zip(accuracies, shades, strict=True))))
+        cells = tuple((a, _shade(a, chance)) for a in accuracies)
+        maps[line.setting].append(_Line(line, cells))
     return maps
+
+
+def _shade(accuracy: float, chance: float) -> float:
+    """Return how dark a cell is, from 0 (chance or less) to 1."""
+    return max(0.0, (accuracy - chance) / (1 - chance)) if chance < 1 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Matrix:
+    learner: str
+    rows: tuple[tuple[str, tuple[tuple[float, float, int] | None, ...]], ...]  # …, shade, queries
+
+
+def _transfer(summary: Summary) -> tuple[_Matrix, ...]:
+    """Lay out the transfer matrices in the order of the leader board."""
+    found, chance = summary.transfer, summary.overall.chance
+    if found is None:
+        return ()
+
+    def cell(learner: str, at: tuple[str, str]) -> tuple[float, float, int] | None:
+        accuracy = found.accuracy[learner].get(at)
+        return None if accuracy is None else (accuracy, _shade(accuracy, chance), found.counts[at])
+
+    return tuple(
+        _Matrix(
+            row.learner,
+            tuple(
+                (s, tuple(cell(row.learner, (s, q)) for q in found.queries)) for s in found.supports
+            ),
+        )
+        for row in summary.overall.rows
+    )
 
 
 def _facts(summary: Summary) -> list[tuple[str, str]]:

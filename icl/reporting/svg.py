@@ -1,4 +1,4 @@
-"""A matplotlib figure as SVG that can stand inside a page: same bytes for the same figure."""
+"""A matplotlib figure inside a page as SVG, or in files: same bytes for the same figure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from icl.reporting.palette import LIGHT
@@ -14,36 +15,56 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Colours that are put in while drawing and stand for the page's own, light or dark.
-INK, FAINT = "#010101", "#020202"
+_INK, _FAINT = "#010101", "#020202"
+_ON_PAPER = {_INK: "#1c1f24", _FAINT: "#c3c9d1"}  # as the page's in daylight
+_PAPER: ContextVar[bool] = ContextVar("icl_paper", default=False)
+
+
+def ink() -> str:
+    """Return the colour of axes and text."""
+    return _ON_PAPER[_INK] if _PAPER.get() else _INK
+
+
+def faint() -> str:
+    """Return the colour of grids."""
+    return _ON_PAPER[_FAINT] if _PAPER.get() else _FAINT
 
 
 def learner_colour(index: int) -> str:
-    """Return the colour that stands for the page's colour of a learner."""
-    return f"#0300{index:02x}"
+    """Return the colour of a learner, see `icl.reporting.palette.Style`."""
+    return LIGHT[index] if _PAPER.get() else f"#0300{index:02x}"
 
 
 @contextmanager
-def drawing() -> Iterator[None]:
-    """Draw with matplotlib's defaults, whatever the user's matplotlibrc says."""
+def drawing(*, paper: bool = False) -> Iterator[None]:
+    """Draw with matplotlib's defaults, whatever the user's matplotlibrc says.
+
+    Args:
+        paper: in real colours, for a file; else in such as stand for the page's own.
+    """
     import matplotlib as mpl
 
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(
-            {
-                "svg.fonttype": "none",
-                "svg.hashsalt": "icl",
-                "font.size": 11,
-                "axes.edgecolor": INK,
-                "axes.labelcolor": INK,
-                "xtick.color": INK,
-                "ytick.color": INK,
-                "text.color": INK,
-                "axes.spines.top": False,
-                "axes.spines.right": False,
-            }
-        )
-        yield
+    token = _PAPER.set(paper)
+    try:
+        with mpl.rc_context():
+            mpl.rcdefaults()
+            mpl.rcParams.update(
+                {
+                    "svg.fonttype": "none",
+                    "svg.hashsalt": "icl",
+                    "font.size": 11,
+                    "axes.edgecolor": ink(),
+                    "axes.labelcolor": ink(),
+                    "xtick.color": ink(),
+                    "ytick.color": ink(),
+                    "text.color": ink(),
+                    "axes.spines.top": False,
+                    "axes.spines.right": False,
+                }
+            )
+            yield
+    finally:
+        _PAPER.reset(token)
 
 
 def inline_svg(figure: Figure, prefix: str, label: str) -> str:
@@ -76,5 +97,5 @@ def inline_svg(figure: Figure, prefix: str, label: str) -> str:
 
 
 def _page_colours() -> Mapping[str, str]:
-    learners = {learner_colour(i): f"learner-{i}" for i in range(len(LIGHT))}
-    return {INK: "ink", FAINT: "faint", **learners}
+    learners = {f"#0300{i:02x}": f"learner-{i}" for i in range(len(LIGHT))}
+    return {_INK: "ink", _FAINT: "faint", **learners}

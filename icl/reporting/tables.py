@@ -1,4 +1,4 @@
-"""The leader boards as CSV, Markdown and LaTeX."""
+"""The leader boards and all pairs of learners as CSV, Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import csv
 import io
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import astuple, fields
 from typing import Literal, get_args
 
 from icl.errors import IclError, did_you_mean
+from icl.evaluation.pairs import Pair
 from icl.evaluation.record import ACCURACY
 from icl.evaluation.summary import Board, Row, Summary
 from icl.reporting.formats import metric_title, p_value, percent, points
@@ -16,6 +18,7 @@ from icl.reporting.terminal import board_title
 
 TableFormat = Literal["csv", "md", "latex"]
 FILES: dict[TableFormat, str] = {"csv": "table.csv", "md": "table.md", "latex": "table.tex"}
+PAIRS = "pairs.csv"
 
 
 def table(summary: Summary, form: str) -> str:
@@ -38,6 +41,53 @@ def table(summary: Summary, form: str) -> str:
     parts = summary.boards if len(summary.boards) > 1 else ()
     return writers[form]((summary.overall, *summary.further, *parts))
 
+
+def pair_table(pairs: Sequence[Pair], form: str) -> str:
+    """Return all pairs of learners as one table: in full as ``csv``, rounded as ``md``, ``latex``.
+
+    Raises:
+        IclError: an unknown format.
+    """
+    if form not in get_args(TableFormat):
+        raise IclError(
+            f"There is no table format {form!r}." + did_you_mean(form, get_args(TableFormat))
+        )
+    if form == "csv":
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([f.name for f in fields(Pair)])
+        writer.writerows(astuple(pair) for pair in pairs)
+        return text.getvalue()
+    rows = [pair_cells(pair) for pair in pairs]
+    if form == "md":
+        lines = [f"| {' | '.join(PAIR_HEADS)} |", "| --- | --- |" + " ---: |" * 7]
+        lines += [f"| {' | '.join(map(_md, row))} |" for row in rows]
+        return "\n".join(lines) + "\n"
+    head = " & ".join(map(_tex, PAIR_HEADS)) + r" \\"
+    body = [" & ".join(map(_tex, row)) + r" \\" for row in rows]
+    lines = [r"\begin{tabular}{llrrrrrrr}", r"\toprule", head, r"\midrule", *body]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def pair_cells(pair: Pair) -> list[str]:
+    """Return a pair's figures as people read them, under `PAIR_HEADS`."""
+    return [
+        pair.first,
+        pair.second,
+        points(pair.difference),
+        f"{points(pair.low)} to {points(pair.high)}",
+        f"{points(pair.low_bootstrap)} to {points(pair.high_bootstrap)}",
+        p_value(pair.p_holm),
+        p_value(pair.p_permutation),
+        "" if pair.p_mcnemar is None else p_value(pair.p_mcnemar),
+        f"{pair.d_z:.2f}",
+    ]
+
+
+PAIR_HEADS = (
+    "First", "Second", "Difference", "95 % interval", "Bootstrap", "p (Holm)", "Permutation",
+    "McNemar", "d_z",
+)  # fmt: skip
 
 _COLUMNS = (
     "setting", "shots", "metric", "episodes", "queries", "chance", "learner", "method", "value",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from icl.evaluation.record import ACCURACY, EpisodeRecord
@@ -21,6 +21,8 @@ from icl.reporting.verdict import DAGGER, notes, verdict
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+    from icl.evaluation.pairs import Pair
 
 
 def print_table(
@@ -54,6 +56,31 @@ def print_table(
             "Intervals: 95 %, clustered by episode and item. To best: difference in points, paired "
             "on identical episodes, with p Holm-corrected over all pairs. Time and tokens computed "
             "are an episode's.",
+            style="dim",
+        )
+    )
+
+
+def print_pairs(pairs: Sequence[Pair], console: Console) -> None:
+    """Print every pair of learners with every test."""
+    from rich.text import Text
+
+    from icl.reporting.tables import PAIR_HEADS, pair_cells
+
+    table = _table("All pairs")
+    table.columns[0].header = PAIR_HEADS[0]
+    table.add_column(PAIR_HEADS[1], overflow="fold", min_width=8)
+    for heading in PAIR_HEADS[2:]:
+        table.add_column(heading, justify="right")
+    for pair in pairs:
+        table.add_row(*map(Text, pair_cells(pair)))
+    console.print(table)
+    console.print(
+        Text(
+            "95 % interval and p: clustered by episode and item, p Holm-corrected over all pairs; "
+            "the ones to report. Bootstrap and permutation redraw whole episodes and are blind to "
+            "items in several of them; McNemar's is blind to all clustering, right for one shared "
+            "test set.",
             style="dim",
         )
     )

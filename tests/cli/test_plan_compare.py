@@ -129,6 +129,26 @@ def test_runs_on_the_same_episodes_stand_side_by_side(
     assert [row["learner"] for row in rows[:3]] == ["large: lora", "small: lora", "zero-shot"]
 
 
+def test_all_pairs_of_several_runs_stand_with_every_test(
+    tmp_path: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    a = run(tmp_path / "small", {"lora": 0.5, "zero-shot": 0.4})
+    b = run(tmp_path / "large", {"lora": 0.9})
+    assert icl(monkeypatch, "compare", a, b, "--pairs", "--table", "csv") == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert {(row["first"], row["second"]) for row in rows} == {
+        ("large: lora", "small: lora"),
+        ("large: lora", "zero-shot"),
+        ("small: lora", "zero-shot"),
+    }
+    assert all(float(row["p_mcnemar"]) <= 1 for row in rows)
+    assert icl(monkeypatch, "compare", a, b, "--pairs", "--table", "md") == 0
+    assert "McNemar" in capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "160")
+    assert icl(monkeypatch, "compare", a, b, "--pairs") == 0
+    assert "large: lora" in capsys.readouterr().out
+
+
 def test_runs_on_other_episodes_are_refused_with_the_reason(
     tmp_path: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:

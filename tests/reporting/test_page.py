@@ -223,7 +223,7 @@ def test_a_full_disk_leaves_the_old_page_and_no_scraps(tmp_path, monkeypatch):
         write(tmp_path)
     assert path.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "report.html", "table.csv", "table.md", "table.tex",
+        "pairs.csv", "report.html", "table.csv", "table.md", "table.tex",
     ]  # fmt: skip
 
 

@@ -1,0 +1,123 @@
+"""All paired comparisons of learners, with every test that people ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from icl.evaluation.paired import effect, mcnemar, permutations
+from icl.evaluation.statistics import LEVEL, ClusteredSample, holm
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+_DRAWS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The first learner against the second, on the same queries.
+
+    Attributes:
+        difference, low, high: of means, with its interval, clustered by episode and item.
+        p, p_holm: of that difference; corrected over all pairs that were asked for.
+        low_bootstrap, high_bootstrap: percentile interval over redrawn whole episodes; blind to
+            items in several episodes.
+        p_permutation: by signs of whole episodes; blind likewise.
+        p_mcnemar: exact binomial of the queries that differ; blind to all clustering. None where
+            outcomes are graded.
+        d_z, h, superiority: see `icl.evaluation.paired.Effect`.
+    """
+
+    first: str
+    second: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    low_bootstrap: float
+    high_bootstrap: float
+    p_permutation: float
+    p_mcnemar: float | None
+    d_z: float
+    h: float
+    superiority: float
+
+
+def pairs(
+    learners: Sequence[str],
+    sample: ClusteredSample,
+    *,
+    against: str | None = None,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> tuple[Pair, ...]:
+    """Return every pair of learners, or each learner against one.
+
+    Args:
+        learners: in the order of the sample's series.
+        sample: whose first clustering is by episode.
+        against: compare all with this learner only.
+        level: of the intervals.
+        seed: of the bootstrap.
+    """
+    asked = [
+        (i, j)
+        for i in range(len(learners))
+        for j in range(len(learners))
+        if (j > i if against is None else learners[j] == against and i != j)
+    ]
+    if not asked:
+        return ()
+    d = sample.differences(level)
+    by_episode = cluster_means(sample)
+    gaps = np.stack([by_episode[i] - by_episode[j] for i, j in asked])
+    low, high = _bootstrap(gaps, level, seed)
+    p_permutation = permutations(gaps)
+    p_holm = holm(np.array([d.p[at] for at in asked]))
+    graded = bool(np.any((sample.values != 0) & (sample.values != 1)))
+    found = []
+    for n, (i, j) in enumerate(asked):
+        size = effect(by_episode[i], by_episode[j])
+        found.append(
+            Pair(
+                first=learners[i],
+                second=learners[j],
+                difference=float(d.difference[i, j]),
+                low=float(d.low[i, j]),
+                high=float(d.high[i, j]),
+                p=float(d.p[i, j]),
+                p_holm=float(p_holm[n]),
+                low_bootstrap=float(low[n]),
+                high_bootstrap=float(high[n]),
+                p_permutation=float(p_permutation[n]),
+                p_mcnemar=None
+                if graded
+                else mcnemar((sample.values[i] == 1).tolist(), (sample.values[j] == 1).tolist()),
+                d_z=size.d_z,
+                h=size.h,
+                superiority=size.superiority,
+            )
+        )
+    return tuple(found)
+
+
+def cluster_means(sample: ClusteredSample) -> Floats:
+    """Return the mean of each series in each cluster of the first clustering (series, clusters)."""
+    codes = sample.clusters[0]
+    counts = np.bincount(codes)
+    return np.stack([np.bincount(codes, weights=row) / counts for row in sample.values])
+
+
+def _bootstrap(gaps: Floats, level: float, seed: int) -> tuple[Floats, Floats]:
+    """Return percentile intervals of the mean of each row over redrawn columns, (rows,) each."""
+    episodes = gaps.shape[1]
+    drawn = np.random.default_rng(seed).multinomial(episodes, [1 / episodes] * episodes, _DRAWS)
+    low, high = np.quantile(drawn @ gaps.T / episodes, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high
