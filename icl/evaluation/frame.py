@@ -40,7 +40,8 @@ def episode_frame(records: Iterable[EpisodeRecord]) -> pd.DataFrame:
 
     It has the episode's columns of `query_frame`, ``queries``, a column for each metric (the mean
     over its queries), and what it cost: ``prompt_tokens``, ``computed_tokens``, ``seconds``,
-    ``peak_memory_mb``, ``trained_parameters``.
+    ``peak_memory_mb``, ``trained_parameters``, ``forward_flops`` and ``backward_flops`` (missing
+    where they were not counted).
     """
     import pandas as pd
 
@@ -58,10 +59,16 @@ def episode_frame(records: Iterable[EpisodeRecord]) -> pd.DataFrame:
                 "seconds": record.cost.seconds,
                 "peak_memory_mb": record.cost.peak_memory_mb,
                 "trained_parameters": record.cost.trained_parameters,
+                "forward_flops": _or_nan(record.cost.forward_flops),
+                "backward_flops": _or_nan(record.cost.backward_flops),
             }
             for record in records
         ]
     )
+
+
+def _or_nan(number: int | None) -> float:
+    return math.nan if number is None else float(number)
 
 
 def write_parquet(records: Iterable[EpisodeRecord], path: Path) -> Path:

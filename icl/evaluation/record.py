@@ -26,6 +26,8 @@ class Cost:
         seconds: wall-clock time.
         peak_memory_mb: the process's peak resident memory (CUDA: peak allocated), in MiB.
         trained_parameters: numbers moved by adaptation or meta-training.
+        forward_flops, backward_flops: floating-point operations of the model's products, see
+            `icl.evaluation.flops`; None where they were not counted (a server's, older records).
     """
 
     prompt_tokens: int
@@ -33,6 +35,8 @@ class Cost:
     seconds: float
     peak_memory_mb: float
     trained_parameters: int
+    forward_flops: int | None = None
+    backward_flops: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,7 @@ class EpisodeRecord:
         """Serialise as one line of strict JSON (no newline within)."""
         data = asdict(self)
         data["log_probs"] = [[None if x == -math.inf else x for x in row] for row in self.log_probs]
+        data["cost"] = {name: value for name, value in data["cost"].items() if value is not None}
         if not self.scoring:
             del data["scoring"]
         for name in ("transductive", "texts", "references", "scores"):

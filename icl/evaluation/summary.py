@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ class Row:
         seconds, prompt_tokens, computed_tokens: means an episode (adaptation and prediction).
         peak_memory_mb: the highest of any episode, in MiB.
         trained_parameters: numbers moved by adaptation or meta-training.
+        forward_flops, backward_flops: means an episode; None where some were not counted.
     """
 
     learner: str
@@ -50,6 +51,8 @@ class Row:
     computed_tokens: float
     peak_memory_mb: float
     trained_parameters: int
+    forward_flops: float | None = None
+    backward_flops: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +261,8 @@ def _board(part: Grid, metric: str, setting: str | None = None, shots: int | Non
                 computed_tokens=sum(c.computed_tokens for c in costs) / len(costs),
                 peak_memory_mb=max(c.peak_memory_mb for c in costs),
                 trained_parameters=max(c.trained_parameters for c in costs),
+                forward_flops=_mean_of_known([c.forward_flops for c in costs]),
+                backward_flops=_mean_of_known([c.backward_flops for c in costs]),
             )
         )
     return Board(
@@ -269,6 +274,12 @@ def _board(part: Grid, metric: str, setting: str | None = None, shots: int | Non
         rows=tuple(sorted(rows, key=lambda row: -row.accuracy)),
         metric=metric,
     )
+
+
+def _mean_of_known(values: Sequence[int | None]) -> float | None:
+    """Return the mean, or None where a value is not known."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def _languages(whole: Grid, metric: str) -> tuple[LanguageAccuracy, ...]:

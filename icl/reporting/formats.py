@@ -104,13 +104,13 @@ def nats(loss: float) -> str:
 
 
 def count(number: float) -> str:
-    """Format a count with three figures and k, M or G.
+    """Format a count with three figures and k, M, G, T or P.
 
-    >>> count(0), count(87.4), count(1234.5), count(368640), count(2.7e8)
-    ('0', '87', '1.23k', '369k', '270M')
+    >>> count(0), count(87.4), count(1234.5), count(368640), count(2.7e8), count(4.5e12)
+    ('0', '87', '1.23k', '369k', '270M', '4.50T')
     """
-    for unit in ("", "k", "M", "G"):
-        if number < 999.5 or unit == "G":
+    for unit in ("", "k", "M", "G", "T", "P"):
+        if number < 999.5 or unit == "P":
             break
         number /= 1000
     if not unit:

@@ -7,14 +7,16 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, fields
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from icl.errors import IclError, did_you_mean
-from icl.evaluation.pairs import Pair
 from icl.evaluation.record import ACCURACY
 from icl.evaluation.summary import Board, Row, Summary
 from icl.reporting.formats import metric_title, p_value, percent, points
 from icl.reporting.terminal import board_title
+
+if TYPE_CHECKING:
+    from icl.evaluation.pairs import Pair
 
 TableFormat = Literal["csv", "md", "latex"]
 FILES: dict[TableFormat, str] = {"csv": "table.csv", "md": "table.md", "latex": "table.tex"}
@@ -48,6 +50,8 @@ def pair_table(pairs: Sequence[Pair], form: str) -> str:
     Raises:
         IclError: an unknown format.
     """
+    from icl.evaluation.pairs import Pair
+
     if form not in get_args(TableFormat):
         raise IclError(
             f"There is no table format {form!r}." + did_you_mean(form, get_args(TableFormat))
@@ -92,7 +96,8 @@ PAIR_HEADS = (
 _COLUMNS = (
     "setting", "shots", "metric", "episodes", "queries", "chance", "learner", "method", "value",
     "low", "high", "difference", "difference_low", "difference_high", "p", "seconds",
-    "prompt_tokens", "computed_tokens", "peak_memory_mb", "trained_parameters",
+    "prompt_tokens", "computed_tokens", "peak_memory_mb", "trained_parameters", "forward_flops",
+    "backward_flops",
 )  # fmt: skip
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
-from icl.episodes import Episode
 from icl.evaluation.summary import Summary
 from icl.evaluation.worst import WorstEpisode
 from icl.reporting.formats import percent
 
-Find = Callable[[str], Episode]  # an episode by its fingerprint
+if TYPE_CHECKING:
+    from icl.episodes import Episode
+
+Find: TypeAlias = "Callable[[str], Episode]"  # an episode by its fingerprint
 
 _LONGEST = 12_000  # characters of a text that are shown; of a longer one both ends
 
