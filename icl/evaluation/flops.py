@@ -53,16 +53,17 @@ def counted(backbone: Backbone) -> Iterator[Flops | None]:
 
     from icl.models.backbone import is_linear
 
-    if not isinstance(getattr(backbone, "model", None), nn.Module):
+    model = vars(backbone).get("model")  # one on a server refuses to be asked for its weights
+    if not isinstance(model, nn.Module):
         yield None
         return
     total = Flops()
     hooks = [
         module.register_forward_hook(_linear(total, name))
-        for name, module in backbone.model.named_modules()
+        for name, module in model.named_modules()
         if is_linear(module)
     ]
-    implementation = str(getattr(backbone.model.config, "_attn_implementation", ""))
+    implementation = str(getattr(model.config, "_attn_implementation", ""))
     attend = AttentionInterface().get(implementation)  # type: ignore[no-untyped-call]
     if attend is not None:
         AttentionInterface.register(implementation, _attention(total, attend))
