@@ -6,18 +6,22 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from icl.config import ExperimentConfig
+from icl.config import ExperimentConfig, LearnerConfig
 from icl.episodes import Episode
 from icl.evaluation.runfolder import RunFolder
+from icl.work import Counter, Work
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from icl.episodes import EpisodeSampler
+    from icl.evaluation.runner import Entrant
+
 _PROBE = 1024  # the side of the matrices by which the machine's rate is measured
 _TRIES = 8
-_BACKWARD = 3  # a step forward and backward costs about three passes forward
+_LOOKED_AT = 24  # episodes whose tokens are counted; the others are taken to be like them
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,8 @@ class Line:
         episodes: how many it is judged on.
         done: how many of these the folder has already.
         steps: of meta-training that are left.
-        tokens: token positions that go through the model, about; None where nothing tells.
+        tokens: token positions that go through the model forward, as records count them, about;
+            None where nothing tells.
         seconds: about; None where nothing tells.
         measured: whether the seconds come from what the folder's records took.
     """
@@ -62,15 +67,17 @@ class Forecast:
 def forecast(config: ExperimentConfig, folder: Path, limit: int | None = None) -> Forecast:
     """Say what is to be done, and estimate what it takes, without loading the model.
 
-    Times come from the records of the same learners in the folder, where it has any, else from
-    tokens: two floating-point operations for each token and parameter but those of embeddings
-    (Kaplan et al. 2020, section 2.1), over this machine's rate at a matrix product. Those are
-    rough: within a factor of a few.
+    Tokens are counted from the texts (`icl.work`). Times come from the records of the same learners
+    in the folder, where it has any, else from tokens: two floating-point operations for each token
+    and parameter but those of embeddings (Kaplan et al. 2020, section 2.1), more where gradients
+    are taken, over this machine's rate at a matrix product. Those are rough: within a factor of a
+    few.
 
     Raises:
         IclError: as for running it.
     """
-    from icl.experiment import draw_episodes, prepare_family
+    from icl.evaluation.runner import Entrant
+    from icl.experiment import draw_episodes, prepare_family, training_sampler
 
     family = prepare_family(config)
     episodes = draw_episodes(config, family, limit)
@@ -78,38 +85,60 @@ def forecast(config: ExperimentConfig, folder: Path, limit: int | None = None) -
     parameters = None if size is None else size.parameters
     rate = None if parameters is None else _rate()
     done, seconds = _known(config, folder, {e.fingerprint for e in episodes})
+    counter = None
+    if tokenizer is not None:
+        counter = Counter(
+            tokenizer, 1 if size is None else size.layers, bool(size and size.encoder)
+        )
     lines = []
     for name, learner in config.learners.items():
         complete = learner.complete()
-        params = complete.params().model_dump()
         left = max(0, len(episodes) - done[name])
         training = complete.training
         steps = 0 if training is None or seconds[name] else training.steps
-        tokens = None
-        if tokenizer is not None:
-            part = 1.0 if size is None else size.part(params.get("top_layers"))
-            judged = sum(_tokens(e, complete.method, params, tokenizer, part) for e in episodes)
-            tokens = judged * left / len(episodes)
-            if steps and training is not None:
-                mean = _mean_example(episodes, tokenizer)
-                ways = training.ways or max(e.ways for e in episodes)
-                inner = int(params.get("inner_steps", 0) or 0)
-                each = (
-                    ways * training.shots * (1 + _BACKWARD * inner) + _BACKWARD * training.queries
-                )
-                tokens += steps * training.meta_batch * each * mean
+        work = None if counter is None else _judged(counter, complete, episodes, left)
+        if counter is not None and work is not None and steps and training is not None:
+            entrant = Entrant(name, complete.method, complete.params(), training)
+            trained = _trained(counter, training_sampler(config, family, entrant), entrant)
+            work = None if trained is None else work + trained
         measured = bool(seconds[name]) and not steps
         if measured:
             took: float | None = left * sum(seconds[name]) / len(seconds[name])
-        elif tokens is not None and size is not None and rate is not None:
-            took = 2.0 * size.working * tokens / rate
+        elif work is not None and size is not None and rate is not None:
+            took = 2.0 * size.working * work.passes / rate
         else:
             took = None
+        tokens = None if work is None else work.tokens
         lines.append(
             Line(name, complete.method, len(episodes), done[name], steps, tokens, took, measured)
         )
     each = {"float32": 4, "bfloat16": 2, "float16": 2}[config.model.dtype]
     return Forecast(tuple(lines), parameters, None if parameters is None else each * parameters)
+
+
+def _judged(
+    counter: Counter, learner: LearnerConfig, episodes: Sequence[Episode], left: int
+) -> Work | None:
+    """Estimate the work of what is left of the episodes, from some that are spread over them."""
+    some = episodes[:: -(-len(episodes) // _LOOKED_AT)]
+    params = learner.params().model_dump()
+    total = Work()
+    for episode in some:
+        one = counter.judged(episode, learner.method, params)
+        if one is None:
+            return None
+        total += one
+    return total * (left / len(some))
+
+
+def _trained(counter: Counter, sampler: EpisodeSampler, entrant: Entrant) -> Work | None:
+    """Estimate the work of meta-training, from the first of its episodes."""
+    training = entrant.training
+    if training is None:
+        return Work()
+    some = sampler.episodes(min(_LOOKED_AT, training.steps * training.meta_batch))
+    params = entrant.params.model_dump()
+    return counter.meta_trained(list(some), entrant.method, params, training)
 
 
 def _known(
@@ -146,15 +175,12 @@ def _known(
 
 @dataclass(frozen=True, slots=True)
 class _Size:
-    """A model's parameters, how many of them each token meets, and its layers."""
+    """A model's parameters, how many of them each token meets, its layers, and its kind."""
 
     parameters: int
     working: int
     layers: int
-
-    def part(self, top_layers: int | None) -> float:
-        """Return the share of the layers that a gradient method adapts."""
-        return 1.0 if top_layers is None else min(1.0, top_layers / self.layers)
+    encoder: bool
 
 
 def _model(config: ExperimentConfig) -> tuple[PreTrainedTokenizerBase | None, _Size | None]:
@@ -163,7 +189,7 @@ def _model(config: ExperimentConfig) -> tuple[PreTrainedTokenizerBase | None, _S
     from transformers import AutoConfig
 
     from icl.errors import IclError
-    from icl.models.loading import load_tokenizer, model_path
+    from icl.models.loading import is_encoder, load_tokenizer, model_path
 
     if config.model.server is not None:
         return None, None
@@ -185,8 +211,9 @@ def _model(config: ExperimentConfig) -> tuple[PreTrainedTokenizerBase | None, _S
                 tables += size * ("embed" in name or "lm_head" in name or "wte" in name)
     if not number:
         return tokenizer, None
-    layers = AutoConfig.from_pretrained(path).get_text_config().num_hidden_layers
-    return tokenizer, _Size(number, number - tables, layers)
+    said = AutoConfig.from_pretrained(path)
+    layers = said.get_text_config().num_hidden_layers
+    return tokenizer, _Size(number, number - tables, layers, is_encoder(said))
 
 
 def _cached(name: str, revision: str | None) -> Path | None:
@@ -194,45 +221,6 @@ def _cached(name: str, revision: str | None) -> Path | None:
 
     found = try_to_load_from_cache(name, "config.json", revision=revision)
     return Path(found).parent if isinstance(found, str) else None
-
-
-def _tokens(
-    episode: Episode,
-    method: str,
-    params: Mapping[str, Any],
-    tokenizer: PreTrainedTokenizerBase,
-    part: float,
-) -> float:
-    """Return about how many tokens an episode takes, each distinct one once.
-
-    A step backward and forward again counts for the share of the layers that is adapted.
-    """
-    template = episode.labels.template
-    answers = _count(episode.labels.words, tokenizer)
-    asked = _count([template.render(e.fields) for e in episode.query], tokenizer)
-    asked += len(episode.query) * answers
-    shown = _count([template.render(e.fields) for e in episode.support], tokenizer)
-    shown += len(episode.support) * answers / len(episode.labels)
-    if method in ("majority", "stratified", "tfidf"):
-        return 0.0
-    if method == "zero-shot":
-        return asked
-    steps = params.get("adapt_steps") or params.get("inner_steps") or params.get("steps") or 0
-    return asked + shown * (1 + part * _BACKWARD * int(steps))
-
-
-def _mean_example(episodes: Sequence[Episode], tokenizer: PreTrainedTokenizerBase) -> float:
-    rows = [e.labels.template.render(q.fields) for e in episodes[:8] for q in e.query]
-    words = [word for e in episodes[:8] for word in e.labels.words]
-    return _count(rows, tokenizer) / len(rows) + _count(words, tokenizer) / len(words)
-
-
-def _count(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> float:
-    if not texts:
-        return 0.0
-    return float(
-        sum(len(row) for row in tokenizer(list(texts), add_special_tokens=False).input_ids)
-    )
 
 
 def _rate() -> float:

@@ -26,7 +26,7 @@ ROOMS["reporting"] = ROOMS["evaluation"] | {"evaluation"}
 # What stands above all rooms and may import any of them.
 ABOVE = {"__init__", "__main__", "api", "cli", "comparison", "config", "doctor", "exchange",
          "experiment", "export", "forecast", "labelling", "merge", "model_card", "overrides",
-         "prompt_study", "sklearn", "trackers", "trained"}  # fmt: skip
+         "prompt_study", "sklearn", "trackers", "trained", "work"}  # fmt: skip
 HEAVY = {"torch", "transformers", "datasets", "sklearn", "scipy", "matplotlib", "peft", "pandas"}
 
 

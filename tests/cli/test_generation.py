@@ -180,3 +180,17 @@ def test_a_predictor_that_only_labels_is_not_asked_to_write(material: Path) -> N
         metrics=["exact_match"],
     )  # fmt: skip
     assert EpisodeRecord.from_json(record.to_json()) == record
+
+
+def test_a_dry_run_counts_prompts_and_what_may_be_written(material: Path, tmp_path: Path) -> None:
+    from icl.config import load_config
+    from icl.forecast import forecast
+
+    path = write(material, tmp_path)
+    found = {line.learner: line.tokens for line in forecast(load_config(path), tmp_path).lines}
+    plain, shown, voted = (found[name] for name in ("zero-shot", "in-context", "voted"))
+    assert plain is not None
+    assert shown is not None
+    # 2 more samples of 4 tokens for each of the 4 queries of 6 episodes
+    assert voted == shown + 2 * 4 * 4 * 6
+    assert plain < shown
