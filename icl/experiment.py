@@ -17,7 +17,7 @@ from icl.episodes.setting import WITHIN
 from icl.episodes.splits import without_leaks
 from icl.episodes.variants import VARIANTS
 from icl.errors import IclError
-from icl.evaluation.finished import meta_training, roster
+from icl.evaluation.finished import meta_training, roster, training_logs
 from icl.evaluation.record import EpisodeRecord
 from icl.evaluation.runfolder import RunFolder
 from icl.evaluation.runner import Entrant, Model, Runner
@@ -234,20 +234,29 @@ def write_outcome(run: RunFolder, *, command: str) -> Outcome:
     Raises:
         IclError: the folder is no run's folder, is damaged, or holds no records yet.
     """
+    from icl.evaluation.diagnosis import diagnose
     from icl.reporting import write_report
 
     learners = roster(run)
     episodes = run.episodes()
     keys = {row["name"]: row["key"] for row in learners if row["key"]}
     records, spent = run.records(keys, list(episodes.fingerprints())), meta_training(learners)
+    config = run.read_yaml("config.yaml")
+    answers = diagnose(
+        records,
+        learners=config.get("learners"),
+        meta_training=spent,
+        logs=training_logs(run.path, learners),
+    )
     report = write_report(
         run.path,
         records,
-        config=run.read_yaml("config.yaml"),
+        config=config,
         environment=run.read_json("environment.json"),
         meta_training=spent,
         command=command,
         episodes=episodes.find,
+        answers=answers,
     )
     return Outcome(records, spent, report)
 

@@ -13,6 +13,7 @@ import typer
 import icl
 from icl.cli import check, episodes, tasks
 from icl.cli.compare import compare
+from icl.cli.diagnose import diagnose
 from icl.cli.doctor import doctor
 from icl.cli.merge import merge
 from icl.cli.methods import methods
@@ -209,7 +210,7 @@ def export(
     export_command(run, learner, out, push, private)
 
 
-for _command in (compare, plan, predict, methods, merge, doctor):
+for _command in (compare, diagnose, plan, predict, methods, merge, doctor):
     app.command()(_command)
 
 

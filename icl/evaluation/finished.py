@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ class FinishedRun:
         fingerprints: of its episodes, in order.
         meta_training: by learner, for those that were meta-trained: seconds, tokens, steps.
         config: the experiment.
+        logs: by learner, the log of its meta-training.
     """
 
     folder: Path
@@ -29,6 +30,7 @@ class FinishedRun:
     fingerprints: tuple[str, ...]
     meta_training: Mapping[str, Mapping[str, float]]
     config: Mapping[str, Any]
+    logs: Mapping[str, Path] = field(default_factory=dict)
 
 
 def read_run(folder: Path) -> FinishedRun:
@@ -50,6 +52,7 @@ def read_run(folder: Path) -> FinishedRun:
         fingerprints=tuple(fingerprints),
         meta_training=meta_training(learners),
         config=run.read_yaml("config.yaml"),
+        logs=training_logs(folder, learners),
     )
 
 
@@ -67,6 +70,13 @@ def roster(run: RunFolder) -> list[dict[str, Any]]:
         )
     learners: list[dict[str, Any]] = found["learners"]
     return learners
+
+
+def training_logs(folder: Path, learners: Iterable[Mapping[str, Any]]) -> dict[str, Path]:
+    """Return where the logs of those learners of a roster lie that were meta-trained."""
+    return {
+        row["name"]: folder / row["folder"] / "log.jsonl" for row in learners if row.get("folder")
+    }
 
 
 def meta_training(learners: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

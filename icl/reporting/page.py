@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from icl.errors import IclError
 from icl.evaluation.record import ACCURACY, EpisodeRecord
 from icl.evaluation.summary import LanguageAccuracy, Summary, summarise
 from icl.reporting import formats
+from icl.reporting.diagnosis_terminal import finding_cells
 from icl.reporting.palette import DARK, LIGHT, styles
 from icl.reporting.plots import Plot, accuracy_by_cost, accuracy_by_shots, reliability
 from icl.reporting.svg import drawing, inline_svg
@@ -25,6 +26,8 @@ from icl.reporting.worst import Find, shown
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+    from icl.evaluation.diagnosis import Answer
+
 
 def write_report(
     folder: Path,
@@ -35,15 +38,25 @@ def write_report(
     meta_training: Mapping[str, Mapping[str, float]],
     command: str,
     episodes: Find | None = None,
+    answers: Sequence[Answer] = (),
 ) -> Path:
     """Write ``report.html`` into the run's folder and return its path.
 
     Beside it lie its boards for other programs, ``table.csv``, ``table.md`` and ``table.tex``, and
     all pairs of learners with every test, ``pairs.csv``. The same arguments give the same bytes.
-    Each file appears whole or not at all. `config` and `environment` are shown as they are;
-    `meta_training` holds seconds, tokens and steps by learner; `command` is what reproduces the
-    run; `episodes` finds an episode by its fingerprint, so that the worst ones' prompts can be
-    shown. Raises `IclError` where there is nothing to compare or a file cannot be written.
+    Each file appears whole or not at all.
+
+    Args:
+        folder: the run's.
+        records: of the run.
+        config, environment: shown as they are.
+        meta_training: seconds, tokens and steps by learner.
+        command: what reproduces the run.
+        episodes: finds an episode by its fingerprint, so that the worst ones' prompts can be shown.
+        answers: those of `icl.evaluation.diagnosis`.
+
+    Raises:
+        IclError: there is nothing to compare, or a file cannot be written.
     """
     path = Path(folder) / "report.html"
     summary = summarise(records, meta_training)
@@ -54,6 +67,7 @@ def write_report(
         environment=environment,
         command=command,
         episodes=episodes,
+        answers=answers,
     )
     _write(path, page)
     for form, name in FILES.items():
@@ -82,6 +96,7 @@ def render(
     environment: Mapping[str, Any],
     command: str,
     episodes: Find | None = None,
+    answers: Sequence[Answer] = (),
 ) -> str:
     """Return the page as HTML; everything that comes from the user is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -107,6 +122,7 @@ def render(
     ):
         jinja.filters[function.__name__] = function
     jinja.globals["board_title"] = board_title
+    jinja.globals["finding_cells"] = finding_cells
     page = jinja.get_template("report.html.j2").render(
         title=title,
         verdict=verdict(summary),
@@ -130,6 +146,7 @@ def render(
         heat_maps=_heat_maps(summary),
         transfer=_transfer(summary),
         worst=shown(summary, episodes),
+        answers=answers,
         reliability={
             name: _inline(f"r{i}", reliability, found, looks[name])
             for i, (name, found) in enumerate(summary.calibration.items())

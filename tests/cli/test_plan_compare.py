@@ -149,6 +149,29 @@ def test_all_pairs_of_several_runs_stand_with_every_test(
     assert "large: lora" in capsys.readouterr().out
 
 
+def test_a_run_is_asked_what_it_can_answer(
+    tmp_path: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    folder = run(tmp_path / "small", {"lora": 0.9, "[red]": 0.4})
+    assert icl(monkeypatch, "diagnose", folder, "--json") == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert [a["name"] for a in answers if a["answered"]] == ["sources"]
+    assert len(answers) == 8 and all(a["question"].endswith("?") for a in answers)
+    assert all(a["lines"] for a in answers if not a["answered"])
+    rows = (folder / "run.json").read_text()
+    log = folder / "meta" / "x" / "log.jsonl"
+    log.parent.mkdir(parents=True)
+    log.write_text('{"loss": 1.0, "support_loss_0": 2.0, "support_loss_after": 1.0}\n')
+    trained = rows.replace('"training": null', '"training": null, "folder": "meta/x"')
+    (folder / "run.json").write_text(trained)
+    assert icl(monkeypatch, "diagnose", folder) == 0
+    said = capsys.readouterr().out
+    assert "Is the inner loop stable?" in said and "Yes: for [red] and lora" in said
+    assert "put into the experiment" in said and "variants: [plain" in said
+    assert icl(monkeypatch, "diagnose", tmp_path / "none") == 2
+    assert "not a run's folder" in capsys.readouterr().err
+
+
 def test_runs_on_other_episodes_are_refused_with_the_reason(
     tmp_path: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:

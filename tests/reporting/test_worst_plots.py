@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from icl.episodes import Episode
+from icl.evaluation.diagnosis import diagnose
 from icl.evaluation.summary import summarise
 from icl.reporting.figures import write_plots
 from icl.reporting.palette import LIGHT
@@ -93,6 +94,15 @@ def test_all_pairs_lie_beside_the_page_in_full(tmp_path):
         assert float(row["low"]) <= float(row["difference"]) <= float(row["high"])
         assert 0 <= float(row["p_mcnemar"]) <= 1 and 0 < float(row["p_permutation"]) <= 1
         assert float(row["low_bootstrap"]) <= float(row["high_bootstrap"])
+
+
+def test_questions_are_answered_on_the_page_or_say_what_it_takes(tmp_path):
+    made = list(records())
+    page = Page(write(tmp_path, made, answers=diagnose(made)).read_text("utf-8"))
+    assert "Which language helps which?" in page.text
+    assert "de from en, less from de itself" in page.text
+    assert "variants: [plain, shuffled-labels" in page.text
+    assert page.open == []
 
 
 @pytest.mark.filterwarnings("error")
