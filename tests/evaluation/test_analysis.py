@@ -68,7 +68,8 @@ def test_means_and_differences_are_those_of_the_report(records, frame):
     assert len(table) == len(LEARNERS) * (len(LEARNERS) - 1) / 2
     best = board.best.learner
     for row in board.rows[1:]:
-        pair = table[table.first.isin([best, row.learner]) & table.second.isin([best, row.learner])]
+        both = [best, row.learner]  # `table.first` is a method before pandas 3
+        pair = table[table["first"].isin(both) & table["second"].isin(both)]
         line = pair.iloc[0]
         sign = 1 if line["first"] == row.learner else -1
         assert sign * line["difference"] == pytest.approx(row.difference)

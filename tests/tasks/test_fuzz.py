@@ -322,8 +322,9 @@ def write_rows(rows: list[dict[str, Any]], suffix: str) -> bytes:
             out, names, lineterminator="\n", **(plain if suffix == ".tsv" else {})
         )
         writer.writeheader()
-        writer.writerows(rows)
-        text = out.getvalue()
+        # before Python 3.11 no zero byte can be written
+        writer.writerows({k: v.replace("\0", "\x01") for k, v in row.items()} for row in rows)
+        text = out.getvalue().replace("\x01", "\0")
     return text.encode("utf-8", "surrogatepass")
 
 
