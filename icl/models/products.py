@@ -1,7 +1,9 @@
-"""Products with frozen weights by oneDNN, where no graph is wanted.
+"""Products with frozen weights by oneDNN, with and without a graph.
 
 On CPUs torch gives single-precision products to MKL, which is slower than oneDNN at the sizes of a
-packed pass, most of all on processors that are not Intel's (scripts/bench_products.py).
+packed pass, most of all on processors that are not Intel's (scripts/bench_products.py). The
+gradient of a product with a frozen weight is a product with its transpose, which oneDNN takes as a
+view, without a copy.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ _ONEDNN = "_linear_pointwise"  # torch's own way to it, and without a gradient
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return ``x @ weight.T + bias`` without a graph.
+    """Return ``x @ weight.T + bias`` without a graph; see `Product` for one with it.
 
     Args:
         x: shape (..., in).
@@ -31,17 +33,41 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return nn.functional.linear(x, weight, bias)
 
 
+class Product(torch.autograd.Function):
+    """`product` with a graph: maps (x, weight, bias) as it does; weight and bias are frozen.
+
+    The backward is a `Product` itself, so that it can be differentiated as often as one likes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return ``x @ weight.T + bias``."""
+        ctx.save_for_backward(weight)
+        return product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient for x, ``grad @ weight``."""
+        (weight,) = ctx.saved_tensors
+        found: Tensor = Product.apply(grad, weight.T, None)  # type: ignore[no-untyped-call]
+        return found, None, None
+
+
 def hook(module: nn.Module) -> None:
-    """Let a frozen linear map take the short way in packed passes without a graph."""
+    """Let a frozen linear map take the short way in packed passes."""
     if type(module) is not nn.Linear:
         return
     own: Callable[..., Tensor] = module.forward
 
     def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        wants_graph = torch.is_grad_enabled() and x.requires_grad
-        if args or kwargs or wants_graph or active() is None:
+        if args or kwargs or active() is None:
             return own(x, *args, **kwargs)
-        return product(x, module.weight, module.bias)
+        if not torch.is_grad_enabled():
+            return product(x, module.weight, module.bias)
+        if any(p.requires_grad for p in module.parameters()) or not _fits(x, module.weight):
+            return own(x)
+        out: Tensor = Product.apply(x, module.weight, module.bias)  # type: ignore[no-untyped-call]
+        return out
 
     setattr(module, "forward", forward)  # noqa: B010 - mypy knows a method there
 
