@@ -18,11 +18,17 @@ A peer takes its tasks one after the other, so its time is measured on --peer-ta
 multiplied by how many padded tokens it processes for the whole meta-batch; icl runs all of it.
 icl's trunk starts cold at every meta-gradient; with LoRA on the top third it is also timed with the
 trunk kept from an earlier one, as when examples come again. First-order peers use fused attention;
-second-order ones need eager attention, since fused kernels have no double backward. Memory is the
-peak above what was resident before (VmHWM), of one task, with 1-shot episodes in --quick.
+second-order ones need eager attention, since fused kernels have no double backward.
+
+Memory is the peak above what was resident before (VmHWM), of one task. The second-order part has
+--second-shots shots, by default 2 and in --quick 1: with 5 the plain loop would need about 22 GiB
+for 5 steps. Its peers run in a process of their own, which the system ends before any other if
+memory runs out; the row then says so.
 
 `--parts` runs some of the cases, and `--results FILE` adds what was measured to a file whose lines
 all count in the end, so that a long run can be done in pieces.
+
+`--quick` takes 1-shot episodes, two tasks, K = 1 in first order and K = 5 in second.
 
 The last line is one JSON object. `speedup_first_order_all_layers` and `_top_third` are the smallest
 over the K that were run, against the first form and the faster peer; `_label_only` against the
@@ -37,9 +43,12 @@ import argparse
 import ctypes
 import gc
 import json
+import multiprocessing
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -322,11 +331,19 @@ PARTS = ("all_layers/labels", "all_layers/label-only", "top_third/labels", "top_
 class Bench:
     """Measures cases and keeps what it finds, one mapping a case."""
 
-    def __init__(self, backbone: Backbone, episodes: Sequence[Episode], few: int) -> None:
-        self.backbone = backbone
-        self.ours = Ours(backbone)
+    def __init__(
+        self, model: str, episodes: Sequence[Episode], few: int, second: tuple[int, int]
+    ) -> None:
+        """Take the model's name, the meta-batch, a peer's tasks, and the second-order episode's
+        (shots, queries)."""
+        self.model = model
+        self.backbone = load_backbone(model)
+        self.ours = Ours(self.backbone)
         self.episodes = episodes
         self.few = episodes[:few]
+        self.second = second
+        self.built: dict[tuple[type[Peer], int], Peer] = {}  # by kind and number of factors
+        self.failed: dict[str, str] = {}  # peers that cannot run here, not tried again
 
     def first_order(self, part: str, steps: int) -> dict[str, Any]:
         """Time one meta-gradient of the whole meta-batch."""
@@ -343,32 +360,75 @@ class Bench:
         return found | self.peers(case, small)
 
     def second_order(self, steps: int) -> dict[str, Any]:
-        """Time and weigh one task's meta-gradient."""
-        case = Case(self.episodes[:1], start(self.backbone, None), steps, True, False)
+        """Time and weigh one task's meta-gradient; the peers' in processes of their own."""
+        case = second_order_case(self.backbone, self.second, steps)
         mine, seconds, peak = measured(self.ours, case)
         found = {"part": "second_order", "k": steps, "icl_s": seconds, "icl_gib": peak / 2**30}
-        return found | self.peers(case, mine, whole=False)
-
-    def peers(self, case: Case, mine: Gradients, whole: bool = True) -> dict[str, Any]:
-        """Time the peers on the tasks of a case and compare their gradients with icl's."""
-        found: dict[str, Any] = {"failed": {}, "differ": 0.0}
+        found |= {"shots": self.second[0], "failed": dict(self.failed), "differ": 0.0}
         for kind in (Peer, Higher):
+            if kind.name in self.failed:
+                continue
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(1, mp_context=context) as pool:
+                try:
+                    theirs, seconds, peak = pool.submit(
+                        measured_apart, kind, self.model, self.second, steps
+                    ).result()
+                except BrokenProcessPool:
+                    found["failed"][kind.name] = f"out of memory at K = {steps}"
+                    continue
+                except FAILURES as error:
+                    self.failed[kind.name] = found["failed"][kind.name] = reason(error)
+                    continue
+            theirs = {n: torch.from_numpy(v) for n, v in theirs.items()}
+            found["differ"] = max(found["differ"], difference(mine, theirs))
+            found |= {f"{kind.name}_s": seconds, f"{kind.name}_gib": peak / 2**30}
+        return found
+
+    def peers(self, case: Case, mine: Gradients) -> dict[str, Any]:
+        """Time the peers on the tasks of a case and compare their gradients with icl's."""
+        found: dict[str, Any] = {"failed": dict(self.failed), "differ": 0.0}
+        for kind in (Peer, Higher):
+            if kind.name in self.failed:
+                continue
             try:
-                peer = kind(self.backbone, case.start)
-                theirs, seconds, peak = measured(peer, case)
-            except ImportError:
-                found["failed"][kind.name] = "not installed"
+                built = (kind, len(case.start))
+                if built not in self.built:
+                    self.built[built] = kind(self.backbone, case.start)
+                peer = self.built[built]
+                theirs, seconds, _ = measured(peer, case)
+            except FAILURES as error:
+                self.failed[kind.name] = found["failed"][kind.name] = reason(error)
                 continue
-            except (TypeError, RuntimeError, AttributeError) as error:
-                found["failed"][kind.name] = str(error).splitlines()[0]
-                continue
-            if whole:
-                all_tasks = replace(case, episodes=self.episodes)
-                seconds *= peer.tokens(all_tasks) / peer.tokens(case)
+            all_tasks = replace(case, episodes=self.episodes)
+            seconds *= peer.tokens(all_tasks) / peer.tokens(case)
             found["differ"] = max(found["differ"], difference(mine, theirs))
             found[f"{kind.name}_s"] = seconds
-            found[f"{kind.name}_gib"] = peak / 2**30
         return found
+
+
+def second_order_case(backbone: Backbone, second: tuple[int, int], steps: int) -> Case:
+    """Return the second-order part's case, the same in every process."""
+    return Case(draw(1, *second), start(backbone, None), steps, True, False)
+
+
+def measured_apart(
+    kind: type[Peer], model: str, second: tuple[int, int], steps: int
+) -> tuple[dict[str, Any], float, int]:
+    """Measure a peer's second-order case; meant for a process of its own."""
+    Path("/proc/self/oom_score_adj").write_text("1000")
+    backbone = load_backbone(model)
+    case = second_order_case(backbone, second, steps)
+    theirs, seconds, peak = measured(kind(backbone, case.start), case)
+    return {n: v.numpy() for n, v in theirs.items()}, seconds, peak
+
+
+FAILURES = (ImportError, TypeError, RuntimeError, AttributeError)
+
+
+def reason(error: Exception) -> str:
+    """Say in one line why a peer cannot be measured."""
+    return "not installed" if isinstance(error, ImportError) else str(error).splitlines()[0]
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -385,7 +445,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             ]
             if ratios:
                 result[name + tail] = round(min(ratios), 2)
-    second = {r["k"]: r for r in rows if r["part"] == "second_order"}
+    second = {r["k"]: r for r in rows if r["part"] == "second_order" and "peft_s" in r}
     for k, r in sorted(second.items()):
         result[f"second_order_seconds_ratio_k{k}"] = round(r["icl_s"] / r["peft_s"], 3)
     if 5 in second:
@@ -394,7 +454,8 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             second[5]["icl_gib"] / second[5]["peft_gib"], 3
         )
         grown = [second[5][f"{n}_gib"] - low[f"{n}_gib"] for n in ("icl", "peft")]
-        if grown[1]:
+        if low["k"] < 5:
+            result["memory_growth_gib_per_step"] = round(grown[0] / (5 - low["k"]), 3)
             result["memory_growth_ratio"] = round(grown[0] / grown[1], 3)
     result["max_rel_gradient_diff"] = float(f"{max(r['differ'] for r in rows):.2e}")
     result["failed_peers"] = {n: why for r in rows for n, why in r["failed"].items()}
@@ -406,23 +467,25 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     """Run the comparison and print it; the last line is one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--quick", action="store_true", help="1 shot, K = 1: under two minutes")
+    parser.add_argument("--quick", action="store_true", help="small episodes: under two minutes")
     parser.add_argument("--steps", default="1,3,5", help="inner steps K to run")
     parser.add_argument("--parts", default=",".join(PARTS), help="which cases")
     parser.add_argument("--peer-tasks", type=int, default=1, help="tasks that a peer is timed on")
+    parser.add_argument("--second-shots", type=int, default=2, help="shots of the second order")
     parser.add_argument("--results", type=Path, help="a file of measured cases, to be added to")
     parser.add_argument("--model", default="packaged:gemma-3-270m")
     args = parser.parse_args()
     steps = [1] if args.quick else [int(k) for k in args.steps.split(",")]
     episodes = draw(2 if args.quick else 4, 1 if args.quick else 5, 5 if args.quick else 10)
-    bench = Bench(load_backbone(args.model), episodes, args.peer_tasks)
+    second = (1, 5) if args.quick else (args.second_shots, 10)
+    bench = Bench(args.model, episodes, args.peer_tasks, second)
     bench.ours(Case(episodes[:1], start(bench.backbone, None), 1, False, False))  # warm up
     rows: list[dict[str, Any]] = []
     if args.results is not None and args.results.exists():
         rows = [json.loads(line) for line in args.results.read_text().splitlines()]
     for part in args.parts.split(","):
         is_second = part == "second_order"
-        for k in sorted({*steps, 5}) if is_second and args.quick else steps:
+        for k in [5] if is_second and args.quick else steps:
             row = bench.second_order(k) if is_second else bench.first_order(part, k)
             rows.append(row)
             seconds = {n: round(v, 2) for n, v in row.items() if n.endswith(("_s", "_gib"))}
