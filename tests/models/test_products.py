@@ -76,6 +76,8 @@ def test_frozen_maps_take_the_short_way_under_a_graph_and_others_their_own() -> 
     backbone = tiny.backbone("llama")
     module = backbone.layers[0].mlp.up_proj
     x = torch.randn(1, 5, module.in_features, generator=torch.Generator().manual_seed(0))
+    if not products._fits(x, module.weight):
+        pytest.skip("this torch has no oneDNN")
     x.requires_grad_()
     names = []
     with activate(ForwardState(make_plan(backbone, ["Word: May\nKind:"], [" month"]).layout)):
