@@ -125,11 +125,33 @@ def _tokenizer(
 ) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
+    if Path(path).is_dir():
+        _check_files(name, Path(path))
     with _faults_told(name):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             path, revision=revision, trust_remote_code=trust_remote_code
         )
     return tokenizer
+
+
+def _check_files(name: str, folder: Path) -> None:
+    """Raise `IclError` for a directory that lacks what every model's has; transformers guesses."""
+    files = {path.name for path in folder.iterdir()}
+    if "config.json" not in files and "adapter_config.json" in files:
+        raise IclError(
+            f"The model {name!r} cannot be loaded: the directory holds a PEFT adapter; name its"
+            " base and give the adapter as a learner's `start`, or merge the two with `icl merge`."
+        )
+    if "config.json" not in files:
+        lacks = "config.json"
+    elif not any("token" in file or file.startswith(("vocab", "spiece")) for file in files):
+        lacks = "tokenizer's files"
+    else:
+        return
+    raise IclError(
+        f"The model {name!r} cannot be loaded: the directory has no {lacks}; give one to which"
+        " model and tokenizer were saved by `save_pretrained`."
+    )
 
 
 @contextmanager

@@ -53,5 +53,11 @@ def test_an_unknown_dtype_suggests_the_nearest(tmp_path: Path) -> None:
 
 
 def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(IclError, match="cannot be loaded"):
+    with pytest.raises(IclError, match=r"the directory has no config\.json; give one to"):
+        load_backbone(str(tmp_path))
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(IclError, match="cannot be loaded: the directory holds a PEFT adapter"):
+        load_backbone(str(tmp_path))
+    tiny.model().save_pretrained(tmp_path)
+    with pytest.raises(IclError, match="cannot be loaded: the directory has no tokenizer's files"):
         load_backbone(str(tmp_path))
