@@ -16,6 +16,8 @@ from icl.evaluation.diagnosis.material import (
 from icl.evaluation.record import EpisodeRecord
 from icl.metrics.curves import area_under_shots
 
+_ENOUGH = 5  # draws on either side of what is tested unpaired
+
 
 def saturation(material: Material) -> Answer:
     """Answer by each step of shots, on the same queries, support sets nested."""
@@ -100,12 +102,13 @@ def sources(material: Material) -> Answer:
             continue
         best_of[target] = max(sorted(away), key=lambda s: _mean(away[s], material.metric))
         for source, records in sorted(away.items()):
-            if target in by_source:
-                d = unpaired([records], [by_source[target]], material.metric)
+            own = by_source.get(target, [])
+            if min(len({draw(r) for r in side}) for side in (records, own)) >= _ENOUGH:
+                d = unpaired([records], [own], material.metric)
                 what = f"{target} from {source}, less from {target} itself"
                 findings.append(Finding(best, what, d.value, d.low, d.high, d.p))
             else:
-                what = f"{target} from {source}"
+                what = f"{target} from {source}" + (", too few episodes to test" if own else "")
                 share = _mean(records, material.metric)
                 findings.append(Finding(best, what, share, unit="share"))
     if not findings:

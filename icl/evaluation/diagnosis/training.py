@@ -111,7 +111,8 @@ def rival(material: Material) -> Answer:
     for name in meta:
         d = paired(material.of(name), material.of(against), material.metric)
         tokens, seconds = (_ratio(material, name, against, of) for of in ("tokens", "seconds"))
-        what = f"less {against}; training took {tokens:.2g} × its tokens, {seconds:.2g} × its time"
+        took = [f"{tokens:.2g} × its tokens"] if tokens > 0 else []
+        what = f"less {against}; training took {', '.join([*took, f'{seconds:.2g} × its time'])}"
         ratio = tokens if tokens > 0 else seconds
         findings.append(Finding(name, what, d.value, d.low, d.high, d.p))
         if 1 / _EQUAL <= ratio <= _EQUAL:
