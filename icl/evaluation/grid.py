@@ -47,6 +47,15 @@ class Grid:
         return Grid(self.learners, kept, self.left_out)
 
     @property
+    def plain(self) -> Grid:
+        """The grid of the episodes whose labels are their own; the whole where there are none.
+
+        See `icl.episodes.variants`: episodes with changed labels ask something else.
+        """
+        kept = tuple(row for row in self.episodes if not row[0].changed)
+        return Grid(self.learners, kept or self.episodes, self.left_out)
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics that judge the episodes: accuracy first, then as they appear."""
         found = dict.fromkeys(name for row in self.episodes for name in row[0].metrics)

@@ -124,6 +124,14 @@ class EpisodeRecord:
         return not self.labels
 
     @property
+    def changed(self) -> bool:
+        """Whether the episode's labels were changed, see `icl.episodes.variants`."""
+        from icl.episodes.variants import VARIANTS
+
+        _, plus, name = self.setting.rpartition("+")
+        return bool(plus) and name in VARIANTS
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """The names of the metrics that judge it: ``accuracy``, or those of its scores."""
         return tuple(self.scores) if self.written else (ACCURACY,)

@@ -60,7 +60,7 @@ class Board:
     """All learners on the same episodes, the best first.
 
     Attributes:
-        setting, shots: which episodes; None pools all.
+        setting, shots: which episodes; None pools all whose labels were not changed.
         episodes, queries: how many each learner was judged on.
         chance: the accuracy of even guessing; 0 for written answers.
         metric: what the rows' figures are means of.
@@ -110,7 +110,8 @@ class Summary:
 
     Attributes:
         learners: sorted by name.
-        overall: the board over all episodes.
+        overall: the board over all episodes, those with changed labels left out (see
+            `icl.evaluation.grid.Grid.plain`), as in all below that are over all episodes.
         boards: one for each setting and number of shots, sorted.
         languages: accuracy by setting and query language, sorted.
         meta_training: by learner, for those that were meta-trained.
@@ -185,7 +186,8 @@ def summarise(
         raise IclError(f"No episode is judged by {metric!r}." + did_you_mean(metric, metrics))
     whole = everything.where(metric=metric)
     groups = dict.fromkeys((row[0].setting, row[0].shots) for row in whole.episodes)
-    overall = _board(whole, metric)
+    plain = whole.plain
+    overall = _board(plain, metric)
     return Summary(
         learners=whole.learners,
         overall=overall,
@@ -208,14 +210,16 @@ def summarise(
         inexact=_inexact(whole),
         metric=metric,
         further=tuple(
-            _board(everything.where(metric=other), other) for other in metrics if other != metric
+            _board(everything.where(metric=other).plain, other)
+            for other in metrics
+            if other != metric
         ),
         calibration={
-            name: calibration(whole.of(name)) for name in whole.learners if metric == ACCURACY
+            name: calibration(plain.of(name)) for name in whole.learners if metric == ACCURACY
         },
         transfer=transfer(whole, metric),
-        worst=worst_episodes(whole, metric, overall.best.learner),
-        pairs=pairs(whole.learners, whole.scores(metric)),
+        worst=worst_episodes(plain, metric, overall.best.learner),
+        pairs=pairs(plain.learners, plain.scores(metric)),
     )
 
 

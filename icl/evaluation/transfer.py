@@ -39,7 +39,7 @@ def transfer(whole: Grid, metric: str) -> Transfer | None:
     counts: dict[tuple[str, str], int] = {}
     for row in whole.episodes:
         first = row[0]
-        if "+" in first.setting or first.shots == 0:
+        if first.changed or first.shots == 0:
             continue
         cell = (first.support_language, first.query_language)
         counts[cell] = counts.get(cell, 0) + len(first.query_ids)

@@ -77,7 +77,19 @@ def _may_be_luck(names: Sequence[str]) -> str:
 
 def notes(summary: Summary) -> list[str]:
     """Return what a reader must know before trusting the figures; empty for a finished run."""
-    return [*_transductive(summary), *_inexact(summary), *_unfinished(summary)]
+    return [
+        *_transductive(summary), *_inexact(summary), *_changed(summary), *_unfinished(summary),
+    ]  # fmt: skip
+
+
+def _changed(summary: Summary) -> list[str]:
+    episodes = sum(board.episodes for board in summary.boards) - summary.overall.episodes
+    if not episodes:
+        return []
+    return [
+        f"{episodes} further episodes have changed labels: they stand in tables of their own and"
+        " count in no figure over all episodes."
+    ]
 
 
 def _transductive(summary: Summary) -> list[str]:

@@ -11,6 +11,7 @@ from icl.errors import IclError
 from icl.evaluation.grid import grid
 from icl.evaluation.record import Cost
 from icl.evaluation.summary import MetaTraining, summarise
+from icl.reporting.verdict import notes
 from tests.evaluation.synthetic import LANGUAGES, LEARNERS, record, run_records, written
 
 
@@ -35,6 +36,19 @@ def test_every_learner_stands_on_every_board_with_the_same_episodes(records):
     assert summary.overall.episodes == sum(b.episodes for b in summary.boards) == 88
     assert summary.overall.queries == 880
     assert summary.left_out == {}
+
+
+def test_episodes_with_changed_labels_count_in_no_figure_over_all(records):
+    turned = [
+        replace(r, setting=f"{r.setting}+shuffled-labels", fingerprint=f"s{r.fingerprint}")
+        for r in records
+    ]
+    summary, plain = summarise([*records, *turned]), summarise(records)
+    assert (summary.overall, summary.pairs) == (plain.overall, plain.pairs)
+    assert (summary.worst, summary.calibration) == (plain.worst, plain.calibration)
+    assert len(summary.boards) == 2 * len(plain.boards)
+    assert any("88 further episodes have changed labels" in note for note in notes(summary))
+    assert summarise(turned).overall.episodes == 88
 
 
 def test_figures_are_those_of_the_records(records):
