@@ -52,8 +52,9 @@ class TrainingConfig(BaseModel):
         languages: query languages; None for all of the meta-split.
         fine_tune: plain training before meta-training.
         validation: keep the state with the least meta-loss on other tasks; None: the last one.
-        tasks_at_once: run so many tasks of a meta-batch at once, to save memory; None for all that
-            a process has. With a number, any number of processes gives the same bits.
+        tasks_at_once: how many tasks of a meta-batch run at once; None for one on a CPU, and on a
+            GPU all that a process has. Wherever this depends on no number of processes, any number
+            gives the same bits.
         optimiser: ``adam``, or plain descent, with which Reptile is what its paper says.
         learning_rate: of the outer optimiser.
         schedule: ``constant``, or down to zero over meta-training: ``linear`` (Reptile) or

@@ -23,8 +23,17 @@ def check_memory(
     if needed is not None and needed > free:
         warnings.warn(
             f"A meta-training step of {learner.method!r} will take about {needed / 2**30:.1f} GiB,"
-            f" and {free / 2**30:.1f} GiB are free; set `training.tasks_at_once: 1`, fewer"
-            " `queries`, or a lower `top_layers`.",
+            f" and {free / 2**30:.1f} GiB are free; set {less_memory(len(episodes))}.",
             stacklevel=4,
         )
     return needed
+
+
+def less_memory(tasks: int) -> str:
+    """Say what to set where `tasks` tasks at once take too much memory.
+
+    >>> less_memory(1)
+    'fewer `queries` or a lower `top_layers`'
+    """
+    at_once = "`training.tasks_at_once: 1`, " if tasks > 1 else ""
+    return f"{at_once}fewer `queries` or a lower `top_layers`"

@@ -15,6 +15,7 @@ from icl.episodes import Episode
 from icl.errors import IclError
 from icl.models.budget import is_out_of_memory
 from icl.processes import Processes
+from icl.training.memory import less_memory
 
 Loss = Callable[[Sequence[Episode]], tuple[Tensor, Mapping[str, float]]]
 
@@ -46,34 +47,39 @@ class _Piece:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-def pieces(batch: int, at_once: int | None, processes: int, *, joint: bool) -> list[range]:
+def pieces(
+    batch: int, at_once: int | None, processes: int, *, joint: bool, packed: bool = False
+) -> list[range]:
     """Cut a meta-batch into the pieces that run as one pass each.
 
-    With `at_once` the pieces depend on nothing else, so that any number of processes gives the
-    same bits. Otherwise each process gets one piece, as even as can be; those that are left over
-    get none.
+    The pieces depend on the number of processes only where many tasks run much faster as one pass
+    (`packed`: on a GPU) and `at_once` is not given: there each process gets one piece, as even as
+    can be. Everywhere else any number of processes computes the same pieces, and so the same bits;
+    on a CPU, whose passes are cut to what its cache holds anyway, a task is a piece.
 
     Args:
         batch: episodes.
         at_once: the most episodes of a piece, or None.
-        processes: that share the batch.
+        processes: that share the batch; those that are left over get no piece.
         joint: the loss joins the episodes, so that they cannot be told apart.
+        packed: a process's tasks should run as one pass.
 
-    >>> pieces(5, None, 3, joint=False)
-    [range(0, 2), range(2, 4), range(4, 5)]
+    >>> pieces(3, None, 2, joint=False)
+    [range(0, 1), range(1, 2), range(2, 3)]
     >>> pieces(5, 3, 2, joint=False)
     [range(0, 3), range(3, 5)]
-    >>> pieces(2, None, 3, joint=False)
-    [range(0, 1), range(1, 2)]
+    >>> pieces(5, None, 3, joint=False, packed=True)
+    [range(0, 2), range(2, 4), range(4, 5)]
     """
-    if at_once is not None:
-        return [range(i, min(i + at_once, batch)) for i in range(0, batch, at_once)]
-    if joint:
+    if at_once is None and joint:
         return [range(batch)]
-    count = min(batch, processes)
-    small, more = divmod(batch, count)
-    starts = [i * small + min(i, more) for i in range(count + 1)]
-    return [range(a, b) for a, b in pairwise(starts)]
+    if at_once is None and packed:
+        count = min(batch, processes)
+        small, more = divmod(batch, count)
+        starts = [i * small + min(i, more) for i in range(count + 1)]
+        return [range(a, b) for a, b in pairwise(starts)]
+    size = at_once or 1
+    return [range(i, min(i + size, batch)) for i in range(0, batch, size)]
 
 
 def outer_gradient(
@@ -177,6 +183,5 @@ def _reseed(place: str) -> None:
 def _too_large(episodes: Sequence[Episode]) -> IclError:
     return IclError(
         f"Memory ran out in meta-training on {len(episodes)} episode(s) at once; set"
-        " `training.tasks_at_once: 1`, fewer `queries` or a lower `top_layers`, and run again to"
-        " go on from the last checkpoint."
+        f" {less_memory(len(episodes))}, and run again to go on from the last checkpoint."
     )

@@ -160,6 +160,7 @@ class MetaTrainer:
             self._config.tasks_at_once,
             self._processes.count,
             joint=self._learner.joins_episodes,
+            packed=any(value.device.type != "cpu" for value in self._parameters.values()),
         )
 
     def _episode(self, step: int, place: int) -> Episode:

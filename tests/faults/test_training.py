@@ -109,9 +109,10 @@ def test_an_interrupt_finishes_the_step_and_saves_it(tmp_path: Path, whole: str)
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("not enough memory: you tried")])
 def test_too_little_memory_is_one_sentence_and_the_run_goes_on(
-    error: Exception, tmp_path: Path, whole: str
+    error: Exception, tmp_path: Path
 ) -> None:
-    run, made = toy.trainer(tmp_path, steps=6)
+    whole = toy.trainer(tmp_path / "whole", steps=6, tasks_at_once=2)[0].fit().digest
+    run, made = toy.trainer(tmp_path / "cut", steps=6, tasks_at_once=2)
     plain, calls = made.meta_loss, []
 
     def hungry(episodes):
@@ -123,7 +124,10 @@ def test_too_little_memory_is_one_sentence_and_the_run_goes_on(
     made.meta_loss = hungry
     with pytest.raises(IclError, match=r"Memory ran out .* `training.tasks_at_once: 1`"):
         run.fit()
-    assert toy.trainer(tmp_path, steps=6)[0].fit().digest == whole
+    saved = load_checkpoint(tmp_path / "cut", "toy")
+    assert saved is not None
+    assert saved.step > 0
+    assert toy.trainer(tmp_path / "cut", steps=6, tasks_at_once=2)[0].fit().digest == whole
 
 
 def test_the_best_state_on_validation_is_kept_through_a_resumption(tmp_path: Path) -> None:

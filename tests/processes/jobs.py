@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,14 @@ from tests.evaluation import small_run
 
 SMALL: dict[str, Any] = {
     "split": "test", "steps": 4, "meta_batch": 2, "shots": 2, "queries": 4,
-    "learning_rate": 0.02, "checkpoint_every": 1, "tasks_at_once": 1,
+    "learning_rate": 0.02, "checkpoint_every": 1,
 }  # fmt: skip
 
 
 PARAMS: dict[str, dict[str, Any]] = {
     "meta-prototypes": {"tune": "lora", "rank": 2},
     "multitask": {},
+    "snail": {},
 }
 
 
@@ -74,26 +75,28 @@ def _vectors(count: int) -> torch.Tensor:
     return torch.randn(count, 11, generator=torch.Generator().manual_seed(count)) * scale
 
 
-def gradients(folder: Path, method: str, batch: int, at_once: int | None, double: bool) -> None:
-    """Save the meta-gradient of one step."""
+def gradients(folder: Path, batches: Mapping[str, int], packed: bool, double: bool) -> None:
+    """Save the meta-gradient of one step of some methods; packed, as a GPU would run it."""
     with connect() as group:
-        made, backbone = learner(method, torch.float64 if double else torch.float32)
-        drawn = sampler()
-        outer_gradient(
-            pieces(batch, at_once, group.count, joint=made.joins_episodes),
-            lambda i: drawn.episode(i, 2),
-            made.meta_loss,
-            made.trainable_parameters(),
-            group,
-            seed="step",
-            tokens=lambda: backbone.meter.computed_tokens,
-            stop=False,
-        )
-        found = {
-            n: torch.zeros_like(v) if v.grad is None else v.grad
-            for n, v in made.trainable_parameters().items()
-        }
-        torch.save(found, folder / f"{method}.{group.count}.{group.index}.pt")
+        for method, batch in batches.items():
+            made, backbone = learner(method, torch.float64 if double else torch.float32)
+            drawn = sampler()
+            parameters = made.trainable_parameters()
+            outer_gradient(
+                pieces(batch, None, group.count, joint=made.joins_episodes, packed=packed),
+                lambda i, drawn=drawn: drawn.episode(i, 2),
+                made.meta_loss,
+                parameters,
+                group,
+                seed="step",
+                tokens=lambda backbone=backbone: backbone.meter.computed_tokens,
+                stop=False,
+            )
+            whole = [
+                (torch.zeros_like(v) if v.grad is None else v.grad).flatten()
+                for _, v in sorted(parameters.items())
+            ]
+            torch.save(torch.cat(whole), folder / f"{method}.{group.count}.{group.index}.pt")
 
 
 def telling(work: Callable[[], None]) -> None:
@@ -137,13 +140,8 @@ def stuck(folder: Path) -> None:
 
 
 def run(folder: Path, episodes: int, names: tuple[str, ...] = tuple(small_run.LEARNERS)) -> None:
-    """Run learners on a toy family, meta-training one task at a time."""
-    learners = {}
-    for name in names:
-        method, params, training = small_run.LEARNERS[name]
-        if training is not None:
-            training = training.model_copy(update={"tasks_at_once": 1})
-        learners[name] = (method, params, training)
+    """Run learners on a toy family."""
+    learners = {name: small_run.LEARNERS[name] for name in names}
     with connect() as group:
         small_run.run(folder, tiny.backbone, learners, count=episodes, processes=group)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import torch
 
 from icl.evaluation.store import RecordStore, same_outcomes
@@ -14,54 +13,51 @@ from tests.processes import jobs
 
 
 def gradients(
-    folder: Path, count: int, method: str, batch: int, at_once: int | None, double: bool = False
-) -> list[torch.Tensor]:
-    """Return each process's meta-gradient as one vector."""
-    group = forked.start_group(count, jobs.gradients, folder, method, batch, at_once, double)
+    folder: Path, count: int, batches: dict[str, int], packed: bool = False, double: bool = False
+) -> dict[str, list[torch.Tensor]]:
+    """Return each process's meta-gradient of each method, as one vector."""
+    group = forked.start_group(count, jobs.gradients, folder, batches, packed, double)
     assert forked.finish(group) == [0] * count
-    return [
-        torch.cat([value.flatten() for _, value in sorted(found.items())])
-        for i in range(count)
-        for found in [torch.load(folder / f"{method}.{count}.{i}.pt", weights_only=True)]
-    ]
+    return {
+        method: [
+            torch.load(folder / f"{method}.{count}.{i}.pt", weights_only=True) for i in range(count)
+        ]
+        for method in batches
+    }
 
 
-@pytest.mark.parametrize(("method", "batch"), [("maml", 4), ("meta-prototypes", 2)])
-def test_the_meta_gradient_is_the_same_for_1_2_and_3_processes(
-    tmp_path: Path, method: str, batch: int
-) -> None:
+def off(own: torch.Tensor, whole: torch.Tensor) -> float:
+    """Return how far a gradient is from another, in terms of its norm."""
+    return float((own - whole).norm() / whole.norm())
+
+
+def test_meta_gradients_are_the_same_for_1_2_and_3_processes(tmp_path: Path) -> None:
     """A batch of 4 is uneven for 3 processes; of 2, one of them gets no episode.
 
-    Passes over other numbers of tasks round differently, which this model's large weights
-    magnify: in single precision the gradients agree to about 1e-5 of their norm. That there is no
-    other difference is seen in double precision, and one task at a time agrees to the bit.
+    The loss of `multitask` joins its episodes, so that all processes compute it in full.
     """
-    (whole,) = gradients(tmp_path, 1, method, batch, None)
-    assert float(whole.norm()) > 1e-2
+    batches = {"maml": 4, "meta-prototypes": 2, "snail": 5, "multitask": 4}
+    alone = gradients(tmp_path, 1, batches)
     for count in (2, 3):
-        for own in gradients(tmp_path, count, method, batch, None):
-            assert float((own - whole).norm() / whole.norm()) < 5e-5
+        for method, found in gradients(tmp_path, count, batches).items():
+            (whole,) = alone[method]
+            assert float(whole.norm()) > 1e-3
+            assert all(torch.equal(own, found[0]) for own in found)
+            assert off(found[0], whole) < 1e-6, method
 
 
-def test_the_meta_gradient_is_the_same_in_double_precision(tmp_path: Path) -> None:
-    """The model computes in double precision; the gradients themselves are in single."""
-    (whole,) = gradients(tmp_path, 1, "maml", 4, None, double=True)
-    for own in gradients(tmp_path, 3, "maml", 4, None, double=True):
-        assert float((own - whole).norm() / whole.norm()) < 2e-7
+def test_gradients_of_whole_shares_differ_by_rounding_alone(tmp_path: Path) -> None:
+    """On a GPU each process runs its share as one pass, and passes of other sizes round otherwise.
+
+    Where the model computes in double precision, the gradients, in single, are the same.
+    """
+    for double, limit in ((False, 5e-5), (True, 2e-7)):
+        (whole,) = gradients(tmp_path, 1, {"maml": 4}, True, double)["maml"]
+        for own in gradients(tmp_path, 3, {"maml": 4}, True, double)["maml"]:
+            assert off(own, whole) < limit
 
 
-def test_the_meta_gradient_of_one_task_at_a_time_is_the_same_to_the_bit(tmp_path: Path) -> None:
-    (whole,) = gradients(tmp_path, 1, "maml", 4, 1)
-    for count in (2, 3):
-        assert all(torch.equal(own, whole) for own in gradients(tmp_path, count, "maml", 4, 1))
-
-
-def test_a_loss_that_joins_its_episodes_is_not_dealt(tmp_path: Path) -> None:
-    (whole,) = gradients(tmp_path, 1, "multitask", 4, None)
-    assert all(torch.equal(own, whole) for own in gradients(tmp_path, 2, "multitask", 4, None))
-
-
-def test_training_one_task_at_a_time_is_the_same_to_the_bit(tmp_path: Path) -> None:
+def test_training_is_the_same_to_the_bit(tmp_path: Path) -> None:
     digests = set()
     for count in (1, 2, 3):
         folder = tmp_path / str(count)

@@ -125,7 +125,7 @@ def test_the_outer_rate_follows_its_schedule(
 
 
 def test_fewer_tasks_at_once_change_no_result(tmp_path: Path) -> None:
-    _, whole = (parts := trainer(tmp_path / "whole", steps=2))[0].fit(), parts[1]
+    _, whole = (parts := trainer(tmp_path / "whole", steps=2, tasks_at_once=2))[0].fit(), parts[1]
     _, split = (parts := trainer(tmp_path / "split", steps=2, tasks_at_once=1))[0].fit(), parts[1]
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(split.state_dict()[name], value, atol=1e-4, rtol=1e-3)
@@ -182,8 +182,10 @@ def test_too_little_memory_is_told_before_the_start() -> None:
     needed = check_memory(learner, backbone, episodes)
     assert needed is not None
     backbone.memory_budget = needed // 2 - 10
-    with pytest.warns(UserWarning, match="tasks_at_once"):
+    with pytest.warns(UserWarning, match="set fewer `queries`"):
         check_memory(learner, backbone, episodes)
+    with pytest.warns(UserWarning, match="set `training.tasks_at_once: 1`, fewer `queries`"):
+        check_memory(learner, backbone, [*episodes, sampler.episode(1, 2)])
     more = learner.memory_estimate([*episodes, sampler.episode(1, 2)])
     assert more is not None
     assert more > 1.5 * needed
