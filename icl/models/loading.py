@@ -58,7 +58,8 @@ def load_backbone(
     if dtype not in _DTYPES:
         raise IclError(f"The dtype {dtype!r} is unknown." + did_you_mean(dtype, _DTYPES))
     path = model_path(name)
-    tokenizer = _tokenizer(name, path, revision, trust_remote_code)
+    _check_model(name, Path(path))
+    tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
     options = {
         "revision": revision,
         "dtype": _DTYPES[dtype],
@@ -116,17 +117,14 @@ def is_encoder(config: Any) -> bool:
 def load_tokenizer(
     name: str, *, revision: str | None = None, trust_remote_code: bool = False
 ) -> PreTrainedTokenizerBase:
-    """Load a model's tokenizer, without the model; arguments and errors as `load_backbone`."""
-    return _tokenizer(name, model_path(name), revision, trust_remote_code)
+    """Load a model's tokenizer, without the model; arguments and errors as `load_backbone`.
 
-
-def _tokenizer(
-    name: str, path: str, revision: str | None, trust_remote_code: bool
-) -> PreTrainedTokenizerBase:
+    A directory to which only the tokenizer was saved is enough.
+    """
     from transformers import AutoTokenizer
 
-    if Path(path).is_dir():
-        _check_files(name, Path(path))
+    path = model_path(name)
+    _check_tokenizer(name, Path(path))
     with _faults_told(name):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             path, revision=revision, trust_remote_code=trust_remote_code
@@ -134,21 +132,29 @@ def _tokenizer(
     return tokenizer
 
 
-def _check_files(name: str, folder: Path) -> None:
-    """Raise `IclError` for a directory that lacks what every model's has; transformers guesses."""
-    files = {path.name for path in folder.iterdir()}
-    if "config.json" not in files and "adapter_config.json" in files:
+def _check_model(name: str, path: Path) -> None:
+    """Raise `IclError` for a directory without a model's configuration; transformers guesses."""
+    if not path.is_dir() or (path / "config.json").exists():
+        return
+    if (path / "adapter_config.json").exists():
         raise IclError(
             f"The model {name!r} cannot be loaded: the directory holds a PEFT adapter; name its"
             " base and give the adapter as a learner's `start`, or merge the two with `icl merge`."
         )
-    if "config.json" not in files:
-        lacks = "config.json"
-    elif not any("token" in file or file.startswith(("vocab", "spiece")) for file in files):
-        lacks = "tokenizer's files"
-    else:
-        return
-    raise IclError(
+    raise _incomplete(name, "config.json")
+
+
+def _check_tokenizer(name: str, path: Path) -> None:
+    """Raise `IclError` for a directory without a tokenizer; transformers makes an empty one."""
+    starts = ("vocab", "spiece")
+    if path.is_dir() and not any(
+        "token" in file.name or file.name.startswith(starts) for file in path.iterdir()
+    ):
+        raise _incomplete(name, "tokenizer's files")
+
+
+def _incomplete(name: str, lacks: str) -> IclError:
+    return IclError(
         f"The model {name!r} cannot be loaded: the directory has no {lacks}; give one to which"
         " model and tokenizer were saved by `save_pretrained`."
     )
