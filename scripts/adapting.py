@@ -10,8 +10,8 @@ second takes the same starts without one step (``NAME-start``), beside calibrati
 often each label is said without any label of the support set. Prints a table in Markdown:
 accuracies, the paired difference that adapting makes (clustered bootstrap and test), and how far
 the shares of the predicted labels lie from the true ones (total variation, mean over episodes): a
-learner that gains as much from labels dealt by lot, and whose shares come right, has learned from its support
-set how often each label is right and not which text is which.
+learner that gains as much from labels dealt by lot, and whose shares come right, has learned from
+its support set how often each label is right and not which text is which.
 """
 
 from __future__ import annotations
