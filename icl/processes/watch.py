@@ -35,6 +35,7 @@ class Watch:
         self._lock = threading.Lock()  # the store's calls wait for one another
         self._index = index
         self._count = count
+        self._parent = _launcher()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="icl-watch", daemon=True)
 
@@ -83,11 +84,10 @@ class Watch:
             return found
 
     def _run(self) -> None:
-        parent = int(os.environ.get(_PARENT, "0"))
         beats = dict.fromkeys(range(self._count), (0, time.monotonic()))
         while not self._over.wait(_BEAT):
-            if parent and os.getppid() != parent:
-                os._exit(LOST)  # the launcher was killed: nobody waits for this run any more
+            if self._parent and os.getppid() != self._parent:
+                self._orphaned()
             try:
                 self.arrived(f"beat/{self._index}")
                 verdict = self.verdict()
@@ -102,6 +102,17 @@ class Watch:
             if verdict is not None and verdict["by"] != self._index:
                 self._obey(verdict)
                 return
+
+    def _orphaned(self) -> None:
+        """End: the launcher was killed, and nobody waits for this run or could stop it any more."""
+        told = (
+            "the process that started this run's processes was killed, so they stop; what they"
+            " recorded is kept: run the same command again to go on."
+        )
+        try:
+            _end(told if self._index == 0 else "", LOST)
+        finally:  # the launcher held the other end of the standard streams, perhaps
+            os._exit(LOST)
 
     def _look(self, beats: dict[int, tuple[int, float]]) -> None:
         for other, (known, since) in beats.items():
@@ -130,6 +141,16 @@ class Watch:
             self.arrived(f"left/{self._index}")
         finally:
             _end("", int(verdict["code"]))
+
+
+def _launcher() -> int:
+    """Return the process that started this one and waits for it; 0 where it need not wait.
+
+    Processes that a script started by hand may outlive it.
+    """
+    if os.environ.get(_PARENT):
+        return int(os.environ[_PARENT])
+    return os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else 0
 
 
 def lost(index: int, count: int, why: str) -> str:
