@@ -13,7 +13,9 @@ number of the base case (5 ways, 1 shot, 4 queries, one language):
   the start.
 
 The fit is seconds = fixed + tokens * rate over all in-context records of one process (least squares
-by episode). The last line is one JSON object. `--quick` takes the smallest numbers only.
+by episode). The forecast takes the measured tokens an episode and share of the time that is not
+computing to GPUs and a larger model: see `forecast`. The last line is one JSON object. `--quick`
+takes the smallest numbers only.
 """
 
 from __future__ import annotations
@@ -80,7 +82,7 @@ def cases(quick: bool) -> list[Case]:
     found += [Case("ways", n, ways=n) for n in ((2, 5) if quick else (2, 5, 7))]
     found += [Case("shots", n, shots=n) for n in ((0, 1) if quick else (0, 1, 4, 8))]
     found += [
-        Case("languages", n, languages=languages[:n], count=1)
+        Case("languages", n, languages=languages[:n], count=n)
         for n in ((1, 2) if quick else (1, 6, 24))
     ]
     return found + [
@@ -167,6 +169,29 @@ def fit(runs: Sequence[Measured]) -> dict[str, float]:
     }
 
 
+def forecast(tokens: float, languages: int = 1000, episodes: int = 10_000) -> dict[str, Any]:
+    """Say what a model of 70 billion parameters in bfloat16 would take on 1, 8 and 64 GPUs.
+
+    Arithmetic, not measured: a forward pass takes 2 operations a parameter and token (Kaplan et al.
+    2020, arXiv 2001.08361, table 1); a GPU with 80 GB does 4e14 of them a second, 40 % of what
+    present ones promise; the weights must be shared by two such GPUs, so one alone is not enough.
+
+    Args:
+        tokens: computed an episode, as measured with 5 ways, 8 shots and 4 queries.
+        languages: in which episodes are drawn.
+        episodes: a language.
+    """
+    parameters, rate, memory = 70e9, 4e14, 80e9
+    seconds = languages * episodes * tokens * 2 * parameters / rate
+    weights = 2 * parameters
+    return {
+        "tokens_an_episode": round(tokens),
+        "weights_gb": round(weights / 1e9),
+        "gpus_for_the_weights": -(-weights // memory),
+        **{f"days_on_{gpus}_gpus": round(seconds / gpus / 86400, 1) for gpus in (1, 8, 64)},
+    }
+
+
 def summary(runs: Sequence[Measured]) -> dict[str, Any]:
     """Return all figures as plain values."""
     rows: dict[str, list[dict[str, Any]]] = {}
@@ -186,6 +211,8 @@ def summary(runs: Sequence[Measured]) -> dict[str, Any]:
     figures: dict[str, Any] = dict(rows)
     if len(rows.keys() - {"episodes"}) > 0:
         figures["fit"] = fit(runs)
+    if "shots" in rows:
+        figures["forecast_70b"] = forecast(rows["shots"][-1]["episode_tokens"])
     if "processes" in rows:
         figures["speedup_2_processes"] = speedup(runs)
     return figures
