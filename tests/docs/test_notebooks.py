@@ -1,4 +1,4 @@
-"""The notebooks are the tutorials: each cell is a block of a page that the tests run."""
+"""The notebooks are the tutorials, and run in Jupyter as they are."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import icl
+from tests import tiny
 from tests.docs.pages import RUN, Block, blocks
 
 ROOT = Path(icl.__file__).parent.parent
@@ -78,3 +79,18 @@ def test_a_changed_page_is_noticed(tmp_path: Path) -> None:
     page = tmp_path / "docs/tutorials/evaluate.md"
     page.write_text(page.read_text("utf-8").replace("print(result)", "print(result, result)"))
     assert script("--check") == 1
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_a_notebook_runs_in_jupyters_kernel(page: Path, tmp_path: Path) -> None:
+    pytest.importorskip("nbclient", reason="the extra `docs` is not installed")
+    pytest.importorskip("babel", reason="the extra `offline` is not installed")
+    if not Path(sys.executable).with_name("icl").exists():
+        pytest.skip("the command `icl` is not installed beside this Python")
+    model = tiny.save(tmp_path / "model")
+    command = [sys.executable, ROOT / "scripts/notebooks.py", "--execute", page.stem]
+    done = subprocess.run(
+        [*command, "--model", str(model)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout == f"{page.stem}: every cell ran\n"
