@@ -83,17 +83,17 @@ def run_experiment(
         if processes.main:
             run.write("config.yaml", config.to_yaml())
         model = make_model(config.model, processes)
-        trackers = Trackers(track, folder, config.name) if track and processes.main else None
-        told = None if trackers is None else trackers.line
+        asked = track if processes.main else ()
         metrics = partial(metrics_of, family)
-        Runner(run, entrants, episodes, model, training, processes, told, metrics).run()
-        if not processes.main:
-            processes.meet()
-            return Outcome((), {}, folder / "report.html")
-        outcome = write_outcome(run, command=command)
-        if trackers is not None:
+        with Trackers(asked, folder, config.name, config.resolved()) as trackers:
+            Runner(
+                run, entrants, episodes, model, training, processes, trackers.line, metrics
+            ).run()
+            if not processes.main:
+                processes.meet()
+                return Outcome((), {}, folder / "report.html")
+            outcome = write_outcome(run, command=command)
             trackers.accuracies(_accuracies(outcome.records))
-            trackers.finish()
         processes.meet()
         return outcome
 
@@ -102,7 +102,8 @@ def _accuracies(records: Sequence[EpisodeRecord]) -> dict[str, float]:
     """Return each learner's mean over episodes of accuracy, or of the first metric of texts."""
     found: dict[str, list[float]] = {}
     for record in records:
-        found.setdefault(record.learner, []).append(record.score)
+        if not record.changed:
+            found.setdefault(record.learner, []).append(record.score)
     return {name: sum(values) / len(values) for name, values in found.items()}
 
 

@@ -213,30 +213,6 @@ def test_progress_as_json_is_one_event_a_line(place: Place) -> None:
     assert "no-such-experiment" in event["message"]
 
 
-def test_trackers_are_told_each_step_and_the_accuracies(place: Place) -> None:
-    pytest.importorskip("tensorboard", reason="the extra `track` is not installed")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    learners = "learners:\n  fomaml: {method: fomaml, inner_steps: 1,"
-    learners += " training: {steps: 3, meta_batch: 2, shots: 2, queries: 3}}\n"
-    config = quick(place, learners)
-    code, _, err = place.icl("run", config, "--out", "run", "--track", "tensorboard")
-    assert code == 0, err
-    (folder,) = {path.parent for path in Path("run/trackers").rglob("events.*")}
-    found = EventAccumulator(str(folder))
-    found.Reload()
-    losses = found.Scalars("fomaml/loss")
-    assert [event.step for event in losses] == [1, 2, 3]
-    log = [json.loads(x) for x in next(Path("run/meta").rglob("log.jsonl")).open()]
-    assert [e.value for e in losses] == pytest.approx([line["loss"] for line in log])
-    assert len(found.Scalars("fomaml/accuracy")) == 1
-
-
-def test_an_unknown_tracker_is_told(place: Place) -> None:
-    told = place.refusal("run", quick(place), "--track", "tensorbord")
-    assert "Did you mean 'tensorboard'?" in told
-
-
 def test_processes_run_from_the_command_line_and_a_server_refuses_them(place: Place) -> None:
     server = "  name: x\n  server: {url: 'http://127.0.0.1:1'}"
     config = quick(place, "learners:\n  zero-shot: {method: zero-shot}\n")
