@@ -291,13 +291,16 @@ class Counter:
     def _embedded(
         self, examples: Sequence[Example], episode: Episode, params: Mapping[str, Any]
     ) -> float:
-        """Count texts that no learner before has embedded in the same way."""
+        """Count texts that no learner before has embedded in the same way, as on a CPU."""
+        from icl.models.embedder import made_up
+
         way = tuple(params.get(name) for name in ("layer", "pooling", "instruction", "prompted"))
         known = self.seen.setdefault(tuple(value or None for value in way), set())
         new = {self._shown(e, episode, params): e for e in examples}
         fresh = [example for text, example in new.items() if text not in known]
         known.update(new)
-        return self._texts(fresh, episode, params) * self._depth(params)
+        rows = encode(self.tokenizer, [self._shown(e, episode, params) for e in fresh])
+        return float(sum(made_up(len(row)) for row in rows)) * self._depth(params)
 
     def _by_vectors(self, episode: Episode, method: str, params: Mapping[str, Any]) -> Work:
         """Embed once, or with an adapter each step anew, twice over where a fold is held out."""

