@@ -56,5 +56,5 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing the tools for tests into $(VENV) ..."
-	$(PIP) -e '.[offline,bm25,server,generation,track,docs,dev]'
+	$(PIP) -e '.[offline,bm25,server,generation,track,quantise,docs,dev]'
 	@touch $@

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from icl.comparison import Comparison
 from icl.config import ExperimentConfig, LearnerConfig, ModelConfig, load_config
@@ -49,6 +49,8 @@ def load_model(
     revision: str | None = None,
     dtype: str = "float32",
     device: str | None = None,
+    device_map: str | Mapping[str, int | str] | None = None,
+    quantise: Literal["4bit", "8bit"] | None = None,
 ) -> Backbone:
     """Load a model and its tokenizer; see `icl.models.loading.load_backbone`.
 
@@ -57,13 +59,23 @@ def load_model(
         revision: a Hub revision.
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         device: a torch device; by default CUDA where there is one, else the CPU.
+        device_map: lay a causal model's layers over several devices, main memory and disk, as
+            accelerate does; ``auto`` fills the devices in turn.
+        quantise: hold the layers' linear maps in so many bits (extra ``quantise``).
 
     Raises:
         IclError: the model is unknown, cannot be read, or cannot be run exactly.
     """
     from icl.models.loading import load_backbone
 
-    return load_backbone(name, revision=revision, dtype=dtype, device=device)
+    return load_backbone(
+        name,
+        revision=revision,
+        dtype=dtype,
+        device=device,
+        device_map=device_map,
+        quantise=quantise,
+    )
 
 
 def compare(

@@ -18,16 +18,17 @@ from pydantic import (
 )
 
 from icl.episodes.schema import EpisodesConfig
-from icl.errors import IclError, did_you_mean
+from icl.errors import IclError, did_you_mean, one_line
 from icl.learners.base import Params
 from icl.models.server.config import ServerConfig
-from icl.overrides import assign, parse
+from icl.overrides import assign, parse, shown
 from icl.training import TrainingConfig
 from icl.yamlfile import Loc, Places, read_yaml, spot, validate
 
 SCHEMA_VERSION = 1
 PACKAGED_MODELS = ("packaged:gemma-3-270m", "packaged:all-minilm-l6-v2")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+Spread = Literal["auto", "balanced", "balanced_low_0", "sequential"]
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -45,17 +46,22 @@ class ModelConfig(_Strict):
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str | None = None
+    device_map: Spread | dict[str, int | str] | None = None
+    quantise: Literal["4bit", "8bit"] | None = None
     trust_remote_code: bool = False
     server: ServerConfig | None = None
 
     @model_validator(mode="after")
     def _a_server_decides_for_itself(self) -> ModelConfig:
-        local = self.dtype != "float32" or self.device is not None or self.trust_remote_code
-        if self.server is not None and local:
+        local = self.dtype != "float32" or self.trust_remote_code
+        places = (self.device, self.device_map, self.quantise)
+        if self.server is not None and (local or any(p is not None for p in places)):
             raise ValueError(
-                "`dtype`, `device` and `trust_remote_code` are for models on this machine; drop"
-                " them, or drop `server`"
+                "`dtype`, `device`, `device_map`, `quantise` and `trust_remote_code` are for models"
+                " on this machine; drop them, or drop `server`"
             )
+        if self.device is not None and self.device_map is not None:
+            raise ValueError("`device_map` names the devices; drop `device`")
         return self
 
     def check_name(self) -> None:
@@ -157,6 +163,16 @@ class ExperimentConfig(_Strict):
             raise ValueError(f"{name!r} cannot name a folder; take letters, digits, '-', '_', '.'")
         return name
 
+    @field_validator("learners")
+    @classmethod
+    def _names_can_be_shown(
+        cls, learners: Mapping[str, LearnerConfig]
+    ) -> Mapping[str, LearnerConfig]:
+        for name in learners:
+            if not name.strip() or one_line(name) != name:
+                raise ValueError(f"{name!r} cannot name a learner; take letters that can be shown")
+        return learners
+
     def resolved(self) -> dict[str, Any]:
         """Return the experiment as plain values, complete with defaults."""
         data = self.model_dump(mode="json", exclude={"learners"})
@@ -227,7 +243,7 @@ def _check_learner(data: Mapping[str, Any], assignment: str) -> None:
     known = learners if isinstance(learners, dict) else {}
     if path[0] == "learners" and len(path) > 2 and path[2] != "method" and path[1] not in known:
         raise IclError(
-            f"--set {assignment}: there is no learner {path[1]!r}.{did_you_mean(path[1], known)}"
+            f"{shown(assignment)}: there is no learner {path[1]!r}.{did_you_mean(path[1], known)}"
         )
 
 

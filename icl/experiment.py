@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -282,13 +281,12 @@ def make_model(config: ModelConfig, processes: Processes = ALONE) -> Model:
 
         # Reading the weights takes a moment and would tear our bar; downloads still show theirs.
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        if config.trust_remote_code:
-            warnings.warn(
-                f"`trust_remote_code` is set: Python code from the repository {config.name!r}"
-                " runs on this machine with all your rights.",
-                stacklevel=2,
-            )
         asked = config.model_dump(exclude={"server"})
+        if config.device_map is not None and processes.neighbours > 1:
+            raise IclError(
+                "`model.device_map` gives one model all devices of a machine, and"
+                f" {processes.neighbours} processes run on this one; run one, or drop it."
+            )
         if processes.count > 1:
             asked["device"] = config.device or processes.device
         backbone = load_backbone(**asked)
@@ -296,7 +294,12 @@ def make_model(config: ModelConfig, processes: Processes = ALONE) -> Model:
             backbone.memory_budget = backbone.budget() // processes.neighbours
         return backbone
 
-    return Model(load, model_signature(config.name, config.revision, config.dtype))
+    return Model(load, model_signature(config.name, config.revision, _kind(config)))
+
+
+def _kind(config: ModelConfig) -> str:
+    """Return what the weights are held in."""
+    return config.dtype if config.quantise is None else f"{config.dtype}, {config.quantise}"
 
 
 def _served(config: ModelConfig, server: ServerConfig) -> Model:

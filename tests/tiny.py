@@ -75,13 +75,17 @@ CONFIGS: dict[str, Any] = {
     ),
 }
 
+# Widths in blocks of 64, which 4-bit weights come in.
+_WIDE = LlamaConfig(**(_SIZES | {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16}))
+
 
 def model(architecture: str = "llama", implementation: str | None = None) -> Any:
     """A tiny model with weights large enough that its predictions differ clearly."""
-    config = type(CONFIGS[architecture]).from_dict(CONFIGS[architecture].to_dict())
+    chosen = _WIDE if architecture == "llama-wide" else CONFIGS[architecture]
+    config = type(chosen).from_dict(chosen.to_dict())
     config.vocab_size = len(tokenizer())
     config.bos_token_id, config.eos_token_id, config.pad_token_id = 0, 1, 1
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         made = AutoModelForCausalLM.from_config(config, attn_implementation=implementation)
         for parameter in made.parameters():

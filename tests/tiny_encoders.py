@@ -59,7 +59,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def model(architecture: str = "bert", implementation: str | None = None) -> Any:
     """A tiny model with weights large enough that texts differ clearly."""
     config = type(CONFIGS[architecture]).from_dict(CONFIGS[architecture].to_dict())
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         made = AutoModel.from_config(config, attn_implementation=implementation)
         for parameter in made.parameters():

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from icl.errors import IclError
@@ -67,7 +68,9 @@ def gradients(
             wrong += not check.passed
             found = "-" if check.error is None else f"{check.error:.1e}"
             verdict = "right" if check.passed else "WRONG"
-            table.add_row(name, check.name, found, f"{check.limit:.0e}", verdict, check.note)
+            table.add_row(
+                escape(name), check.name, found, f"{check.limit:.0e}", verdict, check.note
+            )
     if not asked:
         raise IclError(f"The experiment {config!r} has no gradient meta-learner, such as 'maml'.")
     console.print(table)

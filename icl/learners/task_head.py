@@ -151,8 +151,7 @@ def word_rows(backbone: Backbone, labels: Labels) -> Tensor:
     answers = [labels.template.answer(word) for word in labels.words]
     (pairs,) = encode_pairs(backbone.tokenizer, [":"], answers)
     firsts = torch.tensor([int(p.tokens[p.answer_from]) for p in pairs], device=backbone.device)
-    rows: Tensor = backbone.head.weight[firsts]
-    return rows.float()
+    return backbone.word_rows(firsts).float()
 
 
 def is_own(name: str) -> bool:

@@ -20,7 +20,9 @@ from icl.models.keyvalues import KeyValues
 from icl.models.layout import Layout
 from icl.models.lora import Adapter, adapted_output
 from icl.models.normaliser import Normaliser
+from icl.models.places import all_tensors, at_hand, first_device, is_spread
 from icl.models.precision import at_least_float32
+from icl.models.spread import following
 from icl.models.state import ForwardState, activate, active
 from icl.models.trunks import TrunkCache
 
@@ -87,8 +89,11 @@ class Backbone:
         self.trunks = TrunkCache(0 if self.device.type == "cuda" else 2**30)
         if own_road is not None:
             return  # nothing to hook into: only packed passes take adapters and trunks
+        spread = is_spread(model)
         for index, layer in enumerate(self.layers):
             layer.forward = _staged(layer.forward, index, index == len(self.layers) - 1)
+            if spread:
+                layer.forward = following(layer.forward, first_device(layer) or self.device)
         for module_name, module in model.named_modules():
             if is_linear(module):
                 module.register_forward_hook(_adapted(module_name))
@@ -97,13 +102,17 @@ class Backbone:
 
     @property
     def device(self) -> torch.device:
-        """Where the model's parameters lie."""
-        device: torch.device = next(self.model.parameters()).device
+        """Where the model's first parameter lies, and what icl keeps beside the model."""
+        device = first_device(self.model)
+        assert device is not None
         return device
 
     def budget(self) -> int:
-        """Return how many bytes one packed pass may take."""
-        return free_bytes(self.device) if self.memory_budget is None else self.memory_budget
+        """Return how many bytes one packed pass may take, on the fullest of its devices."""
+        if self.memory_budget is not None:
+            return self.memory_budget
+        places = {p.device for p in self.model.parameters() if p.device.type != "meta"}
+        return min(free_bytes(device) for device in places)
 
     @cached_property
     def head(self) -> Any:
@@ -140,7 +149,7 @@ class Backbone:
         """
         digest = hashlib.sha256(type(self.model).__name__.encode())
         digest.update(str(len(self.tokenizer)).encode())
-        for name, tensor in sorted(self.model.state_dict().items()):
+        for name, tensor in all_tensors(self.model):
             flat = tensor.flatten()
             step = max(1, flat.numel() // 4096)
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
@@ -186,7 +195,7 @@ class Backbone:
         state = ForwardState(layout, stop=below)
         with torch.no_grad():
             self._run(state)
-        return state.stopped[0]
+        return state.stopped[0].to(self.device)
 
     def layer_states(self, layout: Layout, layer: int) -> Tensor:
         """Return the states after `layer` decoder layers, shape (rows, width); -1: normed last."""
@@ -208,18 +217,22 @@ class Backbone:
             out = self.model.base_model(
                 input_ids=layout.tokens, position_ids=layout.positions, use_cache=False
             )
-        hidden: Tensor = out.last_hidden_state[0]
+        hidden: Tensor = out.last_hidden_state[0].to(self.device)
         return hidden if state.ends is None else hidden.index_select(0, state.ends.rows)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Project hidden states, shape (n, width), to logits in float32, shape (n, vocabulary)."""
-        return self._finish(self.head(hidden))
+        return self._finish(self.head(hidden).to(hidden.device))
 
     def normaliser(self, hidden: Tensor) -> Tensor:
         """Return the log-sum-exp over the vocabulary's logits, float32: (n, width) -> (n,).
 
         A slice of the vocabulary at a time, so that logits stay in the processor's cache.
         """
+        with at_hand(self.head):
+            return self._normaliser(hidden.to(self.head.weight.device)).to(hidden.device)
+
+    def _normaliser(self, hidden: Tensor) -> Tensor:
         at_once = _SLICE_ON_CPU if hidden.device.type == "cpu" else _SLICE
         if self._can_differentiate(hidden):
             own: Tensor = Normaliser.apply(hidden, self.head.weight, at_once)  # type: ignore[no-untyped-call]
@@ -249,10 +262,18 @@ class Backbone:
 
     def token_logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         """Return one token's logit for each hidden state, float32: (n, width), (n,) -> (n,)."""
-        logits = (hidden * self.head.weight[tokens]).sum(-1)
+        logits = (hidden * self.word_rows(tokens)).sum(-1)
         if self.head.bias is not None:
-            logits = logits + self.head.bias[tokens]
+            with at_hand(self.head):
+                bias = self.head.bias
+                logits = logits + bias[tokens.to(bias.device)].to(logits.device)
         return self._finish(logits)
+
+    def word_rows(self, tokens: Tensor) -> Tensor:
+        """Return the head's rows of some tokens: (n,) -> (n, width)."""
+        with at_hand(self.head):
+            weight: Tensor = self.head.weight
+            return weight[tokens.to(weight.device)].to(self.device)
 
     def _finish(self, logits: Tensor) -> Tensor:
         """Apply what some architectures do to logits after the projection."""

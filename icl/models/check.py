@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import torch
 from icl.errors import IclError
 from icl.models.backbone import Backbone
 from icl.models.budget import free_bytes
+from icl.models.held import held_in
 from icl.models.layout import lay_out
 from icl.models.trie import pack
 
@@ -41,7 +43,7 @@ def check_packing(backbone: Backbone) -> None:
     sequences = [draw[:8], np.concatenate([draw[:5], draw[8:]])]
     try:
         trie = pack(sequences)
-        with _widened(backbone.model, backbone.device) as dtype:
+        with widened(backbone.model) as dtype:
             packed = backbone.logits(backbone.hidden(lay_out(trie, backbone.device)))
             plain = [
                 backbone.model(input_ids=torch.from_numpy(s)[None].to(backbone.device)).logits[0]
@@ -64,20 +66,15 @@ def check_packing(backbone: Backbone) -> None:
 
 
 @contextmanager
-def _widened(model: PreTrainedModel, device: torch.device) -> Iterator[torch.dtype]:
+def widened(model: PreTrainedModel) -> Iterator[torch.dtype]:
     """Hold a model's half-precision tensors in float32, if they fit; yield the dtype it then has.
 
     Every bfloat16 and float16 number is a float32 number, so afterwards all is as it was.
     """
     halves = [t for t in (*model.parameters(), *model.buffers()) if t.dtype in _TOLERANCE]
-    if 2 * sum(t.nbytes for t in halves) > free_bytes(device):
+    more: defaultdict[torch.device, int] = defaultdict(int)
+    for tensor in halves:
+        more[tensor.device] += 2 * tensor.nbytes
+    fits = all(size <= free_bytes(device) for device, size in more.items() if device.type != "meta")
+    with held_in(torch.float32, model, lambda t: fits and t.dtype in _TOLERANCE):
         yield model.dtype
-        return
-    kinds = [t.dtype for t in halves]
-    try:
-        for tensor in halves:
-            tensor.data = tensor.data.float()
-        yield model.dtype
-    finally:
-        for tensor, kind in zip(halves, kinds, strict=True):
-            tensor.data = tensor.data.to(kind)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from icl.errors import IclError
 from icl.models.backbone import Backbone
+from icl.models.check import widened
 from icl.models.layout import Layout
 from icl.models.lora import Adapter
 from icl.models.state import ForwardState, activate
@@ -132,6 +133,7 @@ class Encoder(Backbone):
         tasks: Sequence[int] = (),
         trunk: Tensor | None = None,
         start: int = 0,
+        length: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Run encoded texts as one padded batch; gradients flow to the adapter.
 
@@ -143,12 +145,14 @@ class Encoder(Backbone):
             trunk: the states of the same texts after `start` layers, as this method returned them;
                 the layers below are then skipped.
             start: the layer that the trunk enters.
+            length: of all rows with padding; None for the longest text's.
 
         Returns:
             States, shape (texts, length, width), and which of them are no padding, boolean, shape
             (texts, length).
         """
-        length = max(len(row) for row in rows)
+        masked = length is not None  # always, so that no text decides how others are computed
+        length = length or max(len(row) for row in rows)
         pad = self.tokenizer.pad_token_id or 0
         ids = np.full((len(rows), length), pad, dtype=np.int64)
         real = np.zeros((len(rows), length), dtype=bool)
@@ -171,7 +175,7 @@ class Encoder(Backbone):
         with activate(state):
             out = self.model(
                 input_ids=tokens,
-                attention_mask=None if real.all() else mask,
+                attention_mask=mask if masked or not real.all() else None,
             )
         states: Tensor = out.last_hidden_state if stop is None else state.stopped[0]
         return states, mask
@@ -208,16 +212,17 @@ def check_encoder(encoder: Encoder) -> None:
     inner = len(encoder.layers) // 2
     model: Any = encoder.model
     try:
-        together, _ = encoder.states(rows)
-        trunk, _ = encoder.states(rows, layer=inner)
-        entered, _ = encoder.states(rows, trunk=trunk, start=inner)
-        plain = [
-            model(
-                input_ids=torch.from_numpy(row)[None].to(encoder.device),
-                output_hidden_states=True,
-            ).hidden_states
-            for row in rows
-        ]
+        with widened(model):
+            together, _ = encoder.states(rows)
+            trunk, _ = encoder.states(rows, layer=inner)
+            entered, _ = encoder.states(rows, trunk=trunk, start=inner)
+            plain = [
+                model(
+                    input_ids=torch.from_numpy(row)[None].to(encoder.device),
+                    output_hidden_states=True,
+                ).hidden_states
+                for row in rows
+            ]
         differences = [
             (ours[i, : len(row)] - plain[i][layer][0]).abs().max()
             for i, row in enumerate(rows)

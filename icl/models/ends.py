@@ -36,6 +36,10 @@ class Ends:
     rows: Tensor
     layout: Layout
 
+    def on(self, device: torch.device) -> Ends:
+        """Return the same on another device."""
+        return Ends(self.rows.to(device), self.layout.on(device))
+
     def places(self, rows: Tensor) -> Tensor:
         """Return where some of the rows stand among these."""
         return torch.searchsorted(self.rows, rows)

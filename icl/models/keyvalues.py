@@ -36,5 +36,5 @@ class KeyValues:
         """Forget all rows but these, which move to the front in the order given."""
         for buffers in self._layers.values():
             for buffer in buffers:
-                buffer[: len(rows)] = buffer.index_select(0, rows)
+                buffer[: len(rows)] = buffer.index_select(0, rows.to(buffer.device))
         self.filled = len(rows)

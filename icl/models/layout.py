@@ -15,6 +15,8 @@ from torch import Tensor
 
 from icl.models.trie import IntArray, PackedTrie, Segment
 
+_ROWS = ("queries", "keys", "query_positions", "key_positions", "kept")
+
 _WASTE = 1.3  # blocks are stacked while padding keeps under this ratio
 _SMALL = 2**14  # (query, key) pairs: stacks up to this size are made whatever the waste
 
@@ -44,6 +46,12 @@ class Block:
     kept: Tensor
     _masks: dict[int | None, Tensor | None] = field(default_factory=dict)
     _hidden: dict[int, list[int]] = field(default_factory=dict)
+
+    def on(self, device: torch.device) -> Block:
+        """Return the same on another device."""
+        real = None if self.real_keys is None else self.real_keys.to(device)
+        moved = {name: getattr(self, name).to(device) for name in _ROWS}
+        return Block(**moved, causal=self.causal, real_keys=real, reach=self.reach)
 
     def limits(self, window: int | None) -> bool:
         """Tell whether a sliding window of so many tokens hides any key of this block."""
@@ -97,10 +105,22 @@ class Layout:
     blocks: tuple[Block, ...]
     merge: Tensor
 
+    _elsewhere: dict[torch.device, Layout] = field(default_factory=dict)
+
     @property
     def rows(self) -> int:
         """The number of packed tokens."""
         return self.tokens.shape[1]
+
+    def on(self, device: torch.device) -> Layout:
+        """Return the same on another device, copied once."""
+        if device == self.tokens.device:
+            return self
+        if device not in self._elsewhere:
+            blocks = tuple(block.on(device) for block in self.blocks)
+            tokens, positions = self.tokens.to(device), self.positions.to(device)
+            self._elsewhere[device] = Layout(tokens, positions, blocks, self.merge.to(device))
+        return self._elsewhere[device]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +20,9 @@ from icl.models.check import check_packing
 from icl.models.encoder import Encoder, check_encoder
 from icl.models.encoder import register as register_encoder_attention
 from icl.models.offline import GEMMA, MINILM, packaged_gemma, packaged_minilm
+from icl.models.places import check_device, check_map
 from icl.models.plain import plain_scores
+from icl.models.quantised import Bits, prepare, quantised_options
 from icl.models.seq2seq import Seq2Seq
 
 if TYPE_CHECKING:
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
 PACKAGED_PREFIX = "packaged:"
 PACKAGED = {GEMMA: packaged_gemma, MINILM: packaged_minilm}
+_SHARD = re.compile(r"[\w.-]+\.safetensors")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -35,6 +40,8 @@ def load_backbone(
     revision: str | None = None,
     dtype: str = "float32",
     device: str | None = None,
+    device_map: str | Mapping[str, int | str] | None = None,
+    quantise: Bits | None = None,
     trust_remote_code: bool = False,
 ) -> Backbone:
     """Load a model and its tokenizer, ready for exact scoring.
@@ -48,6 +55,9 @@ def load_backbone(
         revision: a Hub revision.
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         device: a torch device; by default CUDA where there is one, else the CPU.
+        device_map: lay the layers of a causal model over several devices, main memory (``cpu``)
+            and disk, as accelerate does; ``auto`` fills the devices in turn.
+        quantise: hold the layers' linear maps in ``4bit`` or ``8bit``, see `icl.models.quantised`.
         trust_remote_code: let the repository's own Python code run.
 
     Raises:
@@ -59,46 +69,74 @@ def load_backbone(
         raise IclError(f"The dtype {dtype!r} is unknown." + did_you_mean(dtype, _DTYPES))
     path = model_path(name)
     _check_model(name, Path(path))
+    check_weights(name, path, revision)
+    if trust_remote_code:
+        warnings.warn(
+            f"`trust_remote_code` is set: Python code from the repository {name!r} runs on this"
+            " machine with all your rights.",
+            stacklevel=2,
+        )
     tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
+    where = check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     options = {
         "revision": revision,
         "dtype": _DTYPES[dtype],
         "trust_remote_code": trust_remote_code,
         "use_safetensors": True,
+        **({} if quantise is None else quantised_options(quantise, _DTYPES[dtype], where)),
+        **({} if device_map is None else {"device_map": device_map}),
     }
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with _faults_told(name):
         config = AutoConfig.from_pretrained(
             path, revision=revision, trust_remote_code=trust_remote_code
         )
+        if device_map is not None and (config.is_encoder_decoder or is_encoder(config)):
+            raise IclError(f"`device_map` is for causal models, and {name!r} is none; drop it.")
+        if quantise is not None and getattr(config, "quantization_config", None) is not None:
+            raise IclError(f"The model {name!r} was saved in few bits already; drop `quantise`.")
+        if isinstance(device_map, Mapping):
+            check_map(device_map, _without_weights(config, trust_remote_code), quantise)
         if config.is_encoder_decoder:
-            return Seq2Seq(
-                _model("ForSeq2SeqLM", path, options, "eager").to(where), tokenizer, name
-            )
+            return Seq2Seq(_model("ForSeq2SeqLM", path, options, where, "eager"), tokenizer, name)
         if is_encoder(config):
-            encoder = _model("", path, options, register_encoder_attention()).to(where)
+            encoder = _model("", path, options, where, register_encoder_attention())
             found = Encoder(encoder, tokenizer, name)
             check_encoder(found)
             return found
         try:
-            packed = _model("ForCausalLM", path, options, attention.register())
-            backbone = Backbone(packed.to(where), tokenizer, name)
+            packed = _model("ForCausalLM", path, options, where, attention.register())
+            backbone = Backbone(packed, tokenizer, name)
             check_packing(backbone)
-        except (IclError, ValueError, NotImplementedError) as error:
-            plain = _model("ForCausalLM", path, options, None)  # no better: it says why
+        except (IclError, ValueError, NotImplementedError, KeyError) as error:
+            plain = _model("ForCausalLM", path, options, where, None)  # no better: it says why
             warnings.warn(_falls_back(name, error), stacklevel=2)
-            backbone = Backbone(plain.to(where), tokenizer, name, own_road=plain_scores)
+            backbone = Backbone(plain, tokenizer, name, own_road=plain_scores)
     return backbone
 
 
-def _model(head: str, path: str, options: Mapping[str, Any], kernel: str | None) -> Any:
+def _model(
+    head: str, path: str, options: Mapping[str, Any], where: torch.device, kernel: str | None
+) -> Any:
     """Load a model with one of transformers' automatic classes and attention kernels."""
     import transformers
 
     loader = getattr(transformers, f"AutoModel{head}")
-    return loader.from_pretrained(
+    model = loader.from_pretrained(
         path, **options, **({} if kernel is None else {"attn_implementation": kernel})
     )
+    if getattr(model, "is_quantized", False):
+        prepare(model)
+        return model  # which cannot be moved
+    return model if "device_map" in options else model.to(where)
+
+
+def _without_weights(config: Any, trust_remote_code: bool) -> Any:
+    """Return a causal model's modules by their names."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        loader: Any = AutoModelForCausalLM
+        return loader.from_config(config, trust_remote_code=trust_remote_code)
 
 
 def _falls_back(name: str, error: Exception) -> str:
@@ -142,6 +180,34 @@ def _check_model(name: str, path: Path) -> None:
             " base and give the adapter as a learner's `start`, or merge the two with `icl merge`."
         )
     raise _incomplete(name, "config.json")
+
+
+def check_weights(name: str, path: str, revision: str | None) -> None:
+    """Raise `IclError` where an index names weights that are no safetensors files beside it.
+
+    transformers reads whatever it names, pickles too.
+    """
+    from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
+    from transformers.utils.hub import cached_file
+
+    with _faults_told(name):
+        index = cached_file(
+            path,
+            SAFE_WEIGHTS_INDEX_NAME,
+            revision=revision,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            _raise_exceptions_for_gated_repo=False,
+        )
+        if index is None:
+            return
+        said = json.loads(Path(index).read_text("utf-8"))
+    files = said.get("weight_map") if isinstance(said, dict) else None
+    if not isinstance(files, dict) or not all(_SHARD.fullmatch(str(f)) for f in files.values()):
+        raise IclError(
+            f"The model {name!r} cannot be loaded: its {SAFE_WEIGHTS_INDEX_NAME} names files that"
+            " are not safetensors files beside it; save it anew with `save_pretrained`."
+        )
 
 
 def _check_tokenizer(name: str, path: Path) -> None:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from icl.errors import IclError
+from icl.models.places import is_fetched
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
@@ -82,9 +83,10 @@ def adapted_modules(backbone: Backbone, spec: LoraSpec) -> dict[str, tuple[int, 
     for layer_name, layer in list(zip(backbone.layer_names, backbone.layers, strict=True))[first:]:
         for name, module in layer.named_modules():
             if is_linear(module) and name.rsplit(".", 1)[-1] in spec.targets:
-                out_size, in_size = module.weight.shape
                 if type(module).__name__ == "Conv1D":
-                    out_size, in_size = in_size, out_size
+                    in_size, out_size = module.weight.shape
+                else:  # a quantised weight's shape tells nothing
+                    in_size, out_size = module.in_features, module.out_features
                 found[f"{layer_name}.{name}"] = (in_size, out_size)
     missing = set(spec.targets) - {name.rsplit(".", 1)[-1] for name in found}
     if missing:
@@ -124,8 +126,8 @@ def init_lora(backbone: Backbone, spec: LoraSpec, seed: int) -> dict[str, Tensor
         factors[f"{name}.lora_A"] = a.to(backbone.device)
         factors[f"{name}.lora_B"] = b.to(backbone.device)
         if spec.variant == "dora":
-            weight = _weight(backbone.model.get_submodule(name))
-            factors[f"{name}.{MAGNITUDE}"] = weight.float().norm(dim=1)
+            norms = _weight(backbone.model.get_submodule(name)).float().norm(dim=1)
+            factors[f"{name}.{MAGNITUDE}"] = norms.to(backbone.device)
     return factors
 
 
@@ -150,8 +152,17 @@ def _orthogonal(
 
 
 def _weight(module: nn.Module) -> Tensor:
-    """Return a linear map's weight, shape (out, in)."""
+    """Return a linear map's weight, shape (out, in).
+
+    Raises:
+        IclError: it is quantised, or only there while its module runs.
+    """
     weight: Tensor = module.weight  # type: ignore[assignment]
+    if is_fetched(module) or not weight.is_floating_point():
+        raise IclError(
+            "DoRA needs the weights themselves; take `variant: lora`, or no `quantise` and a"
+            " `device_map` without `cpu` and `disk`."
+        )
     return weight.T if type(module).__name__ == "Conv1D" else weight
 
 
@@ -171,7 +182,8 @@ def adapted_output(
         return linear
     bias: Tensor | None = module.bias  # type: ignore[assignment]
     linear = linear if bias is None else linear - bias
-    ratio = magnitude / _adapted_norm(adapter, name, _weight(module))
+    weight = _weight(module).to(magnitude.device)
+    ratio = (magnitude / _adapted_norm(adapter, name, weight)).to(x.device)
     if tasks:
         counts = torch.tensor(tasks, device=ratio.device)
         ratio = ratio.repeat_interleave(counts, 0).reshape(*x.shape[:-1], -1)
@@ -210,7 +222,7 @@ def with_lora(
     a = adapter.factors.get(f"{name}.lora_A")
     if a is None:
         return None
-    b = adapter.factors[f"{name}.lora_B"]
+    a, b = a.to(x.device), adapter.factors[f"{name}.lora_B"].to(x.device)
     inputs, base = x.to(a.dtype).flatten(0, -2), output.to(a.dtype).flatten(0, -2)
     scale = adapter.scale
     if not tasks:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from icl.models.places import is_fetched
 from icl.models.state import active
 
 _ONEDNN = "_linear_pointwise"  # torch's own way to it, and without a gradient
@@ -55,7 +56,7 @@ class Product(torch.autograd.Function):
 
 def hook(module: nn.Module) -> None:
     """Let a frozen linear map take the short way in packed passes."""
-    if type(module) is not nn.Linear:
+    if type(module) is not nn.Linear or is_fetched(module):
         return
     own: Callable[..., Tensor] = module.forward
 

@@ -15,11 +15,13 @@ from icl.learners.meta import MAML, Params, Problem
 from icl.learners.meta.algorithm import moved_names
 from icl.learners.meta_learner import LoraMetaLearner
 from icl.models.encoder import Encoder
+from icl.models.held import held_in
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
 
 _HALF = 0.2  # how far bfloat16 and float16 may lie from float64, relative
+_HALVES = (torch.bfloat16, torch.float16)
 _FLOAT32 = 5e-3
 _EXACT = 2e-3  # in float64, where some models still have norms in float32
 _SLOPE = 2e-2  # between a derivative and a difference quotient
@@ -78,6 +80,8 @@ def check_gradients(learner: LoraMetaLearner, episodes: Sequence[Episode]) -> li
     }
     learned = {n: v.detach() for n, v in learner.learned.items()}
     algorithm = learner.algorithm
+    # 8 bits round activations too, and float16 is what they multiply in
+    rounds = any(type(m).__name__ == "Linear8bitLt" for m in backbone.model.modules())
     own = algorithm.meta_step(start, learned, _problem(learner, episodes), 1.0).gradients
     with _in_float64(backbone):
         start, learned = _double(start), _double(learned)
@@ -91,7 +95,7 @@ def check_gradients(learner: LoraMetaLearner, episodes: Sequence[Episode]) -> li
             Check(
                 f"precision ({str(dtype).removeprefix('torch.')})",
                 _apart(own, exact),
-                _FLOAT32 if dtype in (torch.float32, torch.float64) else _HALF,
+                _HALF if dtype in _HALVES or rounds else _FLOAT32,
                 "against the same in float64",
             ),
             Check(
@@ -184,18 +188,12 @@ def _one_graph(
 
 @contextmanager
 def _in_float64(backbone: Backbone) -> Iterator[None]:
-    """Hold a model in float64 for a while; afterwards every tensor has the dtype it had."""
-    tensors = [*backbone.model.parameters(), *backbone.model.buffers()]
-    kept = [tensor.dtype for tensor in tensors]
+    """Hold a model in float64 for a while."""
     backbone.trunks.clear()
     try:
-        for tensor in tensors:
-            if tensor.is_floating_point():
-                tensor.data = tensor.data.double()
-        yield
+        with held_in(torch.float64, backbone.model, torch.Tensor.is_floating_point):
+            yield
     finally:
-        for tensor, dtype in zip(tensors, kept, strict=True):
-            tensor.data = tensor.data.to(dtype)
         backbone.trunks.clear()
 
 

@@ -126,9 +126,12 @@ def test_what_needs_weights_is_refused_before_anything_is_computed(
     assert not server.log
 
 
-def test_what_is_for_local_models_is_refused_beside_a_server(tmp_path: Path) -> None:
-    path = write(tmp_path, "  {name: tiny, dtype: bfloat16, server: {url: 'http://h/v1'}}")
-    with pytest.raises(IclError, match="`dtype`, `device` and `trust_remote_code`"):
+@pytest.mark.parametrize(
+    "field", ["dtype: bfloat16", "device: cpu", "device_map: auto", "quantise: 4bit"]
+)
+def test_what_is_for_local_models_is_refused_beside_a_server(tmp_path: Path, field: str) -> None:
+    path = write(tmp_path, f"  {{name: tiny, {field}, server: {{url: 'http://h/v1'}}}}")
+    with pytest.raises(IclError, match="`device_map`, `quantise` and `trust_remote_code`"):
         load_config(path)
 
 

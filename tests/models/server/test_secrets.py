@@ -101,6 +101,26 @@ def test_a_reply_that_holds_the_key_is_cleaned(
     assert KEY.encode() not in everything_under(tmp_path)
 
 
+def test_a_reply_that_writes_the_key_in_another_way_is_cleaned(
+    server: FakeServer, planted: None, tmp_path: Path
+) -> None:
+    model = connect(server, key_env="PLANTED_KEY")
+    escaped = KEY.replace("-", "\\u002d")
+    server.faults = [Fault(200, body='{"choices": [{"text": "' + escaped + '"}]}')]
+    assert model.generate(["Word:"], max_new_tokens=2) == [["[key]"]]
+    assert KEY.encode() not in everything_under(tmp_path)
+
+
+def test_a_key_at_the_end_of_what_is_shown_leaves_no_part(
+    server: FakeServer, planted: None
+) -> None:
+    model = connect(server, key_env="PLANTED_KEY")
+    server.faults = [Fault(400, body='{"error": "' + "x" * 290 + " " + KEY + '"}')]
+    with pytest.raises(IclError) as caught:
+        model.generate(["Word:"], max_new_tokens=2)
+    assert KEY[:6] not in str(caught.value)
+
+
 @pytest.mark.parametrize("value", ["two words", "line\nbreak", "umlaut-ü"])
 def test_what_no_header_can_carry_is_refused_unseen(
     monkeypatch: pytest.MonkeyPatch, value: str
