@@ -77,9 +77,11 @@ def damage(folder: Path) -> str | None:
         return "it is missing"
     try:
         files: dict[str, dict[str, int | str]] = json.loads((folder / MANIFEST).read_text("utf-8"))
+        if not files:
+            raise ValueError("no files")
         for name, entry in files.items():
             path = folder / name
-            if not path.is_file():
+            if not path.is_file() or ".." in Path(name).parts:
                 return f"{name} is missing"
             if path.stat().st_size != entry["size"]:
                 return f"{name} has another size than when it was written"

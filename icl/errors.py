@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 _MOST_SHOWN = 25
@@ -41,3 +42,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     shown = [choice if choice.isprintable() else repr(choice) for choice in choices[:_MOST_SHOWN]]
     more = f" and {len(choices) - len(shown)} more" if len(choices) > len(shown) else ""
     return f" Known: {', '.join(shown)}{more}."
+
+
+def one_line(text: object) -> str:
+    r"""Return a message as one line that moves no cursor, whatever names and addresses it holds.
+
+    >>> one_line("no file a\nb\x1b[2J"), one_line("http://me:secret@host/v1 is down")
+    ('no file a b [2J', 'http://…@host/v1 is down')
+    """
+    told = re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", str(text))
+    return re.sub(r"//[^/\s@]+@", "//…@", told)

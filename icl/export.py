@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError
-from icl.model_card import model_card
+from icl.model_card import base_name, model_card
 from icl.trained import find_learner, trained_state
 
 if TYPE_CHECKING:
@@ -139,9 +141,12 @@ def push_to_hub(
     client = api or HfApi()
     try:
         made = client.create_repo(repository, private=private, exist_ok=True)
-        client.upload_folder(
-            repo_id=made.repo_id, folder_path=folder, commit_message="Adapter exported by icl"
-        )
+        with TemporaryDirectory() as place:
+            sent = Path(shutil.copytree(folder, Path(place) / "adapter"))
+            _forget_place(sent / "adapter_config.json")
+            client.upload_folder(
+                repo_id=made.repo_id, folder_path=sent, commit_message="Adapter exported by icl"
+            )
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
         reason = " ".join(str(error).split()).rstrip(".")[:200]
         raise IclError(
@@ -150,3 +155,11 @@ def push_to_hub(
             f"{folder}."
         ) from error
     return str(made)
+
+
+def _forget_place(path: Path) -> None:
+    """Name a base that is a directory here by its own name alone: where it lies is nobody's."""
+    said = json.loads(path.read_text("utf-8"))
+    name, on_hub = base_name(str(said.get("base_model_name_or_path") or ""))
+    if not on_hub:
+        path.write_text(json.dumps({**said, "base_model_name_or_path": name}, indent=2), "utf-8")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from icl.config import ExperimentConfig, LearnerConfig
 from icl.episodes import Episode
+from icl.evaluation.finished import roster
 from icl.evaluation.runfolder import RunFolder
 from icl.work import Counter, Work
 
@@ -153,8 +154,7 @@ def _known(
     done: defaultdict[str, int] = defaultdict(int)
     seconds: defaultdict[str, list[float]] = defaultdict(list)
     run = RunFolder(folder)
-    roster = run.read_json("run.json")
-    if roster is None or not (folder / "config.yaml").is_file():
+    if not all((folder / name).is_file() for name in ("run.json", "config.yaml")):
         return done, seconds
     before = load_config(folder / "config.yaml")
     same = {
@@ -164,7 +164,7 @@ def _known(
         and name in before.learners
         and before.learners[name].complete() == learner.complete()
     }
-    keys = {row["key"]: row["name"] for row in roster["learners"] if row["key"]}
+    keys = {row["key"]: row["name"] for row in roster(run) if row["key"]}
     for record in run.store.scan():
         name = keys.get(record.learner_key)
         if name in same:
@@ -211,7 +211,10 @@ def _model(config: ExperimentConfig) -> tuple[PreTrainedTokenizerBase | None, _S
                 tables += size * ("embed" in name or "lm_head" in name or "wte" in name)
     if not number:
         return tokenizer, None
-    said = AutoConfig.from_pretrained(path)
+    try:  # a plan runs no code of the repository's, whatever the experiment says
+        said = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError):
+        return tokenizer, None
     layers = said.get_text_config().num_hidden_layers
     return tokenizer, _Size(number, number - tables, layers, is_encoder(said))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +31,25 @@ def merge_adapter(model: str, adapter: str, out: Path, *, revision: str | None =
     from peft import PeftModel
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    from icl.models.loading import is_encoder, load_tokenizer, model_path
-    from icl.models.peft_adapter import adapter_folder
+    from icl.models.loading import check_weights, is_encoder, load_tokenizer, model_path
+    from icl.models.peft_adapter import CONFIG, adapter_folder
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise IclError(f"The directory {out} is not empty; give another.")
     folder = adapter_folder(adapter)
     tokenizer = load_tokenizer(model, revision=revision)
     path = model_path(model)
+    check_weights(model, path, revision)
+    # None would ask whether to run the repository's code
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     try:
-        config = AutoConfig.from_pretrained(path, revision=revision)
+        if json.loads((folder / CONFIG).read_text("utf-8")).get("megatron_config"):
+            raise IclError(f"{adapter!r} names code for PEFT to import; save it without Megatron.")
+        config = AutoConfig.from_pretrained(path, **options)
         kind: Any = AutoModel if is_encoder(config) else AutoModelForCausalLM
         if config.is_encoder_decoder:
             kind = AutoModelForSeq2SeqLM
-        base = kind.from_pretrained(path, revision=revision, dtype="auto", use_safetensors=True)
+        base = kind.from_pretrained(path, dtype="auto", use_safetensors=True, **options)
         names = set(base.state_dict())
         adapted = PeftModel.from_pretrained(base, str(folder))
         merged = adapted.merge_and_unload(safe_merge=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,13 @@ import yaml
 
 import icl
 from icl.errors import IclError
+from icl.evaluation.finished import roster
 from icl.evaluation.record import EpisodeRecord
 from icl.evaluation.summary import Board, Row, summarise
+from icl.reporting.formats import markdown
 from icl.trained import Found
+
+_ADDRESS = re.compile(r"https?://[^\s<>\[\]()]+")
 
 
 def model_card(run: Path, found: Found) -> str:
@@ -28,7 +33,7 @@ def model_card(run: Path, found: Found) -> str:
     config = found.config
     complete = config.learners[found.name].complete()
     data = _data(config.tasks.family)
-    base, on_hub = _base(config.model.name)
+    base, on_hub = base_name(config.model.name)
     head: dict[str, Any] = {
         "library_name": "peft",
         **({"base_model": base} if on_hub else {}),  # the Hub takes ids of its own only
@@ -36,7 +41,7 @@ def model_card(run: Path, found: Found) -> str:
     }
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
-        f"# {found.name}: a meta-learned start for {base}",
+        f"# {markdown(found.name)}: a meta-learned start for {markdown(base)}",
         f"A LoRA adapter that the method `{found.method}` has meta-trained on few-shot episodes"
         f" with icl {icl.__version__}. It is a start: adapt it to a task with a few examples, by"
         " the inner loop in `icl_meta_learning.json`, or use it as it is.",
@@ -64,11 +69,15 @@ def model_card(run: Path, found: Found) -> str:
                     "support language": training.support_language or "that of the queries",
                     "query languages": ", ".join(training.languages or ()) or "all of the split",
                     "seed": config.seed,
+                    "weights of the base": " in ".join(
+                        filter(None, (config.model.dtype, config.model.quantise))
+                    ),
                     "seconds": f"{spent['seconds']:.0f}" if "seconds" in spent else "",
                 }
             )
         )
-    parts.append("Parameters: " + ", ".join(f"`{k}` {v}" for k, v in found.params.items()))
+    said = (f"`{k}` {markdown(str(v))}" for k, v in found.params.items())
+    parts.append("Parameters: " + ", ".join(said))
     parts += ["## Results", _results(run, found)]
     parts += [
         "## Limits",
@@ -79,7 +88,7 @@ def model_card(run: Path, found: Found) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _base(name: str) -> tuple[str, bool]:
+def base_name(name: str) -> tuple[str, bool]:
     """Return what to call the base model, and whether it is the Hub's.
 
     Of a directory its own name alone is told: where it lies concerns nobody else.
@@ -109,8 +118,7 @@ def _results(run: Path, found: Found) -> str:
     from icl.evaluation.runfolder import RunFolder
 
     folder = RunFolder(run)
-    roster = folder.read_json("run.json")["learners"]
-    keys = {row["name"]: row["key"] for row in roster if row["key"]}
+    keys = {row["name"]: row["key"] for row in roster(folder) if row["key"]}
     episodes = folder.read_episodes()
     records: list[EpisodeRecord] = folder.records(keys, [e.fingerprint for e in episodes])
     if found.name not in {record.learner for record in records}:
@@ -131,8 +139,8 @@ def _results(run: Path, found: Found) -> str:
 def _row(board: Board, name: str) -> str:
     own = board.row(name)
     others = [row for row in board.rows if row.learner != name]
-    best = f"{_figure(others[0])} ({others[0].learner})" if others else "–"
-    setting = board.setting or "all"
+    best = f"{_figure(others[0])} ({markdown(others[0].learner)})" if others else "–"
+    setting = markdown(board.setting or "all")
     shots = "all" if board.shots is None else board.shots
     chance = f"{100 * board.chance:.1f} %"
     return f"| {setting} | {shots} | {board.episodes} | {chance} | {_figure(own)} | {best} |"
@@ -144,5 +152,7 @@ def _figure(row: Row) -> str:
 
 def _bullets(facts: Mapping[str, Any]) -> str:
     return "\n".join(
-        f"- {name}: {value}" for name, value in facts.items() if value not in ("", None)
+        f"- {name}: {value if _ADDRESS.fullmatch(str(value)) else markdown(str(value))}"
+        for name, value in facts.items()
+        if value not in ("", None)
     )

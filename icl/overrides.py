@@ -12,6 +12,18 @@ from icl.errors import IclError
 from icl.yamlfile import Loc, Places
 
 _OPTION = "--set"
+_PRIVATE = ("server", "key", "token", "secret", "password")
+
+
+def shown(assignment: str) -> str:
+    """Return an assignment as messages show it: without a value that may be a secret.
+
+    >>> shown("learners.lora.steps=20"), shown("model.server.key_env=sk-123")
+    ('--set learners.lora.steps=20', '--set model.server.key_env=…')
+    """
+    path, sign, _ = assignment.partition("=")
+    private = "@" in assignment or any(word in path.lower() for word in _PRIVATE)
+    return f"{_OPTION} {path}{sign}…" if private else f"{_OPTION} {assignment}"
 
 
 def parse(assignment: str) -> tuple[tuple[str, ...], Any]:
@@ -29,13 +41,13 @@ def parse(assignment: str) -> tuple[tuple[str, ...], Any]:
     parts = tuple(part.strip() for part in path.split("."))
     if not sign or not all(parts):
         raise IclError(
-            f"{_OPTION} {assignment!r} is no assignment; write a field's path, = and a value, such"
+            f"{shown(assignment)} is no assignment; write a field's path, = and a value, such"
             " as learners.lora.steps=20."
         )
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise IclError(f"{_OPTION} {assignment!r}: the value is not valid YAML.") from error
+        raise IclError(f"{shown(assignment)}: the value is not valid YAML.") from error
     # as in files: the language code for Norwegian stays a word
     if isinstance(value, bool) and text.strip().lower() in ("no", "yes", "on", "off"):
         value = text.strip()
@@ -60,7 +72,7 @@ def assign(data: Any, places: Places, assignment: str) -> tuple[Any, Places]:
         IclError: the path leads through something that has no fields, or past a list's end.
     """
     path, value = parse(assignment)
-    origin = (Path(f"{_OPTION} {assignment}"), 0)
+    origin = (Path(shown(assignment)), 0)
     spots: dict[Loc, tuple[Path, int]] = dict(places)
     loc, changed = _put(data, path, value, assignment)
     for known in [known for known in spots if known[: len(loc)] == loc]:
@@ -79,16 +91,13 @@ def _put(data: Any, path: Sequence[str], value: Any, assignment: str) -> tuple[L
     if isinstance(data, list):
         if not first.isdecimal() or int(first) >= len(data):
             raise IclError(
-                f"{_OPTION} {assignment}: {first!r} is no item of a list of {len(data)};"
-                " count from 0."
+                f"{shown(assignment)}: {first!r} is no item of a list of {len(data)}; count from 0."
             )
         place = int(first)
         loc, inner = _put(data[place], rest, value, assignment)
         return (place, *loc), [*data[:place], inner, *data[place + 1 :]]
     if data is not None and not isinstance(data, Mapping):
-        raise IclError(
-            f"{_OPTION} {assignment}: there are no fields in {data!r}; shorten the path."
-        )
+        raise IclError(f"{shown(assignment)}: there are no fields in {data!r}; shorten the path.")
     loc, inner = _put((data or {}).get(first), rest, value, assignment)
     return (first, *loc), {**(data or {}), first: inner}
 

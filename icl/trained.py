@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from icl.config import ExperimentConfig, load_config
 from icl.errors import IclError, did_you_mean
+from icl.evaluation.finished import roster
 from icl.evaluation.runfolder import RunFolder
 
 if TYPE_CHECKING:
@@ -66,10 +67,7 @@ def find_learner(run: Path, name: str | None = None, *, meta_trained: bool = Fal
     Raises:
         IclError: no such run or learner, several to choose from, or one without a trained state.
     """
-    roster = RunFolder(run).read_json("run.json")
-    if roster is None:
-        raise IclError(f"{run} is not a run's folder: it has no run.json.")
-    rows = {row["name"]: row for row in roster["learners"]}
+    rows = {row["name"]: row for row in roster(RunFolder(run))}
     if name is None:
         ready = [own for own, row in rows.items() if row.get("training")]
         if len(ready) != 1:
@@ -87,8 +85,9 @@ def find_learner(run: Path, name: str | None = None, *, meta_trained: bool = Fal
     config = load_config(run / "config.yaml")
     if name not in config.learners:
         raise IclError(f"{run}/config.yaml has no learner {name!r}; run the experiment again.")
-    params = config.learners[name].params().model_dump(mode="json")
-    return Found(config, name, row["method"], params, row["training"], row.get("folder", ""))
+    learner = config.learners[name]  # which says what runs; the roster only what it has cost
+    params = learner.params().model_dump(mode="json")
+    return Found(config, name, learner.method, params, row["training"], row.get("folder", ""))
 
 
 def trained_state(run: Path, found: Found) -> dict[str, Tensor]:

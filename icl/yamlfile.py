@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,8 @@ from icl.errors import IclError, did_you_mean
 
 Loc = tuple[str | int, ...]
 Places = Mapping[Loc, tuple[Path, int]]
+_BOOL = "tag:yaml.org,2002:bool"
+_COLLECTIONS = ("tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
 _MOST_VALUES = 200_000  # aliases of aliases can stand for more values than memory holds
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -53,8 +56,12 @@ def fault(message: str, *at: str | int) -> PydanticCustomError:
     return PydanticCustomError("fault", "{message}", {"message": message, "at": at})
 
 
-def read_yaml(path: Path) -> tuple[Any, Mapping[Loc, int]]:
+def read_yaml(path: Path, *, marks: Sequence[str] = ()) -> tuple[Any, Mapping[Loc, int]]:
     """Read a YAML file; return its value and the line (from 1) of every key and item.
+
+    Args:
+        path: the file.
+        marks: tags whose values become texts with the tag before them; others are refused.
 
     Raises:
         IclError: the file cannot be read, is no YAML, or names a key twice.
@@ -73,7 +80,7 @@ def read_yaml(path: Path) -> tuple[Any, Mapping[Loc, int]]:
     lines: dict[Loc, int] = {}
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        value = None if node is None else _value(node, (), lines, path)
+        value = None if node is None else _Reader(path, lines, marks).value(node, ())
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
@@ -85,37 +92,50 @@ def read_yaml(path: Path) -> tuple[Any, Mapping[Loc, int]]:
     return value, lines
 
 
-def _value(node: yaml.Node, loc: Loc, lines: dict[Loc, int], path: Path) -> Any:
-    """Build a node's plain value and note the lines of what is inside."""
-    lines.setdefault(loc, node.start_mark.line + 1)
-    if len(lines) > _MOST_VALUES:
-        raise IclError(f"{path} holds more than {_MOST_VALUES} values; use fewer aliases.")
-    if isinstance(node, yaml.SequenceNode):
-        return [_value(item, (*loc, i), lines, path) for i, item in enumerate(node.value)]
-    if not isinstance(node, yaml.MappingNode):
-        return _scalar(node)
-    values: dict[Any, Any] = {}
-    for key_node, value_node in node.value:
-        key = _scalar(key_node)
-        line = key_node.start_mark.line + 1
-        if not isinstance(key, str | int) or key in values:
-            what = "stands twice" if isinstance(key, str) else "cannot be a key"
-            raise IclError(f"{path}, line {line}: the key {key!r} {what}; rename or remove it.")
-        lines[(*loc, key)] = line
-        values[key] = _value(value_node, (*loc, key), lines, path)
-    return values
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Builds plain values of YAML nodes and notes the lines of what is inside."""
 
+    path: Path
+    lines: dict[Loc, int]
+    marks: Sequence[str]
 
-def _scalar(node: yaml.Node) -> Any:
-    # YAML 1.1 reads `no:` as False; the language code for Norwegian must stay a word
-    if node.tag == "tag:yaml.org,2002:bool" and node.value.lower() in ("no", "yes", "on", "off"):
-        return node.value
-    try:
-        return yaml.SafeLoader("").construct_object(node, deep=True)
-    except (ValueError, OverflowError, KeyError) as error:
-        raise yaml.constructor.ConstructorError(
-            None, None, f"{node.value!r} has no value of its kind", node.start_mark
-        ) from error
+    def value(self, node: yaml.Node, loc: Loc) -> Any:
+        self.lines.setdefault(loc, node.start_mark.line + 1)
+        if len(self.lines) > _MOST_VALUES:
+            raise IclError(f"{self.path} holds more than {_MOST_VALUES} values; use fewer aliases.")
+        if isinstance(node, yaml.CollectionNode) and node.tag not in _COLLECTIONS:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the tag {node.tag!r} is not known", node.start_mark
+            )
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*loc, i)) for i, item in enumerate(node.value)]
+        if not isinstance(node, yaml.MappingNode):
+            return self._scalar(node)
+        values: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            # A key that is a collection is not even built: aliases can make it fill the memory.
+            key = self._scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
+            if not isinstance(key, str | int) or key in values:
+                told = f"the key {key!r} stands twice" if key in values else "this cannot be a key"
+                raise IclError(f"{self.path}, line {line}: {told}; rename or remove it.")
+            self.lines[(*loc, key)] = line
+            values[key] = self.value(value_node, (*loc, key))
+        return values
+
+    def _scalar(self, node: yaml.Node) -> Any:
+        if node.tag in self.marks:
+            return f"{node.tag} {node.value}"
+        # YAML 1.1 reads `no:` as False; the language code for Norwegian must stay a word
+        if node.tag == _BOOL and node.value.lower() in ("no", "yes", "on", "off"):
+            return node.value
+        try:
+            return yaml.SafeLoader("").construct_object(node, deep=True)
+        except (ValueError, OverflowError, KeyError) as error:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{node.value!r} has no value of its kind", node.start_mark
+            ) from error
 
 
 def _sentence(places: Places, model: type[BaseModel], error: ValidationError) -> str:

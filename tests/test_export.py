@@ -20,7 +20,7 @@ from icl.export import RATES, export_learner, push_to_hub, write_adapter
 from icl.learners.meta_learner import LoraMetaLearner
 from icl.learners.registry import make
 from icl.merge import merge_adapter
-from icl.model_card import _base
+from icl.model_card import base_name
 from icl.models.loading import load_backbone
 from icl.models.lora import Adapter
 from icl.models.scorer import make_plan, score
@@ -103,7 +103,7 @@ def test_learned_rates_stand_beside_the_adapter(tmp_path: Path, method: str) -> 
 def test_what_cannot_be_exported_is_told(tmp_path: Path) -> None:
     with pytest.raises(IclError, match=r"no run\.json"):
         export_learner(tmp_path, "fomaml", tmp_path / "out")
-    roster = {"learners": [{"name": "lora", "method": "lora", "training": None}]}
+    roster = {"learners": [{"name": "lora", "method": "lora", "key": None, "training": None}]}
     (tmp_path / "run.json").write_text(json.dumps(roster))
     with pytest.raises(IclError, match=r"no learner 'fomam'"):
         export_learner(tmp_path, "fomam", tmp_path / "out")
@@ -161,6 +161,8 @@ def test_an_export_has_a_card_with_the_runs_own_figures_and_can_be_pushed(place:
     assert hub.private
     sent = {path.name for path in (place.folder / "hub" / "me" / "mine").iterdir()}
     assert sent == {path.name for path in out.iterdir()}
+    for path in (place.folder / "hub" / "me" / "mine").iterdir():
+        assert str(place.folder).encode() not in path.read_bytes()
     assert {"README.md", "adapter_config.json", "adapter_model.safetensors"} <= sent
     with pytest.raises(IclError, match="you may not write here; log in"):
         push_to_hub(out, "me/mine", api=Hub(place.folder, refuses=True))  # type: ignore[arg-type]
@@ -225,4 +227,4 @@ def test_what_cannot_be_merged_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_a_card_names_its_base_as_the_hub_can_read_it(name: str, told: tuple[str, bool]) -> None:
-    assert _base(name) == told
+    assert base_name(name) == told

@@ -77,11 +77,11 @@ def test_remote_code_is_off_unless_asked_for_and_then_named(
 ) -> None:
     seen: list[bool] = []
 
-    def load(**options: object) -> None:
+    def load(name: str, **options: object) -> None:
         seen.append(bool(options["trust_remote_code"]))
         raise IclError("far enough.")
 
-    monkeypatch.setattr(loading, "load_backbone", load)
+    monkeypatch.setattr(loading, "load_tokenizer", load)
     with pytest.raises(IclError, match="far enough"):
         make_model(ModelConfig(name="some/model")).backbone()
     asked = make_model(ModelConfig(name="some/model", trust_remote_code=True))

@@ -28,7 +28,8 @@ def dry_run(
     else:
         typer.echo(
             f"Model {model}: {count(plan.parameters)} parameters, {plan.bytes / 2**30:.1f} GiB of"
-            f" weights in {experiment.model.dtype}."
+            f" weights in {experiment.model.dtype}"
+            f"{', before they are quantised' if experiment.model.quantise else ''}."
         )
     width = max(len(line.learner) for line in plan.lines)
     typer.echo(f"{'learner':{width}}  episodes  done  steps    tokens  about")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from icl.cli.say import say
 from icl.errors import IclError, did_you_mean
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def make(
     )
     typer.echo(f"{out}: {len(saved)} episodes, SHA-256 {saved.manifest['sha256'][:16]}")
     for line in _summary(sampler):
-        typer.echo(line)
+        say(line)
 
 
 @app.command()
@@ -142,7 +143,7 @@ def show(
             f"{len(chosen.query) - 1}."
         )
     for block in render(chosen, query, tokenizer):
-        typer.echo(block)
+        say(block)
 
 
 @app.command()

@@ -19,7 +19,7 @@ from icl.cli.merge import merge
 from icl.cli.methods import methods
 from icl.cli.plan import plan
 from icl.cli.predict import predict
-from icl.errors import IclError
+from icl.errors import IclError, one_line
 
 app = typer.Typer(
     help="Compare the ways a language model can learn a new task, on identical episodes.",
@@ -215,7 +215,7 @@ for _command in (compare, diagnose, plan, predict, methods, merge, doctor):
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    sys.stderr.write(f"Note: {message}\n")
+    sys.stderr.write(f"Note: {one_line(message)}\n")
 
 
 def main() -> None:
@@ -224,5 +224,5 @@ def main() -> None:
     try:
         app()
     except IclError as error:
-        sys.stderr.write(f"icl: {error}\n")
+        sys.stderr.write(f"icl: {one_line(error)}\n")
         sys.exit(_EXIT_USER_FAULT)

@@ -24,4 +24,4 @@ def prompts_command(config: str, out: Path | None, data: Path | None, limit: int
     found, page = run_study(study, folder, make_model(study.model), command=command, limit=limit)
     console = Console()
     print_sensitivity(found, console)
-    console.print(f"Report: {page}", soft_wrap=True, highlight=False)
+    console.print(f"Report: {page}", soft_wrap=True, highlight=False, markup=False)

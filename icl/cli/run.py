@@ -13,7 +13,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from icl.config import ExperimentConfig, load_config
-from icl.errors import IclError
+from icl.errors import IclError, one_line
 from icl.evaluation.runfolder import RunFolder
 from icl.experiment import Outcome, check_processes, run_experiment, write_outcome
 from icl.processes import connect
@@ -41,7 +41,7 @@ def run_command(
     except IclError as error:
         if form == "text":
             raise
-        event("error", message=str(error))
+        event("error", message=one_line(error))
         sys.exit(FAULT)
     finally:
         speak("text")
@@ -93,7 +93,7 @@ def report_command(folder: Path, *, plots: bool = False) -> None:
         from icl.reporting.figures import FOLDER, write_plots
 
         write_plots(folder, summarise(outcome.records, outcome.meta_training))
-        Console().print(f"Plots: {folder / FOLDER}", soft_wrap=True, highlight=False)
+        Console().print(f"Plots: {folder / FOLDER}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _on_cpu(experiment: ExperimentConfig) -> bool:
@@ -122,4 +122,4 @@ def _show(outcome: Outcome) -> None:
     event("report", path=str(outcome.report))
     console = Console()
     print_table(outcome.records, console, outcome.meta_training)
-    console.print(f"Report: {outcome.report}", soft_wrap=True, highlight=False)
+    console.print(f"Report: {outcome.report}", soft_wrap=True, highlight=False, markup=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from icl.cli.say import say
 from icl.errors import IclError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def list_() -> None:
             cell.rjust(width) if place in (1, 2, 3) else cell.ljust(width)
             for place, (cell, width) in enumerate(zip(row[:5], widths, strict=True))
         )
-        typer.echo("  ".join((*cells, row[5])))
+        say("  ".join((*cells, row[5])))
 
 
 @app.command()
@@ -65,23 +66,23 @@ def show(
 
     definition = read_definition(find_definition(family))
     for line in _about(definition):
-        typer.echo(line)
+        say(line)
     loaded = None if language is None else load_family(family, data=data)
     for name, task in definition.tasks.items():
         for line in _task_lines(name, task):
-            typer.echo(line)
+            say(line)
         if loaded is None or language is None:
             continue
         examples = loaded.load(name, language).examples
-        typer.echo(f"  {len(examples)} examples in {language}" + ("; the first:" * bool(examples)))
+        say(f"  {len(examples)} examples in {language}" + ("; the first:" * bool(examples)))
         for own, template in task.named_templates.items():
             if examples:
                 built = template.build(language)
                 words = task.words_in(language)
                 label = words.get(examples[0].label, examples[0].label)
                 shown = built.render(examples[0].fields) + built.answer(label)
-                typer.echo(f"  template {own}:")
-                typer.echo("\n".join(f"    | {line}" for line in shown.split("\n")))
+                say(f"  template {own}:")
+                say("\n".join(f"    | {line}" for line in shown.split("\n")))
 
 
 @app.command()

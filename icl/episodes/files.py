@@ -195,7 +195,7 @@ def open_episodes(path: Path) -> EpisodeSet:
     file = path / MANIFEST
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise IclError(
             f"{file} cannot be read ({error}); name a folder that `icl episodes make` made."
         ) from error

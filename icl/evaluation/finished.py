@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 from icl.errors import IclError
 from icl.evaluation.record import EpisodeRecord
 from icl.evaluation.runfolder import RunFolder
+
+_TRAINING_FOLDER = re.compile(r"meta/[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,10 @@ def read_run(folder: Path) -> FinishedRun:
 def roster(run: RunFolder) -> list[dict[str, Any]]:
     """Return a row for each learner of a run: its name, its key, what its training took.
 
+    A folder may come from anywhere: what its roster says is checked before it is believed.
+
     Raises:
-        IclError: it is no run's folder.
+        IclError: it is no run's folder, or its roster is damaged.
     """
     found = run.read_json("run.json")
     if found is None:
@@ -68,8 +73,21 @@ def roster(run: RunFolder) -> list[dict[str, Any]]:
             f"{run.path} is not a run's folder: it has no run.json; give the folder that"
             " `icl run` named."
         )
-    learners: list[dict[str, Any]] = found["learners"]
+    learners = found.get("learners") if isinstance(found, dict) else None
+    if not isinstance(learners, list) or not all(map(_is_row, learners)):
+        raise IclError(f"{run.path / 'run.json'} is damaged; remove it and run again.")
     return learners
+
+
+def _is_row(row: Any) -> bool:
+    """Tell whether a row of a roster has what every row has, and leads nowhere else."""
+    return (
+        isinstance(row, dict)
+        and isinstance(row.get("name"), str)
+        and isinstance(row.get("key", 0), str | None)
+        and isinstance(row.get("training", 0), dict | None)
+        and _TRAINING_FOLDER.fullmatch(str(row.get("folder", "meta/" + 16 * "0"))) is not None
+    )
 
 
 def training_logs(folder: Path, learners: Iterable[Mapping[str, Any]]) -> dict[str, Path]:

@@ -13,6 +13,7 @@ from icl.errors import NewerSchemaError
 SCHEMA_VERSION = 2
 _READABLE = (1, 2)  # version 1 has no written answers; all else is the same
 _ROUNDING = 1e-4
+_MOST = 1e30  # of anything that is spent; sums of it stay finite
 ACCURACY = "accuracy"
 
 
@@ -28,6 +29,8 @@ class Cost:
         trained_parameters: numbers moved by adaptation or meta-training.
         forward_flops, backward_flops: floating-point operations of the model's products, see
             `icl.evaluation.flops`; None where they were not counted (a server's, older records).
+
+    Raises `ValueError` for what is no number from zero.
     """
 
     prompt_tokens: int
@@ -37,6 +40,13 @@ class Cost:
     trained_parameters: int
     forward_flops: int | None = None
     backward_flops: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for what no run can have cost."""
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < _MOST:  # NaN compares false
+                raise ValueError(f"the cost {name} is {value}")
 
 
 @dataclass(frozen=True, slots=True)

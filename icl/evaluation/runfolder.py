@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import yaml
 from filelock import FileLock, Timeout
 
 from icl.cache import sha256_file
@@ -19,6 +18,7 @@ from icl.errors import IclError, NewerSchemaError
 from icl.evaluation.episodefile import EpisodeFile, write_lines
 from icl.evaluation.record import EpisodeRecord
 from icl.evaluation.store import RecordStore
+from icl.yamlfile import read_yaml
 
 SCHEMA_VERSION = 1
 EPISODES = "episodes.jsonl"
@@ -54,10 +54,17 @@ class RunFolder:
         """Hold the folder for one run.
 
         Raises:
-            IclError: another run holds it, or it cannot be written.
+            IclError: another run holds it, it cannot be written, or something in it is a link, by
+                which a folder from elsewhere would make us write somewhere else.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            for entry in self.path.iterdir():
+                if entry.is_symlink():
+                    raise IclError(
+                        f"{entry} is a link, and a run writes into its own folder only; put there"
+                        " what it points to, or give another folder with --out."
+                    )
             lock = FileLock(self.path / ".lock")
             lock.acquire(blocking=False)
         except Timeout as error:
@@ -111,7 +118,7 @@ class RunFolder:
             value = json.loads((self.path / name).read_text("utf-8"))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise IclError(
                 f"Cannot read {self.path / name} ({error}); remove it and run again."
             ) from error
@@ -122,12 +129,7 @@ class RunFolder:
 
     def read_yaml(self, name: str) -> Any:
         """Return the content of a YAML file of the folder; raises `IclError` where it cannot."""
-        try:
-            return yaml.safe_load((self.path / name).read_text("utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise IclError(
-                f"Cannot read {self.path / name} ({error}); run the experiment again."
-            ) from error
+        return read_yaml(self.path / name)[0]
 
     def write_episodes(self, episodes: Iterable[Episode]) -> None:
         """Replace ``episodes.jsonl``, unless it holds these already; takes them one at a time."""

@@ -186,7 +186,7 @@ def _parse(line: bytes) -> EpisodeRecord | None:
         return EpisodeRecord.from_json(line.decode())
     except NewerSchemaError:  # it is no damage, and must not be cut off or done again
         raise
-    except ValueError:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+    except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         return None
 
 

@@ -64,6 +64,11 @@ class SetFit(Learner):
                 f"The method 'setfit' tunes a sentence encoder and {backbone.name!r} is none; take"
                 " one such as 'packaged:all-minilm-l6-v2'."
             )
+        if getattr(backbone.model, "is_quantized", False):
+            raise IclError(
+                "The method 'setfit' tunes all weights, and `model.quantise` holds them in few"
+                " bits; drop one of the two."
+            )
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError as error:
@@ -71,7 +76,13 @@ class SetFit(Learner):
                 "The method 'setfit' needs the package 'sentence-transformers', which is not"
                 " installed; run: pip install 'icl[setfit]'."
             ) from error
-        self._start = SentenceTransformer(model_path(backbone.name), device=str(backbone.device))
+        self._start = SentenceTransformer(
+            model_path(backbone.name),
+            device=str(backbone.device),
+            revision=getattr(backbone.model.config, "_commit_hash", None),  # that was loaded
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True},
+        )
         self._meter = backbone.meter
         self._params = params
 

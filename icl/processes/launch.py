@@ -9,10 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 from icl.processes.watch import LOST
 
+# Like this process, the others import nothing from the folder in which the user happens to be.
+_ASIDE = Path.cwd().as_posix() not in sys.path and "" not in sys.path
+_SAFE = ["-P"] if _ASIDE and sys.version_info >= (3, 11) else []
 _POLL = 0.05
 _LEFT = 12.0  # seconds that the others have to leave by themselves when one has failed
 _TERM = 3.0  # and then to heed a request
@@ -69,7 +73,7 @@ def _start(arguments: Sequence[str], index: int, count: int, port: int) -> subpr
         "ICL_PARENT": str(os.getpid()),
     }
     # A session of its own: the terminal's Ctrl-C comes to the launcher only, which hands it on.
-    command = [sys.executable, "-m", "icl", *arguments]
+    command = [sys.executable, *_SAFE, "-m", "icl", *arguments]
     return subprocess.Popen(command, env=environment, start_new_session=True)
 
 

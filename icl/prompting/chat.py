@@ -100,7 +100,7 @@ def _applied(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> str
         return str(
             tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         )
-    except TemplateError:
+    except (TemplateError, OverflowError, MemoryError):
         return None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
 
@@ -13,6 +15,15 @@ _METRICS = {
     "bleu": "BLEU",
     "rouge": "ROUGE-L",
 }
+
+
+def markdown(text: str) -> str:
+    r"""Write a text of the user's so that Markdown shows it as it is, on one line.
+
+    >>> markdown("a_b <b>|")
+    'a\\_b \\<b>\\|'
+    """
+    return re.sub(r"([\\|*_`<\[])", r"\\\1", " ".join(text.split()))
 
 
 def metric_name(metric: str) -> str:

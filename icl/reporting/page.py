@@ -159,7 +159,7 @@ def render(
 
 
 def _inline(prefix: str, draw: Callable[..., Plot], *arguments: Any) -> Markup:
-    """Draw a plot into the page; it holds no text of the user's, so it is safe as it is."""
+    """Draw a plot into the page; matplotlib and `inline_svg` escape its texts."""
     from markupsafe import Markup
 
     with drawing():

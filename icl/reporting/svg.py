@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections.abc import Iterator, Mapping
@@ -71,7 +72,7 @@ def inline_svg(figure: Figure, prefix: str, label: str) -> str:
     """Return the figure as an ``<svg>`` element; call it within `drawing`.
 
     `prefix` keeps its ids apart from those of other figures on the page. `label` says what a
-    reader who cannot see it should hear; it must be plain text that needs no escaping.
+    reader who cannot see it should hear.
     """
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -91,7 +92,7 @@ def inline_svg(figure: Figure, prefix: str, label: str) -> str:
         text = text.replace(colour, f"var(--{name})")
     view_box = re.search(r'viewBox="([^"]*)"', text)
     assert view_box is not None
-    opening = f'<svg viewBox="{view_box[1]}" role="img" aria-label="{label}">'
+    opening = f'<svg viewBox="{view_box[1]}" role="img" aria-label="{html.escape(label)}">'
     text = re.sub(r"<svg.*?>", lambda _: opening, text, count=1, flags=re.DOTALL)
     return re.sub(r"\n\s*\n?", "\n", text).strip()
 

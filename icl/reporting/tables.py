@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, fields
 from typing import TYPE_CHECKING, Literal, get_args
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from icl.errors import IclError, did_you_mean
 from icl.evaluation.record import ACCURACY
 from icl.evaluation.summary import Board, Row, Summary
-from icl.reporting.formats import metric_title, p_value, percent, points
+from icl.reporting.formats import markdown, metric_title, p_value, percent, points
 from icl.reporting.terminal import board_title
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def pair_table(pairs: Sequence[Pair], form: str) -> str:
     rows = [pair_cells(pair) for pair in pairs]
     if form == "md":
         lines = [f"| {' | '.join(PAIR_HEADS)} |", "| --- | --- |" + " ---: |" * 7]
-        lines += [f"| {' | '.join(map(_md, row))} |" for row in rows]
+        lines += [f"| {' | '.join(map(markdown, row))} |" for row in rows]
         return "\n".join(lines) + "\n"
     head = " & ".join(map(_tex, PAIR_HEADS)) + r" \\"
     body = [" & ".join(map(_tex, row)) + r" \\" for row in rows]
@@ -128,11 +127,14 @@ def _markdown(boards: Sequence[Board]) -> str:
     for board in boards:
         name = metric_title(board.metric)
         lines = [
-            f"**{_md(board_title(board))}**",
+            f"**{markdown(board_title(board))}**",
             "",
             f"| Learner | {name} | 95 % interval | To the best | p |",
             "| --- | ---: | ---: | ---: | ---: |",
-            *(f"| {' | '.join([_md(row.learner), *_cells(board, row)])} |" for row in board.rows),
+            *(
+                f"| {' | '.join([markdown(row.learner), *_cells(board, row)])} |"
+                for row in board.rows
+            ),
         ]
         found.append("\n".join(lines))
     return "\n\n".join(found) + "\n"
@@ -142,7 +144,7 @@ def _latex(boards: Sequence[Board]) -> str:
     found = []
     for board in boards:
         lines = [
-            f"% {board_title(board)}".replace("\n", " "),
+            "% " + " ".join(board_title(board).split()),
             r"\begin{tabular}{lrrrr}",
             r"\toprule",
             f"Learner & {_tex(metric_title(board.metric))} & "
@@ -165,10 +167,6 @@ def _cells(board: Board, row: Row) -> list[str]:
         "best" if best else points(row.difference),
         "" if best else p_value(row.p),
     ]
-
-
-def _md(text: str) -> str:
-    return re.sub(r"([\\|*_`<\[])", r"\\\1", " ".join(text.split()))
 
 
 _TEX = {

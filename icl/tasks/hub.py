@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from icl.errors import IclError
@@ -20,6 +21,7 @@ def hub_rows(
     streaming: bool = False,
     limit: int | None = None,
     hint: str = "",
+    folder: Path | None = None,
     **arguments: Any,
 ) -> Iterator[Row]:
     """Read one split of a data set; class labels come as their names.
@@ -29,15 +31,21 @@ def hub_rows(
         split: the Hub's name of the split.
         config, revision, files, streaming, limit: see `HubSource`.
         hint: a further way to the data, told when they cannot be had.
-        arguments: what else `datasets.load_dataset` takes.
+        folder: where local files may lie; by default in `name`, where that is a directory, or
+            under the current directory.
+        arguments: what else `datasets.load_dataset` takes: `data_files`, `data_dir`.
 
     Raises:
-        IclError: the data set cannot be had.
+        IclError: the data set cannot be had, would run code or lies outside its folder.
     """
     import datasets
 
     if files is not None:
         arguments["data_files"] = {split: files}
+    if name == "pandas":
+        raise IclError("The data set builder 'pandas' reads pickles, which icl does not.")
+    for place in _texts(list(arguments.values())):
+        _check_place(place, folder or (Path(name) if Path(name).is_dir() else Path.cwd()))
     number = 0
     try:
         table = datasets.load_dataset(
@@ -54,6 +62,23 @@ def hub_rows(
             f"The data set {name!r} (config {config!r}, split {split!r}) cannot be read from the "
             f"Hub: {reason}; check the network, the name and the split.{hint}"
         ) from error
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(inner)
+
+
+def _check_place(place: str, folder: Path) -> None:
+    """Raise `IclError` for a local file outside its folder; an address is the Hub's own matter."""
+    if "://" not in place and not (folder / place).resolve().is_relative_to(folder.resolve()):
+        raise IclError(
+            f"The file {place!r} lies outside the data directory {folder}; a definition may only"
+            " name files in it."
+        )
 
 
 def _class_names(features: Mapping[str, Any]) -> dict[str, list[str]]:

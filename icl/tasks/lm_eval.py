@@ -12,39 +12,32 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from icl.errors import IclError, did_you_mean
 from icl.tasks.hub import hub_rows
 from icl.tasks.rows import Row, value_at
-from icl.tasks.tables import text_lines
 from icl.tasks.template import render
+from icl.yamlfile import read_yaml
 
 _SPLITS = {"train": "training_split", "validation": "validation_split", "test": "test_split"}
 _CODE = "!function"
 _NEEDED = ("dataset_path", "doc_to_text", "doc_to_choice", "doc_to_target")
+_ARGUMENTS = ("data_files", "data_dir", "revision")
 _DEEPEST_INCLUDE = 10
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which ``!function x.y`` is a marker, never a function."""
-
-
-_Loader.add_constructor(_CODE, lambda loader, node: f"{_CODE} {node.value}")
-
-
-def lm_eval_rows(path: Path, part: str, splits: Mapping[str, str]) -> Iterator[Row]:
+def lm_eval_rows(path: Path, part: str, splits: Mapping[str, str], folder: Path) -> Iterator[Row]:
     """Read a task's documents as rows of ``text``, ``choices`` and ``answer``.
 
     Args:
         path: the task's YAML file.
         part: the data split as the definition names it.
         splits: data split -> the data set's name of it; see `LmEvalSource`.
+        folder: where it and all that it names must lie.
 
     Raises:
         IclError: the file is not of the subset, or a document does not fit it.
     """
-    task = read_lm_eval(path)
+    task = read_lm_eval(path, folder)
     split = splits.get(part) or task.get(_SPLITS.get(part, ""))
     if not isinstance(split, str):
         raise IclError(
@@ -54,8 +47,18 @@ def lm_eval_rows(path: Path, part: str, splits: Mapping[str, str]) -> Iterator[R
     arguments = dict(task.get("dataset_kwargs") or {})
     if arguments.pop("trust_remote_code", False):
         raise IclError(f"{path} asks to run the data set's own code, which icl does not.")
+    unknown = sorted(map(str, arguments.keys() - _ARGUMENTS))
+    if unknown:
+        raise IclError(
+            f"{path}: `dataset_kwargs` has {', '.join(unknown)}; only {', '.join(_ARGUMENTS)} can"
+            " be read."
+        )
     for number, document in hub_rows(
-        task["dataset_path"], config=task.get("dataset_name"), split=split, **arguments
+        task["dataset_path"],
+        config=task.get("dataset_name"),
+        split=split,
+        folder=folder,
+        **arguments,
     ):
         try:
             yield number, _row(task, document)
@@ -63,9 +66,9 @@ def lm_eval_rows(path: Path, part: str, splits: Mapping[str, str]) -> Iterator[R
             raise IclError(f"{path}, document {number} of {split!r}: {error}") from error
 
 
-def read_lm_eval(path: Path) -> dict[str, Any]:
+def read_lm_eval(path: Path, folder: Path) -> dict[str, Any]:
     """Read a task's YAML with what it includes; raises `IclError` for what is not supported."""
-    task = _read(path, 0)
+    task = _read(path, folder.resolve(), 0)
     kind = task.get("output_type")
     if kind != "multiple_choice":
         raise IclError(f"{path} has the output_type {kind!r}; only multiple_choice can be read.")
@@ -85,14 +88,10 @@ def read_lm_eval(path: Path) -> dict[str, Any]:
     return task
 
 
-def _read(path: Path, depth: int) -> dict[str, Any]:
+def _read(path: Path, folder: Path, depth: int) -> dict[str, Any]:
     if depth > _DEEPEST_INCLUDE:
         raise IclError(f"{path}: files include each other in a circle; break it.")
-    try:
-        task = yaml.load("".join(line for _, line in text_lines(path)), Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise IclError(f"{path} is not valid YAML: {reason}.") from error
+    task, _ = read_yaml(path, marks=(_CODE,))  # a marker, never a function
     if not isinstance(task, dict):
         raise IclError(f"{path} holds no task; it needs {', '.join(_NEEDED)}.")
     include = task.pop("include", None)
@@ -100,7 +99,10 @@ def _read(path: Path, depth: int) -> dict[str, Any]:
         return task
     if not isinstance(include, str):
         raise IclError(f"{path}: `include` must name one file.")
-    return _read(path.parent / include, depth + 1) | task
+    included = path.parent / include
+    if not included.resolve().is_relative_to(folder):
+        raise IclError(f"{path} includes {include!r}, which lies outside the data directory.")
+    return _read(included, folder, depth + 1) | task
 
 
 def _row(task: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:

@@ -186,7 +186,7 @@ def _plugin(source: PluginSource) -> Reading:
 def _lm_eval(source: LmEvalSource, folder: Path) -> Reading:
     def rows(task: str, language: str, part: str) -> Rows:
         path = _within(folder, source.file.format(language=language, split=part, task=task))
-        return Rows(f"{path}, {part}", lm_eval_rows(path, part, source.splits))
+        return Rows(f"{path}, {part}", lm_eval_rows(path, part, source.splits, folder))
 
     return rows
 

@@ -7,41 +7,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import StrictUndefined, nodes
 from jinja2 import Template as JinjaTemplate
-from jinja2.exceptions import SecurityError
+from jinja2 import nodes
 from jinja2.meta import find_undeclared_variables
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from icl.errors import IclError
+from icl.tasks.sandbox import Sandbox
 
 Fields = Mapping[str, str]
 
-_MOST_REPEATS = 10_000
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    """A sandbox that also refuses the sums that fill the memory, e.g. ``{{ 9 ** 9 ** 9 }}``."""
-
-    intercepted_binops = frozenset({"*", "**", "%"})
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        formats = operator == "%" and isinstance(left, str)  # '%999999999d' makes a long text
-        if operator == "**" or formats or max(_size(left), _size(right)) > _MOST_REPEATS:
-            raise SecurityError(f"the operator {operator} is not allowed on these values")
-        return super().call_binop(context, operator, left, right)
-
-
-def _size(value: Any) -> int:
-    return len(value) if hasattr(value, "__len__") else abs(int(value))
-
-
-_ENVIRONMENT = _Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
-# What a template shows may depend on nothing but the example.
-for _name in ("lipsum", "cycler", "joiner", "namespace", "dict"):
-    del _ENVIRONMENT.globals[_name]
-for _name in ("random", "attr"):
-    del _ENVIRONMENT.filters[_name]
+_SANDBOX = Sandbox()
 # A template is one string: it loads no others and defines nothing.
 _FOREIGN = (nodes.Import, nodes.FromImport, nodes.Include, nodes.Extends, nodes.Macro,
             nodes.CallBlock, nodes.Block)  # fmt: skip
@@ -55,7 +30,7 @@ def template_fields(source: str) -> frozenset[str]:
         IclError: it is no Jinja2, loads other templates, or reaches for what is private.
     """
     _compile(source)
-    tree = _ENVIRONMENT.parse(source)
+    tree = _SANDBOX.parse(source)
     for node in tree.find_all(_FOREIGN):
         kind = type(node).__name__.lower()
         raise IclError(
@@ -69,13 +44,13 @@ def template_fields(source: str) -> frozenset[str]:
             raise IclError(
                 f"The template {source!r} reaches for {name!r}, which is not a field; remove it."
             )
-    return frozenset(find_undeclared_variables(tree) - set(_ENVIRONMENT.globals))
+    return frozenset(find_undeclared_variables(tree) - set(_SANDBOX.globals))
 
 
 @lru_cache(maxsize=1024)
 def _compile(source: str) -> JinjaTemplate:
     try:
-        return _ENVIRONMENT.from_string(source)
+        return _SANDBOX.read(source)
     except Exception as error:  # a compiler may fail in any way on any text
         raise IclError(f"The template {source!r} is not valid Jinja2: {_reason(error)}.") from error
 
@@ -83,7 +58,7 @@ def _compile(source: str) -> JinjaTemplate:
 def render(source: str, values: Mapping[str, Any]) -> str:
     """Render a Jinja2 source in the sandbox; raises `IclError` for whatever goes wrong."""
     try:
-        return _compile(source).render(values)
+        return _SANDBOX.render(_compile(source), values)
     except IclError:
         raise
     except Exception as error:  # a template is a program: it may fail in any way

@@ -159,10 +159,12 @@ def test_a_run_is_asked_what_it_can_answer(
     assert len(answers) == 8 and all(a["question"].endswith("?") for a in answers)
     assert all(a["lines"] for a in answers if not a["answered"])
     rows = (folder / "run.json").read_text()
-    log = folder / "meta" / "x" / "log.jsonl"
+    log = folder / "meta" / ("0" * 16) / "log.jsonl"
     log.parent.mkdir(parents=True)
     log.write_text('{"loss": 1.0, "support_loss_0": 2.0, "support_loss_after": 1.0}\n')
-    trained = rows.replace('"training": null', '"training": null, "folder": "meta/x"')
+    trained = rows.replace(
+        '"training": null', '"training": null, "folder": "meta/0000000000000000"'
+    )
     (folder / "run.json").write_text(trained)
     assert icl(monkeypatch, "diagnose", folder) == 0
     said = capsys.readouterr().out

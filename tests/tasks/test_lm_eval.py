@@ -41,7 +41,7 @@ def make(folder: Path, name: str = "toy.yaml", extra: str = "", **changes: Any) 
 
 
 def rows(path: Path, part: str = "validation") -> list[Any]:
-    return [dict(row) for _, row in lm_eval_rows(path, part, {})]
+    return [dict(row) for _, row in lm_eval_rows(path, part, {}, path.parent)]
 
 
 def test_a_task_with_fixed_choices(tmp_path: Path) -> None:

@@ -181,11 +181,10 @@ class Client:
 
         try:
             response = self._http.request(method, url, json=body, headers=self._secret.headers())
-            text = self._secret.scrub(response.text)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             reason = self._secret.redact(str(error)) or type(error).__name__
             return None, Fault(reason)
-        return fault_of(response.status_code, response.headers, text, self._secret.redact)
+        return fault_of(response.status_code, response.headers, response.text, self._secret)
 
     def _wait(self, fault: Fault, attempt: int, key: str) -> None:
         """Wait before the next attempt; raises where there is none, or where it cannot help."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from icl.errors import IclError
+from icl.models.server.secret import Secret
 
 _PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 _LASTING_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
@@ -46,19 +47,20 @@ class Fault:
 
 
 def fault_of(
-    status: int, headers: Mapping[str, str], text: str, redact: Callable[[str], str]
+    status: int, headers: Mapping[str, str], text: str, secret: Secret
 ) -> tuple[Any, Fault]:
-    """Return a reply's JSON value, or None and what is wrong with it."""
+    """Return a reply's JSON value, or None and what is wrong with it; neither holds the key."""
     try:
-        data = json.loads(text)
-    except ValueError:
+        data = secret.scrub(json.loads(text))
+    except (ValueError, RecursionError):
         data = None
     if 200 <= status < 300:
         if data is None:
             return None, Fault("the reply is not JSON", status)
         return data, Fault("", status)
     code, words = _words(data, text)
-    reason = redact(f"{status} {' '.join(words.split())[:_SHOWN]}".strip().rstrip("."))
+    words = secret.redact(" ".join(words.split()))[:_SHOWN]  # in this order: no part of it stays
+    reason = f"{status} {words}".strip().rstrip(".")
     passing = status in _PASSING and code not in _LASTING_CODES
     return None, Fault(reason, status, passing, _retry_after(headers))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from icl.errors import IclError
 
@@ -49,6 +50,17 @@ class Secret:
         """Return a message for people without the key."""
         return message.replace(self._value, _MASK) if self._value else message
 
-    def scrub(self, reply: str) -> str:
-        """Return a reply without the key; one too short to be secret (``EMPTY``) may be a word."""
-        return self.redact(reply) if len(self._value) >= _LONG else reply
+    def scrub(self, reply: Any) -> Any:
+        """Return a reply's JSON value without the key in any text of it.
+
+        A key too short to be secret (``EMPTY``) may be a word, and stays.
+        """
+        if len(self._value) < _LONG:
+            return reply
+        if isinstance(reply, str):
+            return self.redact(reply)
+        if isinstance(reply, list):
+            return [self.scrub(item) for item in reply]
+        if isinstance(reply, dict):
+            return {self.scrub(name): self.scrub(value) for name, value in reply.items()}
+        return reply
