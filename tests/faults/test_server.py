@@ -16,7 +16,7 @@ from tests.models.server.fake import FakeServer, Fault
 from tests.models.server.test_run import write
 
 
-@pytest.mark.parametrize("fault", ["hangs", "garbage", "drops", "fails"])
+@pytest.mark.parametrize("fault", ["hangs", "garbage", "drops", "fails", "no scores", "bare"])
 def test_a_server_that_fails_in_the_middle_loses_nothing(
     fault: str,
     server: FakeServer,  # noqa: F811
@@ -37,8 +37,10 @@ def test_a_server_that_fails_in_the_middle_loses_nothing(
                 "garbage": Fault(200, body="\x00 not JSON \xff"),
                 "drops": Fault(drop=True),
                 "fails": Fault(503),
+                "no scores": Fault(200, body='{"choices": [{"text": "x", "logprobs": null}]}'),
+                "bare": Fault(200, body='{"choices": [{}]}'),
             }
-            server.faults = [kinds[fault]] * 50
+            server.faults = [kinds[fault]] * 50  # more than one run uses up
 
     server.refuses = after_a_while
     monkeypatch.setattr("sys.argv", ["icl", "run", str(config), "--out", str(run)])

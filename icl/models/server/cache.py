@@ -7,7 +7,7 @@ import json
 import sqlite3
 import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +56,26 @@ class ReplyCache:
         except (OSError, sqlite3.Error) as error:
             raise self._fault(error) from error
 
-    def get(self, key: str) -> Any:
-        """Return the JSON value kept under a key, or None."""
+    def get(self, key: str, usable: Callable[[Any], bool] = lambda reply: True) -> Any:
+        """Return the JSON value kept under a key, or None; one that is of no use is dropped."""
         try:
             with self._lock:
                 row = self._db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
-            return None if row is None else json.loads(zlib.decompress(row[0]))
-        except (sqlite3.Error, zlib.error, ValueError) as error:
+            reply = None if row is None else _unpacked(row[0])
+            if row is None or (reply is not None and usable(reply)):
+                return reply
+            with self._lock, self._db:
+                # This very one: another process may have put a better one in its place.
+                self._db.execute("DELETE FROM replies WHERE key = ? AND reply = ?", (key, row[0]))
+            return None
+        except sqlite3.Error as error:
             raise self._fault(error) from error
 
     def put(self, key: str, reply: Any) -> None:
         """Keep a JSON value; the first one stays where two processes bring one."""
-        packed = zlib.compress(json.dumps(reply, ensure_ascii=False).encode(), level=3)
+        packed = zlib.compress(
+            json.dumps(reply, ensure_ascii=False).encode(errors="surrogatepass"), level=3
+        )
         try:
             with self._lock, self._db:
                 self._db.execute("INSERT OR IGNORE INTO replies VALUES (?, ?)", (key, packed))
@@ -83,3 +91,11 @@ class ReplyCache:
             f"The server's replies cannot be kept in {self._path} ({error}); remove the file, free"
             " some space, or set `cache: false` under `model.server`."
         )
+
+
+def _unpacked(packed: Any) -> Any:
+    """Return the JSON value of a row, or None where it cannot be read."""
+    try:
+        return json.loads(zlib.decompress(packed))
+    except (zlib.error, ValueError, TypeError, RecursionError):
+        return None

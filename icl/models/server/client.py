@@ -15,10 +15,12 @@ from icl.cache import cache_dir
 from icl.errors import IclError
 from icl.models.server.cache import ReplyCache, request_key
 from icl.models.server.config import ServerConfig
-from icl.models.server.faults import Fault, RefusedError, fault_of, is_reply
+from icl.models.server.faults import Fault, RefusedError, UnusableError, fault_of, is_reply
 from icl.models.server.ledger import Ledger, Usage
 from icl.models.server.pace import Clock, Pacer, StoppedError
 from icl.models.server.secret import Secret
+from icl.models.server.usage import actual_usage, expected_usage
+from icl.models.server.wanted import TEXT, Wanted
 
 if TYPE_CHECKING:
     import httpx2
@@ -29,7 +31,6 @@ _B = TypeVar("_B")
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0  # seconds of back-off
 _LONGEST_PAUSE = 600.0  # a server that asks for a longer pause is told of instead
-_BYTES_A_TOKEN = 3  # for an estimate, before the server has counted
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -87,24 +88,33 @@ class Client:
         """
         return self._ask("POST", self.config.url.removesuffix("/v1") + path, body)
 
-    def post(self, path: str, body: Body) -> Reply:
+    def post(self, path: str, body: Body, wanted: Wanted = TEXT, *, patient: bool = True) -> Reply:
         """Send a request for generation, or take the reply that is already kept.
+
+        Args:
+            path: under the base address.
+            body: the request.
+            wanted: what the reply must hold; without it none is kept, nor taken from those kept.
+            patient: whether to ask again for a reply that lacks it, or else to return that.
 
         Raises:
             RefusedError: the server will not answer this request, however often it is sent.
+            UnusableError: no reply, however often it was asked for, holds what is wanted.
             IclError: the budget is spent, or the server cannot be reached.
         """
         url = self.config.url + path
         key = request_key(url, self.model, body)
-        kept = None if self._cache is None else self._cache.get(key)
-        if kept is not None:
-            return Reply(kept, _usage(kept, _expected(body)), from_cache=True)
-        data = self._sent(url, body, key)
+        kept = None
         if self._cache is not None:
+            kept = self._cache.get(key, lambda data: is_reply(data) and wanted.usable(data))
+        if kept is not None:
+            return Reply(kept, actual_usage(kept, expected_usage(body)), from_cache=True)
+        data = self._sent(url, body, key, wanted, patient)
+        if self._cache is not None and (patient or wanted.usable(data)):
             self._cache.put(key, data)
-        return Reply(data, _usage(data, _expected(body)), from_cache=False)
+        return Reply(data, actual_usage(data, expected_usage(body)), from_cache=False)
 
-    def post_all(self, path: str, bodies: Sequence[Body]) -> list[Reply]:
+    def post_all(self, path: str, bodies: Sequence[Body], wanted: Wanted = TEXT) -> list[Reply]:
         """Send many requests, `concurrency` at a time; equal ones once. Replies keep the order.
 
         When one fails for good, those that have not begun are dropped, those under way are
@@ -112,7 +122,7 @@ class Client:
         """
         keys = [json.dumps(body, sort_keys=True) for body in bodies]
         distinct = dict(zip(keys, bodies, strict=True))
-        replies = self.each(lambda body: self.post(path, body), list(distinct.values()))
+        replies = self.each(lambda body: self.post(path, body, wanted), list(distinct.values()))
         found = dict(zip(distinct, replies, strict=True))
         return [found[key] for key in keys]
 
@@ -141,28 +151,31 @@ class Client:
         if self._cache is not None:
             self._cache.close()
 
-    def _sent(self, url: str, body: Body, key: str) -> Any:
+    def _sent(self, url: str, body: Body, key: str, wanted: Wanted, patient: bool) -> Any:
         """Send a request as often as it takes; paced, and within the budget."""
-        expected = _expected(body)
+        expected, actual = expected_usage(body), None
         fault = Fault("nothing was sent")
         for attempt in range(self.config.retries + 1):
             self.ledger.reserve(expected)
-            data = None
+            actual = None
             try:
                 self._pacer.enter(expected.prompt + expected.answer)
                 data, fault = self._once("POST", url, body)
                 if data is not None and not is_reply(data):
                     data, fault = None, Fault("the reply holds no answer")
+                # A reply that lacks what is wanted is paid for all the same.
+                actual = None if data is None else actual_usage(data, expected)
             finally:
-                actual = None if data is None else _usage(data, expected)
                 self.ledger.settle(expected, actual)
             if actual is not None:
                 self._pacer.correct(
                     actual.prompt + actual.answer - expected.prompt - expected.answer
                 )
-                return data
+                if not patient or wanted.usable(data):
+                    return data
+                fault = Fault(wanted.missing)
             self._wait(fault, attempt, key)
-        raise self._gave_up(fault)
+        raise self._gave_up(fault) if actual is None else self._unusable(wanted)
 
     def _ask(self, method: str, url: str, body: Body | None) -> Any:
         fault = Fault("nothing was sent")
@@ -223,6 +236,13 @@ class Client:
             " here."
         )
 
+    def _unusable(self, wanted: Wanted) -> IclError:
+        return UnusableError(
+            f"The server {self.config.url} gave nothing usable in {self.config.retries + 1}"
+            f" attempts ({wanted.missing}); what was answered before is kept: run again to go on"
+            f" from here, or {wanted.mend}."
+        )
+
 
 def _connect(config: ServerConfig) -> httpx2.Client:
     try:
@@ -237,29 +257,4 @@ def _connect(config: ServerConfig) -> httpx2.Client:
         follow_redirects=False,  # the key goes to the address that the user gave, and no other
         trust_env=urlsplit(config.url).hostname not in _LOOPBACK,  # no proxy to this machine
         limits=httpx2.Limits(max_connections=config.concurrency),
-    )
-
-
-def _expected(body: Body) -> Usage:
-    """Estimate a request's tokens before the server has counted them."""
-    prompt = body.get("prompt")
-    if isinstance(prompt, list):
-        count = len(prompt)
-    else:
-        shown = prompt if isinstance(prompt, str) else json.dumps(body.get("messages"))
-        count = 1 + len(shown.encode()) // _BYTES_A_TOKEN
-    return Usage(count, 0, int(body.get("max_tokens") or body.get("max_completion_tokens") or 0))
-
-
-def _usage(data: Any, expected: Usage) -> Usage:
-    """Return the tokens that a reply reports, or those expected where it reports none."""
-    usage = data.get("usage")
-    if not isinstance(usage, dict) or not isinstance(usage.get("prompt_tokens"), int):
-        return expected
-    details = usage.get("prompt_tokens_details") or {}
-    answer = usage.get("completion_tokens")
-    return Usage(
-        usage["prompt_tokens"],
-        int(details.get("cached_tokens") or 0),
-        answer if isinstance(answer, int) else expected.answer,
     )

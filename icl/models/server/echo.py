@@ -11,6 +11,8 @@ from icl.errors import IclError
 from icl.models.server.replies import Position, positions
 from icl.models.server.scores import Scores
 from icl.models.server.session import Session
+from icl.models.server.usage import reported
+from icl.models.server.wanted import ECHO
 
 _PROBE = "One, two, three, four, five, six, seven"
 
@@ -24,10 +26,18 @@ class EchoScorer:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._worked = False
 
     def works(self) -> bool:
-        """Say whether the server echoes; some take the wish and answer without it."""
-        reply = self._session.probe(self._body(_PROBE))
+        """Say whether the server echoes; some take the wish and answer without it.
+
+        Asked in the middle of a run too: once it has, one bad reply does not change the scores.
+        """
+        self._worked = self._worked or self._echoes()
+        return self._worked
+
+    def _echoes(self) -> bool:
+        reply = self._session.probe(self._body(_PROBE), ECHO)
         if reply is None:
             return False
         echoed = _echoed(reply)
@@ -43,7 +53,7 @@ class EchoScorer:
         """Score every answer after every prompt; raises `IclError` for an answer of no token."""
         alone = [self._body(prompt) for prompt in prompts]
         wholes = [self._body(prompt + answer) for prompt in prompts for answer in answers]
-        echoes = [_echoed(data) for data in self._session.ask_all([*alone, *wholes])]
+        echoes = [_echoed(data) for data in self._session.ask_all([*alone, *wholes], ECHO)]
         rows = []
         for i, prompt in enumerate(prompts):
             begin = len(prompts) + i * len(answers)
@@ -64,10 +74,8 @@ class EchoScorer:
 
 def _echoed(data: Any) -> list[Position]:
     """Return the positions of the prompt: all but what was generated after it."""
-    usage = data.get("usage")
-    made = usage.get("completion_tokens", 1) if isinstance(usage, dict) else 1
-    found = positions(data)
-    return found[: len(found) - made]
+    found, made = positions(data), reported(data, "completion_tokens")
+    return found[: len(found) - (1 if made is None or made > len(found) else made)]
 
 
 def _sum(alone: list[Position], whole: list[Position], prompt: str, answer: str) -> float:

@@ -29,6 +29,10 @@ class RefusedError(IclError):
         self.reason = reason
 
 
+class UnusableError(IclError):
+    """The server answers, but without what is wanted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """Why there is no answer.
@@ -93,7 +97,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         pass
     try:
         date = parsedate_to_datetime(headers["retry-after"])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, OverflowError):
         return None
     if date.tzinfo is None:
         date = date.replace(tzinfo=timezone.utc)

@@ -19,6 +19,7 @@ from icl.models.server.matching import match, plain
 from icl.models.server.replies import Position, positions, text_of
 from icl.models.server.scores import Scores
 from icl.models.server.session import Session
+from icl.models.server.wanted import ANSWER
 
 _TOKENS = 16  # enough to tell two labels apart in any script
 
@@ -34,11 +35,11 @@ class GeneratedScorer:
         count = self._session.alternatives
         bodies = [self._session.body(p, max_tokens=_TOKENS, logprobs=count) for p in prompts]
         rows, ways = [], Counter[str]()
-        for data in self._session.ask_all(bodies):
+        for data in self._session.ask_all(bodies, ANSWER):
             found = positions(data)
             row = label_mass(found, answers) if found else [None] * len(answers)
             if any(score is not None for score in row):
-                floor = min(token.log_prob for token in found[0].top)
+                floor = min(token.log_prob for token in found[0].top or (found[0].token,))
                 rows.append([floor if score is None else score for score in row])
                 ways["generated"] += sum(score is not None for score in row)
                 ways["upper bound"] += sum(score is None for score in row)
@@ -83,4 +84,6 @@ def _meant(said: bytes, token: bytes, words: Sequence[str]) -> list[int]:
 
 def _log_sum(parts: Sequence[float]) -> float:
     most = max(parts)
+    if most == -math.inf:
+        return most
     return most + math.log(sum(math.exp(part - most) for part in parts))

@@ -14,6 +14,7 @@ from icl.models.server.client import Client
 _FACTS = ("root", "parent", "quantization", "max_model_len")
 _META = ("vocab_type", "n_vocab", "n_ctx_train", "n_embd", "n_params", "size", "ftype")
 _SHOWN = 8
+_LONGEST = 2**31  # what exceeds it stands for no limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ def server_info(client: Client, name: str) -> ServerInfo:
     """
     listed = client.get("/models")
     rows = listed.get("data") if isinstance(listed, dict) else None
-    rows = [row for row in rows or [] if isinstance(row, dict) and isinstance(row.get("id"), str)]
+    rows = rows if isinstance(rows, list) else []
+    rows = [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
     if not rows:
         return ServerInfo()
     names = {alias: row for row in rows for alias in _names(row)}
@@ -56,10 +58,9 @@ def server_info(client: Client, name: str) -> ServerInfo:
     meta = row.get("meta") if isinstance(row.get("meta"), dict) else {}
     facts = {key: row[key] for key in _FACTS if key in row}
     facts |= {key: meta[key] for key in _META if key in meta}
-    context = row.get("max_model_len") or meta.get("n_ctx")
-    return ServerInfo(
-        str(row.get("owned_by") or ""), context if isinstance(context, int) else None, facts
-    )
+    lengths = (row.get("max_model_len"), meta.get("n_ctx"))
+    context = next((n for n in lengths if type(n) is int and 0 < n < _LONGEST), None)
+    return ServerInfo(str(row.get("owned_by") or ""), context, facts)
 
 
 def _names(row: Mapping[str, Any]) -> set[str]:

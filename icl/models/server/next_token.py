@@ -14,9 +14,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError
+from icl.models.server.faults import RefusedError, UnusableError
 from icl.models.server.replies import Position, positions
 from icl.models.server.scores import Scores
 from icl.models.server.session import Session
+from icl.models.server.usage import reported
+from icl.models.server.wanted import ALTERNATIVES, FIRST
 from icl.models.tokens import encode, encode_pairs
 
 if TYPE_CHECKING:
@@ -51,22 +54,24 @@ class NextTokenScorer:
 
         A tokenizer that is not the model's, or another about BOS, would score another prompt.
         """
-        context = tuple(encode(self._tokenizer, [_PROBE])[0].tolist())
         asked = self._session.alternatives
+        if not asked:
+            return False
+        context = tuple(encode(self._tokenizer, [_PROBE])[0].tolist())
         told = [
-            self._session.probe(body)
+            self._session.probe(body, ALTERNATIVES)
             for body in (
                 self._session.body(_PROBE, max_tokens=1, logprobs=asked),
                 self._body(context, asked),
             )
         ]
-        first, second = ([] if data is None else positions(data)[:1] for data in told)
-        if not first or not second or not first[0].top or not second[0].top:
+        if not all(data is not None and ALTERNATIVES.usable(data) for data in told):
             return False
-        if any(token.id is None for token in (*first[0].top, *second[0].top)):
+        first, second = (positions(data)[0].top for data in told)
+        if any(token.id is None for token in (*first, *second)):
             return False
-        counts = {(data.get("usage") or {}).get("prompt_tokens") for data in told}
-        ids, same = ({token.id for token in place[0].top} for place in (first, second))
+        counts = {reported(data, "prompt_tokens") for data in told}
+        ids, same = ({token.id for token in top} for top in (first, second))
         # Not all of them: llama.cpp's quantised kernels give other numbers for what its prefix
         # cache held already, 0.3 in log-probability with the packaged Gemma.
         return len(counts) == 1 and 2 * len(ids & same) >= len(ids)
@@ -137,29 +142,29 @@ class NextTokenScorer:
     def _can_force(self) -> bool:
         """Whether a token that is forced by a bias is reported with its unbiased probability."""
         context = tuple(encode(self._tokenizer, [_PROBE])[0].tolist())
-        listed = positions(
-            self._session.ask_all([self._body(context, self._session.alternatives)])[0]
-        )
+        bodies = [self._body(context, self._session.alternatives)]
+        listed = positions(self._session.ask_all(bodies, ALTERNATIVES)[0])
         last = listed[0].top[-1]  # the least likely one, so that a bias would show most
         if last.id is None or last.log_prob > -2 * _NOISE:
             return False
-        reply = self._session.probe(self._bias(context, last.id))
-        forced = positions(reply)[:1] if reply is not None else []
-        if not forced or forced[0].token.id != last.id:
+        try:  # with patience, unlike a probe at the start: scores depend on the verdict
+            [reply] = self._session.ask_all([self._bias(context, last.id)], FIRST)
+        except (RefusedError, UnusableError):
             return False
-        return abs(forced[0].token.log_prob - last.log_prob) < _NOISE
+        forced = positions(reply)[0].token
+        return forced.id == last.id and abs(forced.log_prob - last.log_prob) < _NOISE
 
     def _forced(self, missing: Sequence[tuple[Context, int]]) -> list[float]:
         """Return the log-probabilities of tokens that the server is made to generate."""
-        replies = self._session.ask_all([self._bias(c, target) for c, target in missing])
-        found = [positions(data)[:1] for data in replies]
-        for place, (_, target) in zip(found, missing, strict=True):
-            if not place or place[0].token.id != target:
+        replies = self._session.ask_all([self._bias(c, target) for c, target in missing], FIRST)
+        found = [positions(data)[0].token for data in replies]
+        for token, (_, target) in zip(found, missing, strict=True):
+            if token.id != target:
                 raise IclError(
                     "The server did not generate a token that it was made to; set"
                     " `model.server.scoring` to another way."
                 )
-        return [place[0].token.log_prob for place in found]
+        return [token.log_prob for token in found]
 
     def _bias(self, context: Context, target: int) -> Mapping[str, Any]:
         extra = {"logit_bias": {str(target): 100}}
@@ -168,16 +173,14 @@ class NextTokenScorer:
     def _ask(self, contexts: Sequence[Context], count: int) -> dict[Context, Position] | None:
         """Ask for so many alternatives; None where the server refuses to name so many."""
         bodies = [self._body(context, count) for context in contexts]
-        if count > self._session.alternatives and self._session.probe(bodies[0]) is None:
-            self._most = count // _WIDER
-            return None
-        found = [positions(data)[:1] for data in self._session.ask_all(bodies)]
-        if not all(place and place[0].top for place in found):
-            raise IclError(
-                "The server left out the log-probabilities of some prompts; set"
-                " `model.server.scoring` to another way."
-            )
-        return {context: place[0] for context, place in zip(contexts, found, strict=True)}
+        if count > self._session.alternatives:
+            try:
+                self._session.ask_all(bodies[:1], ALTERNATIVES)
+            except RefusedError:
+                self._most = count // _WIDER
+                return None
+        found = [positions(data)[0] for data in self._session.ask_all(bodies, ALTERNATIVES)]
+        return dict(zip(contexts, found, strict=True))
 
     def _body(self, context: Context, count: int) -> Mapping[str, Any]:
         return self._session.body(list(context), max_tokens=1, logprobs=count)

@@ -48,7 +48,8 @@ def text_of(data: Any) -> str:
     choice = data["choices"][0]
     message = choice.get("message")
     text = message.get("content") if isinstance(message, dict) else choice.get("text")
-    return text if isinstance(text, str) else ""
+    # JSON can hold half a surrogate pair, which no file takes.
+    return text.encode(errors="replace").decode() if isinstance(text, str) else ""
 
 
 def positions(data: Any) -> list[Position]:
@@ -63,7 +64,7 @@ def positions(data: Any) -> list[Position]:
                 for item in given["content"]
             ]
         return list(_legacy(given))
-    except (TypeError, KeyError, ValueError, AttributeError):
+    except (TypeError, KeyError, ValueError, AttributeError, OverflowError):
         return []
 
 
@@ -78,15 +79,17 @@ def _legacy(given: Mapping[str, Any]) -> Iterator[Position]:
 def _token(item: Mapping[str, Any]) -> Token:
     token = _made(str(item["token"]), item["logprob"])
     raw, number = item.get("bytes"), item.get("id")
+    # Of a number, `bytes` would make so many zeros.
+    told = isinstance(raw, list) and all(isinstance(byte, int) for byte in raw)
     return Token(
-        bytes(raw) if raw is not None else token.raw,
+        bytes(raw or ()) if told else token.raw,
         token.log_prob,
-        number if isinstance(number, int) else token.id,
+        number if type(number) is int else token.id,
     )
 
 
 def _made(text: str, log_prob: Any) -> Token:
-    value = math.nan if log_prob is None else float(log_prob)
+    value = math.nan if log_prob is None or isinstance(log_prob, bool) else float(log_prob)
     number = text.removeprefix(_ID)
     identity = int(number) if number != text and number.isdecimal() else None
-    return Token(text.encode(), value, identity)
+    return Token(text.encode(errors="surrogatepass"), value, identity)

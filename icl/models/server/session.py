@@ -8,7 +8,7 @@ from typing import Any
 from icl.models.backbone import Meter
 from icl.models.server.client import Body, Client, Reply
 from icl.models.server.faults import RefusedError
-from icl.models.server.replies import positions
+from icl.models.server.wanted import ALTERNATIVES, TEXT, Wanted
 
 _ALTERNATIVES = (20, 5, 1)  # what hosted servers give: chat, completions, llama.cpp's elders
 
@@ -39,9 +39,8 @@ class Session:
             # newer hosted models know the limit by this name only
             self._limit = "max_completion_tokens"
         for count in _ALTERNATIVES:
-            reply = self.probe(self.body("One, two,", max_tokens=1, logprobs=count))
-            found = positions(reply) if reply is not None else []
-            if found and found[0].top:
+            reply = self.probe(self.body("One, two,", max_tokens=1, logprobs=count), ALTERNATIVES)
+            if reply is not None and ALTERNATIVES.usable(reply):
                 self.alternatives = count
                 return
 
@@ -81,17 +80,24 @@ class Session:
             made["stop"] = list(stop)
         return made | dict(extra or {})
 
-    def ask_all(self, bodies: Sequence[Body]) -> list[Any]:
-        """Send requests and return their replies' JSON values, in the same order."""
-        replies = self._client.post_all(self._path, bodies)
+    def ask_all(self, bodies: Sequence[Body], wanted: Wanted = TEXT) -> list[Any]:
+        """Send requests and return their replies' JSON values, in the same order.
+
+        Each holds what is wanted; fails as `Client.post_all` says where one does not.
+        """
+        replies = self._client.post_all(self._path, bodies, wanted)
         for reply in replies:
             self._count(reply)
         return [reply.data for reply in replies]
 
-    def probe(self, body: Body) -> Any:
-        """Send one request; return None where the server refuses it."""
+    def probe(self, body: Body, wanted: Wanted) -> Any:
+        """Send one request; return None where the server refuses it.
+
+        A reply without what is wanted is a verdict too. It is not kept: a server that was half up
+        is asked again at the next start.
+        """
         try:
-            reply = self._client.post(self._path, body)
+            reply = self._client.post(self._path, body, wanted, patient=False)
         except RefusedError:
             return None
         self._count(reply)
@@ -99,7 +105,7 @@ class Session:
 
     def _refusal(self, body: Body) -> str | None:
         try:
-            self._client.post(self._path, body)
+            self._client.post(self._path, body, patient=False)
         except RefusedError as refused:
             return refused.reason if "max_completion_tokens" in refused.reason else None
         return None

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from icl.errors import IclError
 from icl.models.server.client import Client
+
+_MOST_IDS = 2**31  # no vocabulary is larger
 
 
 class ServerTokenizer:
@@ -31,7 +34,7 @@ class ServerTokenizer:
 
     def works(self) -> bool:
         """Say whether the server encodes texts."""
-        return self._ask("text") is not None
+        return bool(self._ask("text"))
 
     def __call__(self, texts: str | Sequence[str], *, add_special_tokens: bool) -> dict[str, Any]:
         """Return ``input_ids``: one list of ids, or one for each text."""
@@ -45,7 +48,11 @@ class ServerTokenizer:
         new = sorted(set(texts) - self._known.keys())
         for text, ids in zip(new, self._client.each(self._ask, new), strict=True):
             if ids is None:
-                raise ValueError("the server has stopped to encode texts")
+                raise IclError(
+                    f"The server {self._client.config.url} no longer encodes texts; see that it"
+                    " runs and run again to go on from here, or name the model's tokenizer in"
+                    " `model.server.tokenizer`."
+                )
             self._known[text] = ids
         return [self._known[text] for text in texts]
 
@@ -60,8 +67,11 @@ class ServerTokenizer:
         }
         reply = self._client.tool("/tokenize", body)
         ids = reply.get("tokens") if isinstance(reply, dict) else None
-        fits = isinstance(ids, list) and all(isinstance(token, int) for token in ids)
-        return ids if fits else None
+        return ids if isinstance(ids, list) and all(map(_is_id, ids)) else None
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _MOST_IDS
 
 
 class ByteTokenizer:

@@ -36,7 +36,8 @@ class Fault:
 class FakeServer:
     """Serves tiny Llama; what it can do is set before a test and may change within it.
 
-    `faults` are used up one a request for generation; `log` keeps those requests.
+    `faults` are used up one a request for generation, None for a good answer; `log` keeps those
+    requests.
     """
 
     kind: str = "vllm"
@@ -50,7 +51,10 @@ class FakeServer:
     delay: float = 0.0
     says: str | None = None  # what a chat answers, whatever is asked
     refuses: Callable[[dict[str, Any]], str | None] = lambda body: None
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[Fault | None] = field(default_factory=list)
+    usage: Any = None  # what is reported instead of the true one
+    meta: dict[str, Any] = field(default_factory=dict)  # what is said of the model besides
+    tokens: Any = None  # what texts are encoded to instead of their ids
     log: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -70,11 +74,13 @@ class FakeServer:
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         if path == "/v1/models":
             meta = {"owned_by": self.kind, "id": NAME, "root": "tiny/llama", "max_model_len": 512}
+            meta |= self.meta
             return (200, {"data": [meta]}) if self.lists_models else (404, {"error": "not found"})
         if path == "/tokenize":
             if not self.tokenizes:
                 return 404, {"error": "not found"}
-            return 200, {"tokens": self.tokenizer(body["prompt"])["input_ids"]}
+            ids = self.tokenizer(body["prompt"])["input_ids"]
+            return 200, {"tokens": ids if self.tokens is None else self.tokens}
         refusal = self.refuses(body)
         if refusal is not None:
             return 400, {"error": {"message": refusal}}
@@ -106,8 +112,7 @@ class FakeServer:
             if forced and self.bias == "reported":
                 given[-1]["logprob"] = -1e-9
             choice["logprobs"] = self._format(given, body)
-        usage = {"prompt_tokens": len(ids), "completion_tokens": len(made)}
-        return 200, {"choices": [choice], "usage": usage}
+        return 200, {"choices": [choice], "usage": self._usage(ids, made)}
 
     def _chat(self, body: dict[str, Any]) -> tuple[int, Any]:
         ids = self.tokenizer(body["messages"][0]["content"])["input_ids"]
@@ -123,8 +128,11 @@ class FakeServer:
             given = [self._place(rows, [*ids, *made], len(ids) + k, count)
                      for k in range(len(made))]  # fmt: skip
             choice["logprobs"] = {"content": given}
-        usage = {"prompt_tokens": len(ids), "completion_tokens": len(made)}
-        return 200, {"choices": [choice], "usage": usage}
+        return 200, {"choices": [choice], "usage": self._usage(ids, made)}
+
+    def _usage(self, ids: list[int], made: list[int]) -> Any:
+        told = {"prompt_tokens": len(ids), "completion_tokens": len(made)}
+        return told if self.usage is None else self.usage
 
     def _generate(self, ids: list[int], count: int) -> list[int]:
         made: list[int] = []

@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from icl.errors import IclError
-from icl.models.server.cache import ReplyCache, request_key
+from icl.models.server.cache import request_key
 from icl.models.server.client import Client
 from icl.models.server.config import Budget, ServerConfig
 from icl.models.server.faults import RefusedError
@@ -286,34 +285,3 @@ def test_another_model_under_the_same_name_gets_its_own_replies(server: FakeServ
     assert len(server.log) == 2
     client(server).post(PATH, body())
     assert len(server.log) == 2
-
-
-def test_the_cache_is_shared_by_threads_and_connections(tmp_path: Path) -> None:
-    caches = [ReplyCache(tmp_path / "replies.sqlite") for _ in range(3)]
-
-    def write(number: int) -> None:
-        for n in range(40):
-            caches[number % 3].put(f"{n}", {"n": n, "text": "слово"})
-            assert caches[(number + 1) % 3].get(f"{n}") == {"n": n, "text": "слово"}
-
-    threads = [threading.Thread(target=write, args=(n,)) for n in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert ReplyCache(tmp_path / "replies.sqlite").get("39") == {"n": 39, "text": "слово"}
-    assert caches[0].get("40") is None
-
-
-def test_the_first_reply_stays(tmp_path: Path) -> None:
-    cache = ReplyCache(tmp_path / "replies.sqlite")
-    cache.put("key", 1)
-    cache.put("key", 2)
-    assert cache.get("key") == 1
-
-
-def test_a_damaged_cache_is_one_sentence(tmp_path: Path) -> None:
-    path = tmp_path / "replies.sqlite"
-    path.write_bytes(b"no database at all" * 100)
-    with pytest.raises(IclError, match="remove the file"):
-        ReplyCache(path)
