@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from icl.errors import IclError
+from icl.progress import note
 
 MANIFEST = "manifest.json"
 
@@ -25,7 +25,10 @@ def cache_dir() -> Path:
     if given:
         return Path(given).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "icl"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "icl"
+    except RuntimeError as error:
+        raise IclError("There is no home directory for caches; name one in ICL_CACHE.") from error
 
 
 def sha256_file(path: Path) -> str:
@@ -99,7 +102,7 @@ def _locked(folder: Path, what: str) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        _tell(f"Another process is building {what}; waiting for it.")
+        note(f"another process is building {what}; waiting for it.")
         lock.acquire()
     try:
         yield
@@ -115,7 +118,7 @@ def _build(folder: Path, build: Callable[[Path], None], what: str, size: int) ->
     for stale in folder.parent.glob(f"{prefix}*.tmp"):  # left by a build that was killed
         shutil.rmtree(stale, ignore_errors=True)
     if folder.exists():
-        _tell(f"The cached copy of {what} in {folder} is damaged ({wrong}): building it again.")
+        note(f"the cached copy of {what} in {folder} is damaged ({wrong}): building it again.")
         _remove(folder)
     free = shutil.disk_usage(folder.parent).free
     if free < size:
@@ -152,7 +155,3 @@ def _write_manifest(folder: Path) -> None:
         if path.is_file()
     }
     (folder / MANIFEST).write_text(json.dumps(files, indent=1), "utf-8")
-
-
-def _tell(sentence: str) -> None:
-    sys.stderr.write(sentence + "\n")

@@ -6,11 +6,12 @@ Signals belong to the whole operating-system process, and so does what stands he
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from icl.progress import note
 
 _asked = threading.Event()
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)  # schedulers send SIGTERM before they kill
@@ -33,6 +34,23 @@ def stop_if_asked() -> None:
 
 
 @contextmanager
+def like_ctrl_c() -> Iterator[None]:
+    """Within the block SIGTERM raises `KeyboardInterrupt`, as Ctrl-C does, instead of killing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def at_the_next_step(*, say: bool = True) -> Iterator[None]:
     """Within the block, a first signal asks for a stop and a second one stops at once.
 
@@ -50,8 +68,8 @@ def at_the_next_step(*, say: bool = True) -> Iterator[None]:
             raise KeyboardInterrupt
         _asked.set()
         if say:
-            sys.stderr.write("icl: finishing this step; press Ctrl-C again to stop at once.\n")
-            sys.stderr.flush()
+            again = "; press Ctrl-C again to stop at once" if number == signal.SIGINT else ""
+            note(f"finishing this step{again}.")
 
     before = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:

@@ -38,6 +38,15 @@ def event(kind: str, **values: Any) -> None:
         sys.stderr.flush()
 
 
+def note(message: str) -> None:
+    """Say a sentence on standard error: as a line, or as one of JSON where that was asked for."""
+    if _format == "json":
+        event("note", message=message)
+    else:
+        sys.stderr.write(f"icl: {message}\n")
+        sys.stderr.flush()
+
+
 class Bar:
     """The progress of one job: a share done, the seconds left, and what is being done now."""
 

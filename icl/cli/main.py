@@ -15,6 +15,7 @@ from icl.cli import check, episodes, tasks
 from icl.cli.compare import compare
 from icl.cli.diagnose import diagnose
 from icl.cli.doctor import doctor
+from icl.cli.faults import told
 from icl.cli.merge import merge
 from icl.cli.methods import methods
 from icl.cli.plan import plan
@@ -223,6 +224,9 @@ def main() -> None:
     warnings.showwarning = _warn
     try:
         app()
-    except IclError as error:
-        sys.stderr.write(f"icl: {one_line(error)}\n")
+    except Exception as error:
+        fault = told(error)
+        if fault is None:
+            raise
+        sys.stderr.write(f"icl: {one_line(fault)}\n")
         sys.exit(_EXIT_USER_FAULT)

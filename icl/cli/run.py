@@ -12,12 +12,14 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from icl import interrupt
+from icl.cli.faults import told
 from icl.config import ExperimentConfig, load_config
-from icl.errors import IclError, one_line
+from icl.errors import one_line
 from icl.evaluation.runfolder import RunFolder
 from icl.experiment import Outcome, check_processes, run_experiment, write_outcome
 from icl.processes import connect
-from icl.processes.launch import launch, launched
+from icl.processes.launch import launch, launched, program
 from icl.processes.watch import FAULT, INTERRUPTED
 from icl.progress import Format, event, speak, speaks_json
 from icl.shipped import find_config
@@ -37,11 +39,15 @@ def run_command(
     """Run an experiment and print its table; see `icl.cli.main.run`."""
     speak(form)
     try:
-        _run(config, out, data, limit, processes, track, overrides)
-    except IclError as error:
-        if form == "text":
+        with interrupt.like_ctrl_c():
+            _run(config, out, data, limit, processes, track, overrides)
+    except KeyboardInterrupt:
+        _stopped()
+    except Exception as error:
+        fault = told(error)
+        if fault is None or form == "text":
             raise
-        event("error", message=one_line(error))
+        event("error", message=one_line(fault))
         sys.exit(FAULT)
     finally:
         speak("text")
@@ -61,27 +67,33 @@ def _run(
     if data is not None:
         experiment = experiment.with_data(data)
     folder = out if out is not None else Path("runs") / experiment.name
-    command = f"icl run {config}" + ("" if limit is None else f" --limit {limit}")
-    command += "".join(f" --set {shlex.quote(assignment)}" for assignment in overrides)
     if processes > 1 and not launched():
         check_processes(experiment, processes)
         code = launch(sys.argv[1:], processes)
         if code:
             sys.exit(code)
         return
-    try:
-        with connect(cpu=_on_cpu(experiment)) as group, warnings.catch_warnings():
-            if not group.main:
-                warnings.simplefilter("ignore")  # the main process says it
-            elif speaks_json():
-                warnings.showwarning = _warned
-            outcome = run_experiment(
-                experiment, folder, command=command, limit=limit, processes=group, track=track
-            )
-    except KeyboardInterrupt:
-        _stopped()
+    command = _command(config, out, data, limit, overrides)
+    with connect(cpu=_on_cpu(experiment)) as group, warnings.catch_warnings():
+        if not group.main:
+            warnings.simplefilter("ignore")  # the main process says it
+        elif speaks_json():
+            warnings.showwarning = _warned
+        outcome = run_experiment(
+            experiment, folder, command=command, limit=limit, processes=group, track=track
+        )
     if group.main:
         _show(outcome)
+
+
+def _command(
+    config: str, out: Path | None, data: Path | None, limit: int | None, overrides: Sequence[str]
+) -> str:
+    """Return the command that makes this run, for the report."""
+    options = {"--out": out, "--data": data, "--limit": limit}
+    given = [part for name, x in options.items() if x is not None for part in (name, str(x))]
+    given += [part for assignment in overrides for part in ("--set", assignment)]
+    return shlex.join(["icl", "run", config, *given])
 
 
 def report_command(folder: Path, *, plots: bool = False) -> None:
@@ -104,11 +116,13 @@ def _on_cpu(experiment: ExperimentConfig) -> bool:
 def _stopped() -> NoReturn:
     """End after an interrupt; the main process says how to go on."""
     if os.environ.get("RANK", "0") == "0":
-        again = shlex.join(["icl", *sys.argv[1:]])
+        again = f"{program()} {shlex.join(sys.argv[1:])}"
+        elsewhere = launched() and "ICL_PROGRAM" not in os.environ  # a launcher that we do not know
+        how = "run the same command again" if elsewhere else again
         if speaks_json():
             event("stopped", command=again)
         else:
-            sys.stderr.write(f"icl: stopped; what was finished is kept. To go on: {again}\n")
+            sys.stderr.write(f"icl: stopped; what was finished is kept. To go on: {how}\n")
     sys.exit(INTERRUPTED)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from icl import interrupt
 from icl.errors import IclError
+from icl.processes.settings import check_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,13 +87,20 @@ class Processes:
             return
         self._meetings += 1
         name, wait = f"meeting/{self._meetings}", 0.001
+        # All go on or all stop: one that went on alone would wait for the others in vain.
+        decision = f"{name}/decision"
         try:
-            here = self._watch.arrived(name)
-            while here < self.count:
-                interrupt.stop_if_asked()
+            complete = self._watch.arrived(name) == self.count
+            held = self._watch.decide(decision, "go") if complete else ""
+            while not held:
+                if interrupt.asked():
+                    held = self._watch.decide(decision, "stop")
+                    break
                 time.sleep(wait)
                 wait = min(2 * wait, 0.1)
-                here = self._watch.arrived(name, count=False)
+                held = self._watch.decided(decision)
+            if held == "stop":
+                raise KeyboardInterrupt
         except RuntimeError as error:  # the store went away with the main process
             from icl.processes.watch import lost
 
@@ -212,8 +220,10 @@ def connect(*, cpu: bool = False) -> Iterator[Processes]:
         cpu: keep off the GPUs.
 
     Raises:
-        IclError: the processes do not find each other, or outnumber the GPUs.
+        IclError: the processes do not find each other, outnumber the GPUs, or were launched with
+            settings that cannot hold.
     """
+    check_settings()
     if _world() == 1:
         yield ALONE
         return
@@ -223,6 +233,7 @@ def connect(*, cpu: bool = False) -> Iterator[Processes]:
     watch.start()
     try:
         yield processes
+        processes.meet()
     except KeyboardInterrupt:
         _leave(processes, watch, "interrupted", "interrupted", watching.INTERRUPTED)
         raise
@@ -236,7 +247,6 @@ def connect(*, cpu: bool = False) -> Iterator[Processes]:
         _leave(processes, watch, "fault", told, watching.LOST)
         raise
     else:
-        processes.meet()
         _leave(processes, watch)
 
 

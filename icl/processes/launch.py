@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -12,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from icl.processes.watch import LOST
+from icl.processes.watch import GRACE, INTERRUPTED, LOST
+from icl.progress import event, speaks_json
 
 # Like this process, the others import nothing from the folder in which the user happens to be.
 _ASIDE = Path.cwd().as_posix() not in sys.path and "" not in sys.path
@@ -20,6 +22,7 @@ _SAFE = ["-P"] if _ASIDE and sys.version_info >= (3, 11) else []
 _POLL = 0.05
 _LEFT = 12.0  # seconds that the others have to leave by themselves when one has failed
 _TERM = 3.0  # and then to heed a request
+_ASKING = (signal.SIGINT, signal.SIGTERM)
 
 
 def launched() -> bool:
@@ -27,11 +30,19 @@ def launched() -> bool:
     return int(os.environ.get("WORLD_SIZE") or 1) > 1
 
 
+def program() -> str:
+    """Return how the user started icl, as a shell takes it: by its script or as a module."""
+    told = os.environ.get("ICL_PROGRAM")
+    as_module = Path(sys.argv[0]).name == "__main__.py"
+    return told or (f"{shlex.quote(sys.executable)} -m icl" if as_module else "icl")
+
+
 def launch(arguments: Sequence[str], count: int) -> int:
     """Run ``python -m icl`` with some arguments in several processes; return the exit code.
 
     An interrupt is handed on to all. When one process fails or is killed, the others are given a
-    few seconds to leave and are then ended.
+    few seconds to leave and are then ended; a minute after an interrupt, to finish their step, and
+    a few seconds after a second one.
 
     Args:
         arguments: of the command line.
@@ -39,17 +50,23 @@ def launch(arguments: Sequence[str], count: int) -> int:
 
     Returns:
         0, or the first exit code that is not; 1 where a process was killed by a signal.
+
+    Raises:
+        KeyboardInterrupt: a process was interrupted before it could say so.
     """
     group = [_start(arguments, index, count, port) for port in [_port()] for index in range(count)]
 
+    asked: list[float] = []  # when the user asked to stop
+
     def hand_on(number: int, frame: FrameType | None) -> None:
+        asked.append(time.monotonic())
         for process in group:
             if process.poll() is None:
                 process.send_signal(number)
 
-    before = {n: signal.signal(n, hand_on) for n in (signal.SIGINT, signal.SIGTERM)}
+    before = {n: signal.signal(n, hand_on) for n in _ASKING}
     try:
-        return _wait(group)
+        return _wait(group, asked)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -71,43 +88,58 @@ def _start(arguments: Sequence[str], index: int, count: int, port: int) -> subpr
         "LOCAL_WORLD_SIZE": str(count),
         "LOCAL_RANK": str(index),
         "ICL_PARENT": str(os.getpid()),
+        "ICL_PROGRAM": program(),
     }
     # A session of its own: the terminal's Ctrl-C comes to the launcher only, which hands it on.
     command = [sys.executable, *_SAFE, "-m", "icl", *arguments]
     return subprocess.Popen(command, env=environment, start_new_session=True)
 
 
-def _wait(group: Sequence[subprocess.Popen[bytes]]) -> int:
+def _wait(group: Sequence[subprocess.Popen[bytes]], asked: Sequence[float]) -> int:
     first: tuple[int, int] | None = None  # index and exit code of the first that failed
     since = 0.0
     while any(process.poll() is None for process in group):
         for index, process in enumerate(group):
             if first is None and process.poll():
                 first, since = (index, process.returncode), time.monotonic()
-                if process.returncode < 0:
+                if process.returncode < 0 and not (asked and -process.returncode in _ASKING):
                     _tell(index, len(group), -process.returncode)
-        if first is not None:
-            spent = time.monotonic() - since
-            interrupted = first[1] == 130
-            if spent > _LEFT + _TERM and not interrupted:
-                for process in group:
-                    process.kill()
-            elif spent > _LEFT and not interrupted:
-                for process in group:
-                    process.terminate()
+        now = time.monotonic()
+        if len(asked) > 1 and now - asked[1] > _LEFT:
+            _each(group, signal.SIGKILL)
+        elif first is not None:
+            obeys = bool(asked) or first[1] == INTERRUPTED
+            if now - since > (GRACE if obeys else _TERM) + _LEFT:
+                _each(group, signal.SIGKILL)
+            elif now - since > _LEFT and not obeys:
+                _each(group, signal.SIGTERM)
         time.sleep(_POLL)
     codes = [process.returncode for process in group] if first is None else [first[1]]
     worst = next((code for code in codes if code), 0)
+    if asked and worst < 0:
+        if group[0].returncode == INTERRUPTED:  # process 0 has said so
+            return INTERRUPTED
+        raise KeyboardInterrupt
     return LOST if worst < 0 else worst
+
+
+def _each(group: Sequence[subprocess.Popen[bytes]], number: signal.Signals) -> None:
+    for process in group:
+        if process.poll() is None:
+            process.send_signal(number)
 
 
 def _tell(index: int, count: int, number: int) -> None:
     name = signal.Signals(number).name
     why = " (too little memory?)" if number == signal.SIGKILL else ""
-    sys.stderr.write(
-        f"icl: process {index} of {count} was ended by {name}{why}, so this run stops; what it"
-        " recorded is kept: run the same command again to go on, with any number of processes.\n"
+    told = (
+        f"process {index} of {count} was ended by {name}{why}, so this run stops; what it"
+        " recorded is kept: run the same command again to go on, with any number of processes."
     )
+    if speaks_json():
+        event("error", message=told)
+        return
+    sys.stderr.write(f"icl: {told}\n")
     sys.stderr.flush()
 
 

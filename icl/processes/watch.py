@@ -7,9 +7,11 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from icl import interrupt
+from icl.progress import event, speaks_json
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
@@ -27,7 +29,8 @@ class Watch:
     All signs go through a small store that process 0 serves. Process 0 looks at everybody, the
     others at process 0 and at the verdict: the first reason for which a process left early. When
     a verdict falls, those who are blocked in a collective operation that can never end are ended
-    here; all that counts is on the disk already.
+    here; all that counts is on the disk already. A second thread ends this process where the first
+    one waits for a store that no longer answers.
     """
 
     def __init__(self, store: TCPStore, index: int, count: int) -> None:
@@ -37,11 +40,15 @@ class Watch:
         self._count = count
         self._parent = _launcher()
         self._over = threading.Event()
+        self._quiet = 0.0  # seconds since the store last answered
         self._thread = threading.Thread(target=self._run, name="icl-watch", daemon=True)
+        self._timer = threading.Thread(target=self._time, name="icl-timer", daemon=True)
 
     def start(self) -> None:
         """Begin to watch."""
         self._thread.start()
+        if self._index:  # the store of process 0 is its own
+            self._timer.start()
 
     def stop(self) -> None:
         """Watch no longer."""
@@ -56,6 +63,18 @@ class Watch:
         """Report an event and return how many have; with ``count=False`` only look."""
         with self._lock:
             return int(self._store.add(event, 1 if count else 0))
+
+    def decide(self, question: str, answer: str) -> str:
+        """Give an answer that holds for the whole group unless one was given; return what holds."""
+        with self._lock:
+            return bytes(self._store.compare_set(question, "", answer)).decode()
+
+    def decided(self, question: str) -> str:
+        """Return the answer that holds, or nothing where none was given yet."""
+        with self._lock:
+            if not self._store.check([question]):
+                return ""
+            return bytes(self._store.get(question)).decode()
 
     def tell(self, kind: str, told: str, code: int) -> bool:
         """Give the reason for leaving early; say whether it is this process that tells the user.
@@ -84,15 +103,16 @@ class Watch:
             return found
 
     def _run(self) -> None:
-        beats = dict.fromkeys(range(self._count), (0, time.monotonic()))
-        while not self._over.wait(_BEAT):
+        beats = dict.fromkeys(range(self._count), (0, 0.0))
+        for passed in self._beats():
             if self._parent and os.getppid() != self._parent:
                 self._orphaned()
             try:
                 self.arrived(f"beat/{self._index}")
                 verdict = self.verdict()
                 if verdict is None and self._index == 0:
-                    self._look(beats)
+                    self._look(beats, passed)
+                self._quiet = 0.0
             except Exception as error:
                 # The store went away with process 0, or its machine no longer answers.
                 self._over.wait(2 * _BEAT)  # unless that is the regular end
@@ -102,6 +122,24 @@ class Watch:
             if verdict is not None and verdict["by"] != self._index:
                 self._obey(verdict)
                 return
+
+    def _beats(self) -> Iterator[float]:
+        """Wait a beat, again and again; yield the seconds for which this process was at work.
+
+        A process that was stopped and goes on must not take the pause for the others' silence.
+        """
+        last = time.monotonic()
+        while not self._over.wait(_BEAT):
+            now = time.monotonic()
+            yield min(now - last, 2 * _BEAT)
+            last = now
+
+    def _time(self) -> None:
+        """End where the store does not answer: process 0, which serves it, hangs."""
+        for passed in self._beats():
+            self._quiet += passed
+            if self._quiet > PATIENCE:
+                _end(lost(0, self._count, f"no sign of life for {PATIENCE:.0f} s"), LOST)
 
     def _orphaned(self) -> None:
         """End: the launcher was killed, and nobody waits for this run or could stop it any more."""
@@ -114,16 +152,15 @@ class Watch:
         finally:  # the launcher held the other end of the standard streams, perhaps
             os._exit(LOST)
 
-    def _look(self, beats: dict[int, tuple[int, float]]) -> None:
-        for other, (known, since) in beats.items():
+    def _look(self, beats: dict[int, tuple[int, float]], passed: float) -> None:
+        for other, (known, quiet) in beats.items():
             beat = self.arrived(f"beat/{other}", count=False)
             gone = self.arrived("left/" + str(other), count=False) > 0
-            if beat != known or gone:
-                beats[other] = (beat, time.monotonic())
-            elif time.monotonic() - since > PATIENCE:
+            beats[other] = (beat, 0.0 if beat != known or gone else quiet + passed)
+            if beats[other][1] > PATIENCE:
                 told = lost(other, self._count, f"no sign of life for {PATIENCE:.0f} s")
                 if self.tell("lost", told, LOST):
-                    sys.stderr.write(f"icl: {told}\n")
+                    _say(told)
                 self._over.wait(3 * _BEAT)  # so that the others read it while the store is there
                 _end("", LOST)
 
@@ -162,9 +199,16 @@ def lost(index: int, count: int, why: str) -> str:
     )
 
 
+def _say(told: str) -> None:
+    if speaks_json():
+        event("error", message=told)
+    else:
+        sys.stderr.write(f"icl: {told}\n")
+
+
 def _end(told: str, code: int) -> None:
     if told:
-        sys.stderr.write(f"icl: {told}\n")
+        _say(told)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -90,7 +92,7 @@ def gradients(folder: Path, batches: Mapping[str, int], packed: bool, double: bo
                 group,
                 seed="step",
                 tokens=lambda backbone=backbone: backbone.meter.computed_tokens,
-                stop=False,
+                stop=lambda: False,
             )
             whole = [
                 (torch.zeros_like(v) if v.grad is None else v.grad).flatten()
@@ -110,18 +112,21 @@ def telling(work: Callable[[], None]) -> None:
         sys.exit(130)
 
 
-def train(folder: Path, die: int = -1, how: int = 0, at: int = 2, **changes: Any) -> None:
-    """Meta-train; process `die` gets the signal `how` at a step."""
+def train(
+    folder: Path, die: int = -1, how: int = 0, at: int = 2, pause: float = 0.0, **changes: Any
+) -> None:
+    """Meta-train; process `die` gets the signal `how` at a step; all rest after each."""
     errors_to(folder)
-    telling(lambda: _train(folder, die, how, at, **changes))
+    telling(lambda: _train(folder, die, how, at, pause, **changes))
 
 
-def _train(folder: Path, die: int, how: int, at: int, **changes: Any) -> None:
+def _train(folder: Path, die: int, how: int, at: int, pause: float, **changes: Any) -> None:
     watch.PATIENCE = 4.0
     with connect() as group:
         made, backbone = learner("fomaml")
 
         def progress(step: int, steps: int, loss: float) -> None:
+            time.sleep(pause)
             if group.index == die and step == at:
                 os.kill(os.getpid(), how)
 
@@ -134,9 +139,26 @@ def _train(folder: Path, die: int, how: int, at: int, **changes: Any) -> None:
         (folder / f"digest.{group.index}").write_text(summary.digest)
 
 
-def stuck(folder: Path) -> None:
-    """Process 1 is stopped, the others wait for it in a collective call."""
-    train(folder, 1, signal.SIGSTOP)
+def stuck(folder: Path, index: int) -> None:
+    """A process is stopped, the others wait for it in a collective call."""
+    train(folder, index, signal.SIGSTOP)
+
+
+def meetings(folder: Path) -> None:
+    """All meet again and again until one is asked to stop while another may be ahead of it."""
+    from icl import interrupt
+
+    def work() -> None:
+        with connect() as group, interrupt.at_the_next_step(say=False):
+            for number in range(10_000):
+                if group.index == number % group.count == 1 and number > 20:
+                    threading.Timer(0.001, interrupt.ask).start()
+                group.meet()
+                group.gather(number)
+                (folder / f"last.{group.index}").write_text(str(number))
+
+    errors_to(folder)
+    telling(work)
 
 
 def run(folder: Path, episodes: int, names: tuple[str, ...] = tuple(small_run.LEARNERS)) -> None:

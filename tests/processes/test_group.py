@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -104,13 +105,37 @@ def test_of_many_with_the_same_reason_the_one_speaks_that_gave_the_verdict() -> 
     assert not watches[2].tell("fault", "something else", 2)
 
 
-def test_a_process_that_hangs_ends_the_others(tmp_path: Path) -> None:
-    group = forked.start_group(2, jobs.stuck, tmp_path)
-    group[0].join(40)
-    assert group[0].exitcode == 1
-    group[1].kill()
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_process_that_hangs_ends_the_others(tmp_path: Path, index: int) -> None:
+    group = forked.start_group(2, jobs.stuck, tmp_path, index)
+    other = group[1 - index]
+    other.join(40)
+    group[index].kill()
+    assert other.exitcode == 1
     (line,) = told(tmp_path)
-    assert "process 1 of 2 was lost (no sign of life" in line
+    assert f"process {index} of 2 was lost (no sign of life" in line
+
+
+def test_at_a_meeting_all_stop_or_none(tmp_path: Path) -> None:
+    began = time.monotonic()
+    assert forked.finish(forked.start_group(3, jobs.meetings, tmp_path), 40) == [130] * 3
+    assert time.monotonic() - began < 40
+    assert len({f.read_text() for f in tmp_path.glob("last.*")}) == 1
+
+
+def test_a_group_that_was_paused_goes_on(tmp_path: Path) -> None:
+    """Seconds in which a process itself stood still are no silence of another."""
+    group = forked.start_group(2, jobs.train, tmp_path, -1, 0, 2, 0.5)
+    until = time.monotonic() + 40
+    while not (tmp_path / "meta" / "log.jsonl").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    for number in (signal.SIGSTOP, signal.SIGCONT):
+        for process in group:
+            assert process.pid is not None
+            os.kill(process.pid, number)
+        if number == signal.SIGSTOP:
+            time.sleep(6)  # longer than their patience
+    assert forked.finish(group) == [0, 0]
 
 
 def test_an_interrupt_of_one_stops_all_after_the_step_and_saves_it(tmp_path: Path) -> None:
@@ -118,7 +143,7 @@ def test_an_interrupt_of_one_stops_all_after_the_step_and_saves_it(tmp_path: Pat
     codes = forked.finish(forked.start_group(2, jobs.train, folder, 1, signal.SIGINT))
     assert all(codes)
     saved = sorted(path.name for path in (folder / "meta").glob("checkpoint-*"))
-    assert saved[-1] == "checkpoint-00000003.safetensors"  # it came in the third step
+    assert saved[-1] == "checkpoint-00000003.safetensors"  # it came after the second step
     assert forked.finish(forked.start_group(1, jobs.train, tmp_path / "whole")) == [0]
     assert forked.finish(forked.start_group(3, jobs.train, folder)) == [0, 0, 0]
     found = {f.read_text() for f in tmp_path.glob("*/digest.*")}

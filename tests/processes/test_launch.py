@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 import pytest
 
+from icl.errors import IclError
+from icl.processes import connect
 from icl.processes import launch as module
 from icl.processes.launch import launch, launched
 
@@ -66,6 +68,69 @@ def test_an_interrupt_is_handed_on_to_all(group: Group) -> None:
     )
     threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     assert group(obey, obey) == 130
+
+
+def test_an_interrupt_before_a_process_can_hear_it_is_an_interrupt(
+    group: Group, capsys: pytest.CaptureFixture[str]
+) -> None:
+    threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+    with pytest.raises(KeyboardInterrupt):
+        group(WAIT, WAIT)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_a_process_that_will_not_stop_is_ended(
+    group: Group, presses: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Soon after a second Ctrl-C, and some time after others have obeyed the first."""
+    monkeypatch.setattr(module, "GRACE", 1.0 if presses == 1 else 60.0)
+    deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
+    obeys = (
+        "import signal, sys, time; signal.signal(signal.SIGINT, lambda *_: sys.exit(130));"
+        " time.sleep(60)"
+    )
+    for press in range(presses):
+        threading.Timer(1.0 + press, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    began = time.monotonic()
+    assert group(obeys, deaf) == 130
+    assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize(
+    ("argument", "told", "expected"),
+    [
+        ("/usr/bin/icl", None, "icl"),
+        ("/x/icl/__main__.py", None, f"{sys.executable} -m icl"),
+        ("/x/icl/__main__.py", "icl", "icl"),
+    ],
+)
+def test_the_command_to_go_on_is_the_one_that_was_typed(
+    argument: str, told: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [argument, "run"])
+    monkeypatch.delenv("ICL_PROGRAM", raising=False)
+    if told:
+        monkeypatch.setenv("ICL_PROGRAM", told)
+    assert module.program() == expected
+
+
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
+def test_wrappers_of_accelerate_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    with pytest.raises(IclError, match="drop it, and set `model"), connect(cpu=True):
+        pass
+
+
+def test_mixed_precision_of_accelerate_is_said_to_have_no_effect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    with connect(cpu=True):
+        pass
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    with pytest.warns(UserWarning, match="'bf16' has no effect"), connect(cpu=True):
+        pass
 
 
 @pytest.mark.parametrize(("value", "expected"), [(None, False), ("1", False), ("2", True)])
