@@ -252,7 +252,7 @@ def write_outcome(run: RunFolder, *, command: str) -> Outcome:
         run.path,
         records,
         config=config,
-        environment=run.read_json("environment.json"),
+        environment=run.read_derived("environment.json"),
         meta_training=spent,
         command=command,
         episodes=episodes.find,

@@ -12,6 +12,7 @@ from icl.errors import IclError
 from icl.evaluation.record import EpisodeRecord
 from icl.evaluation.runfolder import RunFolder
 
+_SPENT = {"seconds": "seconds", "tokens": "computed_tokens", "steps": "steps"}
 _TRAINING_FOLDER = re.compile(r"meta/[0-9a-f]{16}")
 
 
@@ -85,8 +86,16 @@ def _is_row(row: Any) -> bool:
         isinstance(row, dict)
         and isinstance(row.get("name"), str)
         and isinstance(row.get("key", 0), str | None)
-        and isinstance(row.get("training", 0), dict | None)
+        and _is_training(row.get("training", 0))
         and _TRAINING_FOLDER.fullmatch(str(row.get("folder", "meta/" + 16 * "0"))) is not None
+    )
+
+
+def _is_training(spent: Any) -> bool:
+    """Tell whether this is what a learner's meta-training took, or nothing."""
+    return spent is None or (
+        isinstance(spent, dict)
+        and all(isinstance(spent.get(name), int | float) for name in _SPENT.values())
     )
 
 
@@ -100,11 +109,7 @@ def training_logs(folder: Path, learners: Iterable[Mapping[str, Any]]) -> dict[s
 def meta_training(learners: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Return the seconds, tokens and steps of those learners of a roster that were meta-trained."""
     return {
-        row["name"]: {
-            "seconds": row["training"]["seconds"],
-            "tokens": row["training"]["computed_tokens"],
-            "steps": row["training"]["steps"],
-        }
+        row["name"]: {name: row["training"][field] for name, field in _SPENT.items()}
         for row in learners
         if row.get("training")
     }

@@ -195,6 +195,7 @@ class EpisodeRecord:
         if not isinstance(data, dict) or data.get("schema_version") not in _READABLE:
             raise ValueError(f"not a record of schema {SCHEMA_VERSION} or below")
         data["schema_version"] = SCHEMA_VERSION
+        _check_kinds(data)
         try:
             data["cost"] = Cost(**data["cost"])
             data["log_probs"] = tuple(
@@ -208,3 +209,25 @@ class EpisodeRecord:
             return cls(**data)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"not a record of schema {SCHEMA_VERSION}: {error}") from error
+
+
+_TEXT = (
+    "learner", "method", "learner_key", "fingerprint", "task", "setting", "split",
+    "support_language", "query_language",
+)  # fmt: skip
+_LISTS: Mapping[str, set[type]] = {
+    "labels": {str}, "query_ids": {str}, "parallel_ids": {str}, "texts": {str},
+    "references": {str}, "predictions": {int}, "gold": {int},
+}  # fmt: skip
+
+
+def _check_kinds(data: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for a field of another kind than `EpisodeRecord` says."""
+    wrong = [name for name in _TEXT if not isinstance(data.get(name, ""), str)]
+    wrong += [n for n in ("index", "ways", "shots") if not isinstance(data.get(n, 0), int)]
+    for name, kinds in _LISTS.items():
+        value = data.get(name, [])
+        if not isinstance(value, list) or not kinds.issuperset(map(type, value)):
+            wrong.append(name)
+    if wrong:
+        raise ValueError(f"not a record of schema {SCHEMA_VERSION}: {', '.join(wrong)}")

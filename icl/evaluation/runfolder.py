@@ -75,6 +75,7 @@ class RunFolder:
         except OSError as error:
             raise self._unwritable(error) from error
         try:
+            self.read_derived("run.json")  # a newer icl's folder is left as it is
             for stale in self.path.glob(".*.tmp"):  # of writers that were killed
                 with suppress(OSError):
                     stale.unlink()
@@ -108,6 +109,20 @@ class RunFolder:
         """Replace a JSON file of the folder."""
         self.write(name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
+    def read_derived(self, name: str) -> dict[str, Any]:
+        """Return the JSON object of a file that a run makes anew; empty where it is no good.
+
+        Raises:
+            NewerSchemaError: a newer icl has written it.
+        """
+        try:
+            found = self.read_json(name)
+        except NewerSchemaError:
+            raise
+        except IclError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
     def read_json(self, name: str) -> Any:
         """Return the content of a JSON file of the folder, or None where there is none.
 
@@ -123,20 +138,23 @@ class RunFolder:
                 f"Cannot read {self.path / name} ({error}); remove it and run again."
             ) from error
         version = value.get("schema_version", 0) if isinstance(value, dict) else 0
-        if version > SCHEMA_VERSION:
+        if isinstance(version, int) and version > SCHEMA_VERSION:
             raise NewerSchemaError(self.path / name, version, SCHEMA_VERSION)
         return value
 
     def read_yaml(self, name: str) -> Any:
-        """Return the content of a YAML file of the folder; raises `IclError` where it cannot."""
-        return read_yaml(self.path / name)[0]
+        """Return the fields of a YAML file of the folder; raises `IclError` where it has none."""
+        found = read_yaml(self.path / name)[0]
+        if not isinstance(found, dict):
+            raise IclError(f"{self.path / name} is damaged; let `icl run` write it again.")
+        return found
 
     def write_episodes(self, episodes: Iterable[Episode]) -> None:
         """Replace ``episodes.jsonl``, unless it holds these already; takes them one at a time."""
         target = self.path / EPISODES
         with self._draft(target) as (draft, file):
             digest = write_lines(file, episodes)
-            if not target.exists() or sha256_file(target) != digest:
+            if not _holds(target, digest):
                 _settle(file)
                 draft.replace(target)
 
@@ -182,6 +200,13 @@ class RunFolder:
             f"Cannot write the run's folder {self.path} ({error.strerror or error}); free some"
             " space or give another folder with --out."
         )
+
+
+def _holds(target: Path, digest: str) -> bool:
+    try:
+        return sha256_file(target) == digest
+    except OSError:  # it is not there, or cannot be read and is written again
+        return False
 
 
 def _settle(file: BinaryIO) -> None:

@@ -25,6 +25,7 @@ from icl.learners.registry import check_backbone, make
 from icl.processes import ALONE, Processes
 from icl.progress import Bar, progress
 from icl.training import TrainingConfig
+from icl.training.summary import TrainingSummary
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
@@ -70,9 +71,15 @@ class Model:
 
     def identity(self, folder: RunFolder) -> str:
         """Return the backbone's identity: remembered by the folder where the signature is."""
-        known = folder.read_json("model.json") or {}
+        known = folder.read_derived("model.json")
         if self.signature is not None and known.get("signature") == self.signature:
-            return str(known["identity"])
+            remembered = known.get("identity")
+            if isinstance(remembered, str):
+                return remembered
+        return self.remember(folder)
+
+    def remember(self, folder: RunFolder) -> str:
+        """Return the identity of the backbone as it is loaded, and let the folder remember it."""
         identity = self.backbone().identity
         folder.write_json("model.json", {"signature": self.signature, "identity": identity})
         return identity
@@ -168,11 +175,10 @@ class Runner:
         identity = self._model.identity(self._folder)
         for record in self._folder.store.scan():
             self._done.setdefault(record.learner_key, set()).add(record.fingerprint)
-        for entrant in self._entrants:
-            self._enter(entrant, identity)
-        self._write_roster()
-        pending = {e.name: self._pending(e) for e in self._entrants}
-        left = {name: places for name, places in pending.items() if places}
+        left = self._left(identity)
+        if left and self._model.backbone().identity != identity:  # the signature was blind to it
+            identity = self._model.remember(self._folder)
+            left = self._left(identity)
         if not left:
             return None
         for entrant in self._entrants:
@@ -180,6 +186,14 @@ class Runner:
                 check_backbone(entrant.method, self._model.backbone())
         self._folder.write_json("environment.json", environment())
         return identity, self._roster, left
+
+    def _left(self, identity: str) -> dict[str, list[int]]:
+        """Write the roster of this model; return each entrant's episodes that are not done."""
+        for entrant in self._entrants:
+            self._enter(entrant, identity)
+        self._write_roster()
+        pending = {e.name: self._pending(e) for e in self._entrants}
+        return {name: places for name, places in pending.items() if places}
 
     def _check_model(self, identity: str) -> None:
         """Raise `IclError` where this process has loaded another model than the main one."""
@@ -202,14 +216,14 @@ class Runner:
         row["folder"] = "meta/" + training_key(
             entrant.method,
             params,
-            entrant.training.model_dump(mode="json"),
+            entrant.training.deciding(),
             identity,
             (sampler.episode(index, shots) for index in range(_SAMPLED_EPISODES)),
         )
         row["key"] = None
-        summary = self._folder.read_json(f"{row['folder']}/finished.json")
-        if summary is not None:
-            self._settle(entrant, identity, summary)
+        summary = TrainingSummary.of(self._folder.read_derived(f"{row['folder']}/finished.json"))
+        if summary is not None:  # else the last checkpoint gives it again
+            self._settle(entrant, identity, asdict(summary))
 
     def _pending(self, entrant: Entrant) -> list[int]:
         """Return the places of the episodes that an entrant has no record of."""
@@ -257,6 +271,7 @@ class Runner:
             folder,
             self._processes,
             None if self._track is None else partial(self._track, entrant.name),
+            entrant.name,
         )
         bar.say(f"{entrant.name}, meta-training")
         summary = asdict(trainer.fit(self._on_step(entrant, bar)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
@@ -45,9 +46,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error)
-    return isinstance(error, RuntimeError) and (
-        "not enough memory" in text or "can't allocate memory" in text
-    )
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    said = ("not enough memory", "can't allocate memory", "Cannot allocate memory")
+    return isinstance(error, RuntimeError) and any(words in text for words in said)
 
 
 def within_memory(

@@ -114,13 +114,17 @@ class EmbeddingStore:
         try:
             self._append(self._path, records.tobytes())
         except OSError as error:
-            warnings.warn(
-                f"Embeddings cannot be kept in {self._path} ({error.strerror or error}); this run"
-                f" keeps them in memory. Name another directory in {VARIABLE}.",
-                stacklevel=2,
-            )
-            self._path = None
+            self._give_up(error)
             self._remember(keys, vectors, tokens)
+
+    def _give_up(self, error: OSError) -> None:
+        """Use the file no more, and say so."""
+        warnings.warn(
+            f"Embeddings cannot be kept in {self._path} ({error.strerror or error}); this run"
+            f" keeps them in memory. Name another directory in {VARIABLE}.",
+            stacklevel=3,
+        )
+        self._path = None
 
     def _remember(self, keys: Sequence[bytes], vectors: Vectors, tokens: Counts) -> None:
         for key, vector, count in zip(keys, vectors, tokens, strict=True):
@@ -149,7 +153,11 @@ class EmbeddingStore:
         if count == 0:
             return
         first = len(self._records)
-        self._records = np.memmap(self._path, self._record, "r", shape=(count,))
+        try:
+            self._records = np.memmap(self._path, self._record, "r", shape=(count,))
+        except OSError as error:
+            self._give_up(error)
+            return
         keys = np.ascontiguousarray(self._records["key"][first:]).tobytes()
         for i in range(count - first):  # a later record replaces an earlier one of the same key
             self._place[keys[i * _KEY_BYTES : (i + 1) * _KEY_BYTES]] = first + i

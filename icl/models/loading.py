@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ import torch
 from icl.errors import IclError, did_you_mean
 from icl.models import attention
 from icl.models.backbone import Backbone
+from icl.models.budget import is_out_of_memory
 from icl.models.check import check_packing
 from icl.models.encoder import Encoder, check_encoder
 from icl.models.encoder import register as register_encoder_attention
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 PACKAGED_PREFIX = "packaged:"
 PACKAGED = {GEMMA: packaged_gemma, MINILM: packaged_minilm}
+_SHOWN = 300  # characters of what transformers says
 _SHARD = re.compile(r"[\w.-]+\.safetensors")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -121,13 +123,28 @@ def _model(
     import transformers
 
     loader = getattr(transformers, f"AutoModel{head}")
-    model = loader.from_pretrained(
-        path, **options, **({} if kernel is None else {"attn_implementation": kernel})
+    model, read = loader.from_pretrained(
+        path,
+        output_loading_info=True,
+        **options,
+        **({} if kernel is None else {"attn_implementation": kernel}),
     )
+    _check_complete(model, sorted(read["missing_keys"]))
     if getattr(model, "is_quantized", False):
         prepare(model)
         return model  # which cannot be moved
     return model if "device_map" in options else model.to(where)
+
+
+def _check_complete(model: Any, missing: Sequence[str]) -> None:
+    """Raise `ValueError` where weights were not there; transformers fills them in by chance."""
+    if missing and all(name.startswith("pooler.") for name in missing):
+        model.pooler = None  # many encoders were saved without it, and nothing here asks it
+    elif missing:
+        more = "" if len(missing) == 1 else f" and {len(missing) - 1} more"
+        raise ValueError(
+            f"its files lack the weights {missing[0]}{more}, so it would answer by chance"
+        )
 
 
 def _without_weights(config: Any, trust_remote_code: bool) -> Any:
@@ -229,14 +246,21 @@ def _incomplete(name: str, lacks: str) -> IclError:
 @contextmanager
 def _faults_told(name: str) -> Iterator[None]:
     """Turn what transformers raises for a model that cannot be read into one sentence."""
-    from safetensors import SafetensorError
-
     try:
         yield
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
+    except IclError:
+        raise
+    except Exception as error:  # files of any shape come here, and fail anywhere in transformers
+        if is_out_of_memory(error):
+            raise IclError(
+                f"Memory ran out while the model {name!r} was loaded; set `model.dtype: bfloat16`,"
+                " `model.quantise` or `model.device_map`."
+            ) from error
         near = difflib.get_close_matches(name.removeprefix(PACKAGED_PREFIX), PACKAGED, n=1)
         hint = f" Did you mean '{PACKAGED_PREFIX}{near[0]}'?" if near else ""
-        reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")
+        reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")[:_SHOWN]
+        if not isinstance(error, OSError | ValueError | ImportError):
+            reason = f"its files are damaged or do not fit together ({reason})"
         raise IclError(
             f"The model {name!r} cannot be loaded: {reason}; give a language model's Hub "
             f"id, a local directory, or '{PACKAGED_PREFIX}{GEMMA}'.{hint}"

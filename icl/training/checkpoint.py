@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from icl.errors import IclError
 from icl.folders import sync_folder
+from icl.progress import note
 
 _NAME = re.compile(r"checkpoint-(\d{8})\.safetensors")
 _KEEP = 2
@@ -92,8 +92,19 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             f"The checkpoint {target} cannot be written: {error.strerror}; free some space or "
             "choose another run folder."
         ) from error
-    for stale in [*_by_age(folder)[:-_KEEP], *folder.glob("checkpoint-*.tmp")]:
-        stale.unlink(missing_ok=True)
+    for stale in [*_stale(folder, target), *folder.glob("checkpoint-*.tmp")]:
+        with suppress(OSError):
+            stale.unlink(missing_ok=True)
+
+
+def _stale(folder: Path, written: Path) -> list[Path]:
+    """Return the checkpoints that are not kept: old ones, and damaged ones of later steps.
+
+    A later step than the one just written was passed over when the run began.
+    """
+    found = _by_age(folder)
+    before = [path for path in found if path.name <= written.name]
+    return [*before[:-_KEEP], *found[len(before) :]]
 
 
 def _by_age(folder: Path) -> list[Path]:
@@ -106,13 +117,19 @@ def load_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
     A damaged file is named in one line on standard error, and the one before it is used. A
     checkpoint of another run (another `identity`) is passed over.
     """
+    damaged = []
+    found = None
     for path in reversed(_by_age(folder)):
         checkpoint = _read(path)
         if checkpoint is None:
-            sys.stderr.write(f"The checkpoint {path.name} is damaged; using the one before.\n")
+            damaged.append(path.name)
         elif checkpoint.metadata.get("identity") == identity:
-            return checkpoint
-    return None
+            found = checkpoint
+            break
+    instead = "starting anew" if found is None else "using the one before"
+    for name in damaged:
+        note(f"the checkpoint {name} is damaged; {instead}.")
+    return found
 
 
 def _read(path: Path) -> Checkpoint | None:

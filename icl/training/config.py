@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -84,3 +84,9 @@ class TrainingConfig(BaseModel):
     clip_norm: float | None = Field(default=1.0, gt=0)
     on_divergence: Literal["stop", "halve"] = "stop"
     checkpoint_every: int = Field(default=10, ge=0)
+
+    def deciding(self) -> dict[str, Any]:
+        """Return what decides the result, as JSON values."""
+        # Where training halves its rate it goes back to a checkpoint; else these only save work.
+        beside = set() if self.on_divergence == "halve" else {"checkpoint_every"}
+        return self.model_dump(mode="json", exclude=beside)

@@ -61,19 +61,42 @@ class TrainingLog:
             raise self._unwritable(error) from error
 
     def read(self) -> list[dict[str, Any]]:
-        """Return the lines that are whole."""
-        if not self.path.exists():
-            return []
-        lines = []
-        for line in self.path.read_text("utf-8").splitlines():
-            try:
-                lines.append(json.loads(line))
-            except ValueError:
-                continue
-        return lines
+        """Return the lines that are whole, see `read_log`."""
+        return read_log(self.path)
 
     def _unwritable(self, error: OSError) -> IclError:
         return IclError(
             f"The training log {self.path} cannot be written: {error.strerror}; free some"
             " space or choose another run folder."
         )
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of a training's log; none where there is no log.
+
+    Raises:
+        IclError: it is there and cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise IclError(f"Cannot read {path} ({error.strerror}); mend that or move it.") from error
+    return [line for line in map(_parsed, content.split(b"\n")) if line]
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    """Return what a line holds; nothing where it is torn or damaged."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    whole = isinstance(found, dict) and isinstance(found.get("step"), int)
+    return found if whole and all(map(_fits, found, found.values())) else {}
+
+
+def _fits(name: str, value: Any) -> bool:
+    if name in {"event", "episodes"}:
+        return isinstance(value, list if name == "episodes" else str)
+    return isinstance(value, int | float)

@@ -37,3 +37,12 @@ def less_memory(tasks: int) -> str:
     """
     at_once = "`training.tasks_at_once: 1`, " if tasks > 1 else ""
     return f"{at_once}fewer `queries` or a lower `top_layers`"
+
+
+def too_large(name: str, tasks: int) -> str:
+    """Say that memory ran out in a learner's meta-training, `tasks` tasks at once, and the mend."""
+    return (
+        f"Memory ran out in the meta-training of {name!r}, {tasks} task(s) at once; set"
+        f" {less_memory(tasks)}, which begins this training anew, or run again where memory is"
+        " free, which goes on from the last checkpoint."
+    )

@@ -12,10 +12,7 @@ import torch
 from torch import Tensor
 
 from icl.episodes import Episode
-from icl.errors import IclError
-from icl.models.budget import is_out_of_memory
 from icl.processes import Processes
-from icl.training.memory import less_memory
 
 Loss = Callable[[Sequence[Episode]], tuple[Tensor, Mapping[str, float]]]
 
@@ -91,7 +88,7 @@ def outer_gradient(
     *,
     seed: str,
     tokens: Callable[[], float],
-    stop: bool,
+    stop: Callable[[], bool],
 ) -> Outer:
     """Put the mean gradient over a meta-batch into the parameters' ``grad``.
 
@@ -108,10 +105,10 @@ def outer_gradient(
         processes: that share the work.
         seed: names the step.
         tokens: the meter of computed tokens.
-        stop: whether this process was asked to stop.
+        stop: whether this process was asked to stop; called when its pieces are done.
 
     Raises:
-        IclError: memory ran out, or another process was lost.
+        IclError: another process was lost.
     """
     batch = sum(map(len, cut))
     for value in parameters.values():
@@ -123,13 +120,8 @@ def outer_gradient(
         _reseed(f"{seed}/{cut[index].start}")
         share = len(cut[index]) / batch
         episodes = [episode(place) for place in cut[index]]
-        try:
-            value, metrics = loss(episodes)
-            torch.autograd.backward(value * share)
-        except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
-                raise _too_large(episodes) from error
-            raise
+        value, metrics = loss(episodes)
+        torch.autograd.backward(value * share)
         found.append(_Piece(index, share, float(value.detach()), dict(metrics)))
         if processes.count > 1:
             rows.append(_flat(parameters))
@@ -138,7 +130,7 @@ def outer_gradient(
     told = {
         "pieces": [(p.index, p.share, p.loss, p.metrics) for p in found],
         "tokens": tokens() - before,
-        "stop": stop,
+        "stop": stop(),
     }
     everyone = processes.gather(told)
     if processes.count > 1:
@@ -178,10 +170,3 @@ def _add_up(
 
 def _reseed(place: str) -> None:
     torch.manual_seed(int.from_bytes(hashlib.sha256(place.encode()).digest()[:7], "big"))
-
-
-def _too_large(episodes: Sequence[Episode]) -> IclError:
-    return IclError(
-        f"Memory ran out in meta-training on {len(episodes)} episode(s) at once; set"
-        f" {less_memory(len(episodes))}, and run again to go on from the last checkpoint."
-    )

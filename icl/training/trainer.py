@@ -6,7 +6,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,42 +16,20 @@ from icl.episodes import Episode, EpisodeSampler
 from icl.errors import IclError
 from icl.learners.base import MetaLearner
 from icl.models.backbone import Backbone
+from icl.models.budget import is_out_of_memory
 from icl.processes import ALONE, Processes
 from icl.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from icl.training.config import TrainingConfig
 from icl.training.log import TrainingLog
-from icl.training.memory import check_memory
+from icl.training.memory import check_memory, too_large
 from icl.training.outer import Outer, outer_gradient, pieces
 from icl.training.samplers import fine_tuning_sampler, validation_sampler
 from icl.training.state import Best, State, pack, state_digest, unpack
+from icl.training.summary import TrainingSummary
 
 _MOST_HALVINGS = 6
 
 Progress = Callable[[int, int, float], None]  # step, steps, loss
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingSummary:
-    """What meta-training cost and where it ended.
-
-    Attributes:
-        steps: outer steps.
-        episodes: episodes seen.
-        seconds: wall-clock time over all starts of the run.
-        computed_tokens: token positions through the model forward, in whole passes.
-        trained_parameters: meta-parameters.
-        first_loss, last_loss: mean meta-loss over the first and last tenth of the steps.
-        digest: a hash of the trained meta-parameters.
-    """
-
-    steps: int
-    episodes: int
-    seconds: float
-    computed_tokens: int
-    trained_parameters: int
-    first_loss: float
-    last_loss: float
-    digest: str
 
 
 class MetaTrainer:
@@ -77,6 +54,7 @@ class MetaTrainer:
         identity: str,
         processes: Processes = ALONE,
         track: Callable[[Mapping[str, Any]], None] | None = None,
+        name: str | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -89,7 +67,9 @@ class MetaTrainer:
             identity: a hash of all that decides the result; other runs' checkpoints are ignored.
             processes: that share the work; each holds the same learner, backbone and sampler.
             track: is told each line of the log.
+            name: of the learner, for messages; by default its method's.
         """
+        self._name = name or learner.method
         self._learner = learner
         self._backbone = backbone
         self._sampler = sampler
@@ -119,8 +99,13 @@ class MetaTrainer:
             KeyboardInterrupt: the run was asked to stop; the step was finished and saved.
         """
         devices = {v.device for v in self._parameters.values() if v.device.type == "cuda"}
-        with torch.random.fork_rng(devices):  # random learners are seeded anew for each piece
-            return self._fit(progress)
+        try:
+            with torch.random.fork_rng(devices):  # random learners are seeded anew for each piece
+                return self._fit(progress)
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise IclError(too_large(self._name, max(map(len, self._cut)))) from error
+            raise
 
     def _fit(self, progress: Progress) -> TrainingSummary:
         step = self._resume()
@@ -191,7 +176,7 @@ class MetaTrainer:
             self._processes,
             seed=f"{self._identity}/{step}",
             tokens=lambda: self._backbone.meter.computed_tokens,
-            stop=interrupt.asked(),
+            stop=interrupt.asked,
         )
         limit = math.inf if self._config.clip_norm is None else self._config.clip_norm
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters.values(), limit))
@@ -236,7 +221,7 @@ class MetaTrainer:
             self._processes,
             seed=f"{self._identity}/validation",
             tokens=lambda: self._backbone.meter.computed_tokens,
-            stop=False,
+            stop=lambda: False,
         )
         self._state.tokens += found.tokens
         if self._processes.main:
@@ -263,7 +248,7 @@ class MetaTrainer:
         Raises:
             IclError: the configuration says to stop, or halving has not helped.
         """
-        told = _diverged(step, faulty)
+        told = _diverged(self._name, step, faulty)
         if self._config.on_divergence == "stop" or self._state.halvings >= _MOST_HALVINGS:
             raise IclError(told)
         halvings = self._state.halvings + 1
@@ -334,9 +319,9 @@ class MetaTrainer:
         )
 
 
-def _diverged(step: int, episodes: list[Episode]) -> str:
+def _diverged(name: str, step: int, episodes: list[Episode]) -> str:
     names = ", ".join(f"{e.fingerprint} ({e.task}/{e.query_language})" for e in episodes)
     return (
-        f"Meta-training diverged at step {step}: the loss or its gradient is not finite on "
-        f"episodes {names}; lower `inner_rate` or `learning_rate`."
+        f"Meta-training of {name!r} diverged at step {step}: the loss or its gradient is not"
+        f" finite on episodes {names}; lower `inner_rate` or `learning_rate`."
     )

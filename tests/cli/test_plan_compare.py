@@ -161,7 +161,7 @@ def test_a_run_is_asked_what_it_can_answer(
     rows = (folder / "run.json").read_text()
     log = folder / "meta" / ("0" * 16) / "log.jsonl"
     log.parent.mkdir(parents=True)
-    log.write_text('{"loss": 1.0, "support_loss_0": 2.0, "support_loss_after": 1.0}\n')
+    log.write_text('{"step": 1, "loss": 1.0, "support_loss_0": 2.0, "support_loss_after": 1.0}\n')
     trained = rows.replace(
         '"training": null', '"training": null, "folder": "meta/0000000000000000"'
     )

@@ -192,7 +192,8 @@ def test_learners_that_differ_only_in_how_they_ask_are_a_family():
 
 
 def write_log(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    lines = [json.dumps({"step": step, **row}) for step, row in enumerate(rows, start=1)]
+    path.write_text("".join(line + "\n" for line in lines), "utf-8")
     return path
 
 
@@ -210,7 +211,7 @@ def test_an_inner_loop_that_raises_the_support_loss_is_called_unstable(tmp_path)
     assert shares == {"calm": 1.0, "wild": 0.5}
     assert answer.said.startswith("No: wild")
     assert ask("inner-loop", run({"calm": 0.5}), logs={"calm": logs["calm"]}).said.startswith("Yes")
-    (tmp_path / "broken").write_text("{", "utf-8")
+    (tmp_path / "broken").mkdir()
     with pytest.raises(IclError, match=r"Cannot read .*broken"):
         ask("inner-loop", run({"calm": 0.5}), logs={"calm": tmp_path / "broken"})
 

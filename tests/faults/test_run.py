@@ -196,6 +196,83 @@ def test_ctrl_c_finishes_the_episode_and_tells_the_command_to_go_on(
     assert place.icl("run", config, "--out", "run")[0] == 0
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_scheduler_that_ends_a_run_before_it_has_begun_hears_the_same(
+    form: str, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import signal
+
+    from icl import experiment
+
+    def slow(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.setattr(experiment, "load_family", slow)
+    config = quick(place)
+    code, _, err = place.icl("run", config, "--out", "run", "--log-format", form)
+    assert code == 130
+    again = f"icl run {config} --out run --log-format {form}"
+    if form == "text":
+        assert err == f"icl: stopped; what was finished is kept. To go on: {again}\n"
+    else:
+        assert json.loads(err) == {"event": "stopped", "command": again}
+
+
+def test_memory_that_runs_out_anywhere_is_one_sentence(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from icl import experiment
+
+    def hungry(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(experiment, "write_outcome", hungry)
+    config = quick(place)
+    assert "Memory ran out; what was finished is kept" in place.refusal("run", config)
+    code, _, err = place.icl("run", config, "--log-format", "json")
+    assert code == 2
+    assert "Memory ran out" in json.loads(err.splitlines()[-1])["message"]
+
+
+def test_every_line_is_json_where_that_was_asked_for(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import signal
+
+    learners = (
+        "learners:\n  meta-prototypes: {method: meta-prototypes, training: {steps: 8,"
+        " meta_batch: 2, shots: 2, queries: 3, checkpoint_every: 1}}\n"
+    )
+    config, real = quick(place, learners), runner_module.judge
+    monkeypatch.setattr(
+        runner_module,
+        "judge",
+        lambda *a, **o: os.kill(os.getpid(), signal.SIGINT) or real(*a, **o),
+    )
+    assert place.icl("run", config, "--out", "run")[0] == 130
+    newest = max(Path("run").rglob("checkpoint-*"))
+    newest.write_bytes(newest.read_bytes()[:50])
+    newest.with_name("finished.json").unlink()
+    code, _, err = place.icl("run", config, "--out", "run", "--log-format", "json")
+    assert code == 130
+    events = [json.loads(line) for line in err.splitlines()]
+    notes = [event["message"] for event in events if event["event"] == "note"]
+    assert notes == [
+        f"the checkpoint {newest.name} is damaged; using the one before.",
+        "finishing this step; press Ctrl-C again to stop at once.",
+    ]
+    assert events[-1]["event"] == "stopped"
+
+
+def test_the_report_tells_the_whole_command(place: Place) -> None:
+    config = quick(place)
+    out = place.folder / "a run"
+    assert place.icl("run", config, "--out", out, "--limit", 1, "--set", "seed=3")[0] == 0
+    page = (out / "report.html").read_text("utf-8")
+    assert f"icl run {config} --out &#39;{out}&#39; --limit 1 --set seed=3" in page
+
+
 def test_progress_as_json_is_one_event_a_line(place: Place) -> None:
     config = quick(place)
     code, _, err = place.icl("run", config, "--out", "run", "--log-format", "json")

@@ -11,6 +11,7 @@ import torch
 
 from icl import interrupt
 from icl.errors import IclError
+from icl.training import TrainingConfig
 from icl.training.checkpoint import load_checkpoint
 from icl.training.log import TrainingLog
 from tests.faults import toy
@@ -43,7 +44,55 @@ def test_a_flipped_bit_anywhere_is_found_and_the_checkpoint_before_is_used(
     newest.write_bytes(content)
     assert toy.trainer(tmp_path, steps=6)[0].fit().digest == whole
     told = capsys.readouterr().err.strip().splitlines()
-    assert told == [f"The checkpoint {newest.name} is damaged; using the one before."]
+    assert told == [f"icl: the checkpoint {newest.name} is damaged; using the one before."]
+
+
+def test_where_every_checkpoint_is_damaged_training_begins_anew_and_is_kept(
+    tmp_path: Path, whole: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.trainer(tmp_path, steps=6)[0].fit()
+    damaged = sorted(tmp_path.glob("checkpoint-*"))
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:100])
+
+    def stop(step: int, steps: int, loss: float) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        toy.trainer(tmp_path, steps=6)[0].fit(stop)
+    told = capsys.readouterr().err.strip().splitlines()
+    assert told == [
+        f"icl: the checkpoint {path.name} is damaged; starting anew." for path in reversed(damaged)
+    ]
+    saved = load_checkpoint(tmp_path, "toy")  # not those that were damaged, though later
+    assert saved is not None
+    assert saved.step == 2
+    assert capsys.readouterr().err == ""
+    assert toy.trainer(tmp_path, steps=6)[0].fit().digest == whole
+
+
+def test_folders_in_the_place_of_files_are_no_traceback(tmp_path: Path, whole: str) -> None:
+    for name in ("checkpoint-00000001.safetensors", "checkpoint-00000004.3.tmp"):
+        (tmp_path / name).mkdir(parents=True)
+    assert toy.trainer(tmp_path, steps=6)[0].fit().digest == whole
+    (tmp_path / "other" / "log.jsonl").mkdir(parents=True)
+    with pytest.raises(IclError, match=r"log\.jsonl"):
+        toy.trainer(tmp_path / "other", steps=6)[0].fit()
+
+
+@pytest.mark.parametrize(
+    "damage", [b"\xff\xfe\n", b"[1]\n", b'{"step": "x"}\n', b"[" * 9999 + b"\n"]
+)
+def test_a_damaged_line_of_the_log_is_passed_over(
+    damage: bytes, tmp_path: Path, whole: str
+) -> None:
+    toy.trainer(tmp_path, steps=6)[0].fit()
+    max(tmp_path.glob("checkpoint-*")).unlink()
+    log = TrainingLog(tmp_path).path
+    log.write_bytes(damage + log.read_bytes())
+    assert toy.trainer(tmp_path, steps=6)[0].fit().digest == whole
+    assert steps(tmp_path) == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_disk_that_fills_up_stops_in_one_sentence_and_loses_nothing(
@@ -88,15 +137,19 @@ def test_a_disk_that_is_full_when_a_run_begins_again_keeps_its_log(
 
 
 def test_an_interrupt_finishes_the_step_and_saves_it(tmp_path: Path, whole: str) -> None:
-    run, _ = toy.trainer(tmp_path, steps=6, checkpoint_every=0)
+    run, made = toy.trainer(tmp_path, steps=6, checkpoint_every=0)
+    plain, calls = made.meta_loss, []
 
-    def press(step: int, steps: int, loss: float) -> None:
-        if step == 3:
+    def pressed(episodes):
+        calls.append(1)
+        if len(calls) == 7:  # in the midst of the fourth step, which has two pieces
             interrupt.ask()
+        return plain(episodes)
 
+    made.meta_loss = pressed
     try:
         with pytest.raises(KeyboardInterrupt):
-            run.fit(press)
+            run.fit()
     finally:
         with interrupt.at_the_next_step():
             pass  # forgets that it was asked
@@ -128,6 +181,24 @@ def test_too_little_memory_is_one_sentence_and_the_run_goes_on(
     assert saved is not None
     assert saved.step > 0
     assert toy.trainer(tmp_path / "cut", steps=6, tasks_at_once=2)[0].fit().digest == whole
+
+
+def test_memory_that_runs_out_beside_the_passes_is_the_same_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hungry(self, *_):
+        raise MemoryError
+
+    monkeypatch.setattr(torch.optim.Adam, "step", hungry)
+    with pytest.raises(IclError, match=r"Memory ran out in the meta-training of 'toy', 1 task"):
+        toy.trainer(tmp_path, steps=6)[0].fit()
+
+
+def test_when_checkpoints_are_written_is_no_part_of_what_is_trained() -> None:
+    often, seldom = (TrainingConfig(checkpoint_every=n) for n in (1, 9))
+    assert often.deciding() == seldom.deciding()
+    back = [config.model_copy(update={"on_divergence": "halve"}) for config in (often, seldom)]
+    assert back[0].deciding() != back[1].deciding()  # there training goes back to one
 
 
 def test_the_best_state_on_validation_is_kept_through_a_resumption(tmp_path: Path) -> None:

@@ -6,10 +6,8 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from icl.errors import IclError
 from icl.evaluation.diagnosis.differences import paired
 from icl.evaluation.diagnosis.material import (
     Answer,
@@ -19,6 +17,7 @@ from icl.evaluation.diagnosis.material import (
     names,
     sure,
 )
+from icl.training.log import read_log
 
 _STABLE = 0.95  # of the steps, the support loss falls in at least so many
 _EQUAL = 1.1  # compute within a factor of this counts as equal
@@ -32,7 +31,7 @@ def inner_loop(material: Material) -> Answer:
     findings: list[Finding] = []
     shaky: list[str] = []
     for name, path in sorted(material.logs.items()):
-        lines = _read(path)
+        lines = read_log(path)
         pairs = [pair for pair in map(_before_and_after, lines) if pair is not None]
         if not pairs:
             continue
@@ -62,16 +61,6 @@ def inner_loop(material: Material) -> Answer:
         " more."
     )
     return Answer("inner-loop", question, said, tuple(findings))
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    try:
-        found = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
-        raise IclError(f"Cannot read {path} ({error}); remove it.") from error
-    return [line for line in found if isinstance(line, dict)]
 
 
 def _before_and_after(line: Mapping[str, Any]) -> tuple[float, float] | None:

@@ -1,0 +1,125 @@
+"""Small files of a run's folder that are damaged, odd or newer: made again, or told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from icl.evaluation.record import EpisodeRecord
+from icl.evaluation.store import RecordStore, same_outcomes
+from icl.models.embedding_store import EmbeddingStore, content_key
+from tests.cli.test_run import Place
+from tests.faults.test_run import quick
+
+LEARNERS = """\
+learners:
+  majority: {method: majority}
+  meta-prototypes:
+    method: meta-prototypes
+    training: {steps: 2, meta_batch: 2, shots: 2, queries: 3}
+"""
+ODD = ("", "[]", "3", "{", '{"schema_version": "x"}', '{"learners": 3}', "\x00\xff")
+
+
+@pytest.fixture
+def run(place: Place) -> Path:
+    config = quick(place, LEARNERS)
+    assert place.icl("run", config, "--out", "run", "--limit", 1)[0] == 0
+    return config
+
+
+@pytest.mark.parametrize("content", ODD)
+@pytest.mark.parametrize("name", ["model.json", "run.json", "environment.json", "finished.json"])
+def test_what_a_run_makes_itself_it_makes_again(
+    name: str, content: str, run: Path, place: Place
+) -> None:
+    before = RecordStore(Path("run")).read()
+    (path,) = Path("run").rglob(name)
+    path.write_bytes(content.encode("latin-1"))
+    assert place.icl("run", run, "--out", "run", "--limit", 1)[0] == 0
+    after = RecordStore(Path("run")).read()
+    assert same_outcomes(before, after)  # and nothing was run twice
+    if name != "environment.json":  # which stands for what was computed, and nothing was
+        assert json.loads(path.read_text())
+
+
+def test_a_newer_folder_is_left_as_it_is(run: Path, place: Place) -> None:
+    path = Path("run/run.json")
+    newer = {**json.loads(path.read_text()), "schema_version": 99}
+    path.write_text(json.dumps(newer))
+    before = {f: f.read_bytes() for f in Path("run").rglob("*") if f.is_file()}
+    told = place.refusal("run", run, "--out", "run", "--set", "seed=5")
+    assert "a newer icl has written" in told
+    assert {f: f.read_bytes() for f in Path("run").rglob("*") if f.is_file()} == before
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3", "{"])
+@pytest.mark.parametrize("name", ["config.yaml", "run.json"])
+def test_a_report_of_a_damaged_folder_is_one_sentence(
+    name: str, content: str, run: Path, place: Place
+) -> None:
+    (Path("run") / name).write_text(content)
+    assert name in place.refusal("report", "run")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{"])
+def test_a_report_does_without_the_environment(content: str, run: Path, place: Place) -> None:
+    Path("run/environment.json").write_text(content)
+    assert place.icl("report", "run")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("learner", 3), ("task", None), ("shots", "x"), ("index", [1]), ("labels", "abc"),
+        ("query_ids", [[1], [2], [3]]), ("predictions", [0.5, 0.5, 0.5]), ("gold", {"0": 1}),
+        ("setting", {"a": 1}), ("fingerprint", ["x"]),
+    ],
+)  # fmt: skip
+def test_a_record_with_a_field_of_another_kind_is_a_damaged_line(
+    field: str, value: object, run: Path, place: Place
+) -> None:
+    path = Path("run/records.jsonl")
+    lines = path.read_text().splitlines()
+    assert field in json.loads(lines[0])
+    lines[0] = json.dumps({**json.loads(lines[0]), field: value})
+    with pytest.raises(ValueError, match=field):
+        EpisodeRecord.from_json(lines[0])
+    path.write_text("\n".join(lines) + "\n")
+    code, _, err = place.icl("run", run, "--out", "run", "--limit", 1)
+    assert code == 0
+    assert err.count("skipped 1 damaged line(s) (1)") == 1
+
+
+def test_embeddings_that_cannot_be_read_are_kept_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+
+    path, key, vector = tmp_path / "e.vectors", content_key("a"), np.ones((1, 4), np.float32)
+    EmbeddingStore(path, 4).write([key], vector, np.array([2]))
+
+    def shut(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(np, "memmap", shut)
+    store = EmbeddingStore(path, 4)
+    with pytest.warns(UserWarning, match=r"e\.vectors \(Permission denied\); this run keeps them"):
+        assert not store.read([key])[0].any()
+    store.write([key], vector, np.array([2]))
+    assert store.read([key])[0].all()
+
+
+def test_a_machine_without_homes_is_told_which_variable_helps(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("ICL_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    config = place.write("MODEL", "packaged:gemma-3-270m")
+    assert "name one in ICL_CACHE" in place.refusal("run", config)
