@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -196,12 +197,19 @@ class EpisodeRecord:
             raise ValueError(f"not a record of schema {SCHEMA_VERSION} or below")
         data["schema_version"] = SCHEMA_VERSION
         _check_kinds(data)
+        for name in _TEXT:  # a run repeats them in every record: in memory they stand once
+            if name in data:
+                data[name] = sys.intern(data[name])
         try:
             data["cost"] = Cost(**data["cost"])
             data["log_probs"] = tuple(
                 tuple(-math.inf if x is None else x for x in row) for row in data["log_probs"]
             )
-            for name in ("labels", "query_ids", "parallel_ids", "predictions", "gold"):
+            for name in ("labels", "query_ids", "parallel_ids"):
+                data[name] = tuple(map(sys.intern, data[name]))
+            if data["parallel_ids"] == data["query_ids"]:
+                data["parallel_ids"] = data["query_ids"]
+            for name in ("predictions", "gold"):
                 data[name] = tuple(data[name])
             for name in ("texts", "references"):
                 data[name] = tuple(data.get(name, ()))

@@ -27,6 +27,15 @@ def test_a_record_survives_json_whatever_its_texts_and_figures(task, learner, lo
     assert EpisodeRecord.from_json(line) == made
 
 
+def test_what_records_repeat_stands_in_memory_once():
+    first, second = (EpisodeRecord.from_json(record().to_json()) for _ in range(2))
+    assert first.task is second.task
+    assert first.fingerprint is second.fingerprint
+    assert first.query_ids[0] is second.query_ids[0]
+    same = EpisodeRecord.from_json(replace(record(), parallel_ids=record().query_ids).to_json())
+    assert same.parallel_ids is same.query_ids
+
+
 def test_the_line_is_strict_json_even_with_labels_ruled_out():
     def refuse(constant: str) -> None:
         raise AssertionError(constant)
