@@ -25,6 +25,7 @@ from icl.metrics.written import check as check_metrics
 from icl.models.server.config import ServerConfig
 from icl.models.signature import model_signature
 from icl.processes import ALONE, Processes
+from icl.progress import progress
 from icl.tasks import TaskFamily, load_family
 from icl.trackers import Trackers
 from icl.training import TrainingConfig
@@ -240,24 +241,28 @@ def write_outcome(run: RunFolder, *, command: str) -> Outcome:
     learners = roster(run)
     episodes = run.episodes()
     keys = {row["name"]: row["key"] for row in learners if row["key"]}
-    records, spent = run.records(keys, list(episodes.fingerprints())), meta_training(learners)
     config = run.read_yaml("config.yaml")
-    answers = diagnose(
-        records,
-        learners=config.get("learners"),
-        meta_training=spent,
-        logs=training_logs(run.path, learners),
-    )
-    report = write_report(
-        run.path,
-        records,
-        config=config,
-        environment=run.read_derived("environment.json"),
-        meta_training=spent,
-        command=command,
-        episodes=episodes.find,
-        answers=answers,
-    )
+    with progress("Reporting", counted=False) as bar:
+        bar.say("reading the records")
+        records, spent = run.records(keys, list(episodes.fingerprints())), meta_training(learners)
+        bar.say("answering questions")
+        answers = diagnose(
+            records,
+            learners=config.get("learners"),
+            meta_training=spent,
+            logs=training_logs(run.path, learners),
+        )
+        bar.say("writing tables and the page")
+        report = write_report(
+            run.path,
+            records,
+            config=config,
+            environment=run.read_derived("environment.json"),
+            meta_training=spent,
+            command=command,
+            episodes=episodes.find,
+            answers=answers,
+        )
     return Outcome(records, spent, report)
 
 

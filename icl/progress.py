@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 _SECONDS_BETWEEN_LINES = 15.0
 _SECONDS_BETWEEN_EVENTS = 1.0
 
+T = TypeVar("T")
 Format = Literal["text", "json"]
 _format: Format = "text"  # how this process speaks on standard error; the command line sets it
 
@@ -48,10 +51,13 @@ def note(message: str) -> None:
 
 
 class Bar:
-    """The progress of one job: a share done, the seconds left, and what is being done now."""
+    """The progress of one job: a share done, the seconds left, and what is being done now.
 
-    def __init__(self) -> None:
-        self.share = 0.0
+    The share is None where nobody knows how much there is to do.
+    """
+
+    def __init__(self, *, counted: bool = True) -> None:
+        self.share: float | None = 0.0 if counted else None
         self.left: float | None = None
         self.doing = ""
         self.loss: float | None = None
@@ -60,7 +66,7 @@ class Bar:
 
     def advance(self, share: float) -> None:
         """Note that a further share of the whole is done; the time left is in proportion."""
-        self.share = min(1.0, self.share + share)
+        self.share = min(1.0, (self.share or 0.0) + share)
         self.left = (time.monotonic() - self._start) * (1 / self.share - 1)
         self._show()
 
@@ -104,62 +110,100 @@ class Bar:
 
 
 class _RichBar(Bar):
-    def __init__(self, shown: Progress, title: str) -> None:
-        super().__init__()
+    def __init__(self, shown: Progress, title: str, *, counted: bool) -> None:
+        super().__init__(counted=counted)
         self._shown = shown
-        self._task = shown.add_task(title, total=1.0, doing="", left="", pace="")
+        total = 1.0 if counted else None
+        self._task = shown.add_task(title, total=total, share="", doing="", left="", pace="")
 
     def _show(self) -> None:
-        left = "" if self.left is None else f"about {duration(self.left)} left"
         self._shown.update(
-            self._task, completed=self.share, left=left, pace=self._pace(), doing=self.doing
+            self._task,
+            completed=self.share,
+            share="" if self.share is None else f"{self.share:>4.0%}",
+            left="" if self.left is None else f"about {duration(self.left)} left",
+            pace=self._pace(),
+            doing=self.doing,
         )
 
 
-class _PlainBar(Bar):
-    def __init__(self, title: str) -> None:
-        super().__init__()
+class _LineBar(Bar):
+    """Lines now and then, also while the job is in the midst of one long piece."""
+
+    def __init__(self, title: str, *, counted: bool, every: float) -> None:
+        super().__init__(counted=counted)
         self._title = title
-        self._out = sys.stderr  # held, so that a redirection inside the job does not swallow it
+        self._every = every
         self._last = self._start
+        self._lock = threading.Lock()  # the job and the heartbeat write
 
     def _show(self) -> None:
-        now = time.monotonic()
-        if now - self._last < _SECONDS_BETWEEN_LINES:
-            return
-        self._last = now
+        self._show_after(self._every)
+
+    def _show_after(self, seconds: float) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if now - self._last >= seconds:
+                self._last = now
+                self._write()
+
+    def _write(self) -> None:
+        """Write a line."""
+        raise NotImplementedError
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Write a line at least every so often until the block ends."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(1.0):
+                self._show_after(_SECONDS_BETWEEN_LINES)
+
+        thread = threading.Thread(target=beat, name="icl-progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+class _PlainBar(_LineBar):
+    def __init__(self, title: str, *, counted: bool) -> None:
+        super().__init__(title, counted=counted, every=_SECONDS_BETWEEN_LINES)
+        self._out = sys.stderr  # held, so that a redirection inside the job does not swallow it
+
+    def _write(self) -> None:
         left = "" if self.left is None else f", about {duration(self.left)} left"
         pace = f", {self._pace()}" if self._pace() else ""
         doing = f": {self.doing}" if self.doing else ""
-        spent = duration(now - self._start)
-        self._out.write(f"{self._title}: {self.share:.0%} after {spent}{left}{pace}{doing}\n")
+        spent = duration(time.monotonic() - self._start)
+        done = f"{spent} so far" if self.share is None else f"{self.share:.0%} after {spent}"
+        self._out.write(f"{self._title}: {done}{left}{pace}{doing}\n")
         self._out.flush()
 
 
-class _JsonBar(Bar):
+class _JsonBar(_LineBar):
     """A line of JSON a second at most, the first at once, and one at the end."""
 
-    def __init__(self, title: str) -> None:
-        super().__init__()
-        self._title = title
+    def __init__(self, title: str, *, counted: bool) -> None:
+        super().__init__(title, counted=counted, every=_SECONDS_BETWEEN_EVENTS)
         self._last = float("-inf")
-
-    def _show(self) -> None:
-        now = time.monotonic()
-        if now - self._last >= _SECONDS_BETWEEN_EVENTS:
-            self._last = now
-            self._write("progress")
 
     def end(self) -> None:
         self.share, self.left = 1.0, 0.0
-        self._write("finished")
+        self._event("finished")
 
-    def _write(self, kind: str) -> None:
+    def _write(self) -> None:
+        self._event("progress")
+
+    def _event(self, kind: str) -> None:
         rate = self.rate
         event(
             kind,
             title=self._title,
-            share=round(self.share, 4),
+            share=None if self.share is None else round(self.share, 4),
             seconds=round(time.monotonic() - self._start, 1),
             seconds_left=None if self.left is None else round(self.left, 1),
             rate=None if rate is None else round(rate[0], 4),
@@ -167,6 +211,14 @@ class _JsonBar(Bar):
             loss=self.loss,
             doing=self.doing,
         )
+
+
+def told(items: Iterable[T], bar: Bar, unit: str) -> Iterator[T]:
+    """Yield items as they come, and tell the bar how many there were."""
+    for number, item in enumerate(items, start=1):
+        yield item
+        bar.did(unit)
+        bar.say(f"{number} {unit}" if number == 1 else f"{number} {unit}s")
 
 
 def duration(seconds: float) -> str:
@@ -184,7 +236,9 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def progress(title: str, *, shown: bool = True) -> Iterator[Bar]:
+def progress(
+    title: str, *, shown: bool = True, counted: bool = True, live: bool = True
+) -> Iterator[Bar]:
     """Show a job's progress on stderr until the block ends; yields its `Bar`.
 
     On a terminal it is a bar with the time left; elsewhere, and under CI, a plain line now and
@@ -193,27 +247,33 @@ def progress(title: str, *, shown: bool = True) -> Iterator[Bar]:
     Args:
         title: of the job.
         shown: False for processes that leave it to another one to show what all do.
+        counted: whether it is known how much there is to do.
+        live: False for lines on a terminal too, beside bars of others.
     """
     if not shown:
-        yield Bar()
+        yield Bar(counted=counted)
         return
     if _format == "json":
-        bar = _JsonBar(title)
-        yield bar
+        bar = _JsonBar(title, counted=counted)
+        with bar.beating():
+            yield bar
         bar.end()
         return
     console = Console(file=sys.stderr)
-    if not console.is_terminal or os.environ.get("CI"):
-        yield _PlainBar(title)
+    if not live or not console.is_terminal or os.environ.get("CI"):
+        plain = _PlainBar(title, counted=counted)
+        with plain.beating():
+            yield plain
         return
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
+        BarColumn(bar_width=16),
+        TextColumn("{task.fields[share]}"),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[left]}"),
         TextColumn("{task.fields[pace]}"),
-        TextColumn("[dim]{task.fields[doing]}"),
+        # On a narrow terminal this is what is cut short.
+        TextColumn("[dim]{task.fields[doing]}", table_column=Column(ratio=1, no_wrap=True)),
     )
-    with Progress(*columns, console=console, transient=True) as rich:
-        yield _RichBar(rich, title)
+    with Progress(*columns, console=console, transient=True, expand=True) as rich:
+        yield _RichBar(rich, title, counted=counted)

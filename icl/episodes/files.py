@@ -19,6 +19,7 @@ from icl.episodes.splits import without_leaks
 from icl.episodes.validity import check_episode, check_nested
 from icl.episodes.variants import VARIANTS
 from icl.errors import IclError, did_you_mean
+from icl.progress import progress, told
 from icl.tasks.task import TaskFamily
 
 SCHEMA_VERSION = 1
@@ -159,8 +160,11 @@ def write_set(
             draft = Path(scratch) / "set"
             draft.mkdir()
             lines, digest = 0, hashlib.sha256()
-            with (draft / EPISODES).open("wb") as file:
-                for episode in episodes:
+            with (
+                (draft / EPISODES).open("wb") as file,
+                progress("Drawing", counted=False) as bar,
+            ):
+                for episode in told(episodes, bar, "episode"):
                     line = (episode.to_json() + "\n").encode()
                     digest.update(line)
                     file.write(line)

@@ -23,7 +23,7 @@ from icl.evaluation.written import judge_written
 from icl.learners.base import Learner, MetaLearner, Params
 from icl.learners.registry import check_backbone, make
 from icl.processes import ALONE, Processes
-from icl.progress import Bar, progress
+from icl.progress import Bar, progress, told
 from icl.training import TrainingConfig
 from icl.training.summary import TrainingSummary
 
@@ -169,12 +169,14 @@ class Runner:
 
     def _prepare(self) -> tuple[str, dict[str, dict[str, Any]], dict[str, list[int]]] | None:
         """Write what is known before the start; return identity, roster and what is left to do."""
-        self._folder.store.gather()
-        self._folder.write_episodes(self._asked)
-        self._episodes = self._folder.episodes()
+        with progress("Preparing", counted=False) as bar:
+            self._folder.store.gather()
+            self._folder.write_episodes(told(self._asked, bar, "episode"))
+            self._episodes = self._folder.episodes()
+            bar.say("looking at what is done")
+            for record in self._folder.store.scan():
+                self._done.setdefault(record.learner_key, set()).add(record.fingerprint)
         identity = self._model.identity(self._folder)
-        for record in self._folder.store.scan():
-            self._done.setdefault(record.learner_key, set()).add(record.fingerprint)
         left = self._left(identity)
         if left and self._model.backbone().identity != identity:  # the signature was blind to it
             identity = self._model.remember(self._folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from icl.models.places import check_device, check_map
 from icl.models.plain import plain_scores
 from icl.models.quantised import Bits, prepare, quantised_options
 from icl.models.seq2seq import Seq2Seq
+from icl.progress import progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -88,7 +90,12 @@ def load_backbone(
         **({} if quantise is None else quantised_options(quantise, _DTYPES[dtype], where)),
         **({} if device_map is None else {"device_map": device_map}),
     }
-    with _faults_told(name):
+    # Where weights come from the Hub, its bars show on a terminal.
+    first = os.environ.get("RANK", "0") == "0"
+    with (
+        _faults_told(name),
+        progress("Loading the model", shown=first, counted=False, live=False),
+    ):
         config = AutoConfig.from_pretrained(
             path, revision=revision, trust_remote_code=trust_remote_code
         )
