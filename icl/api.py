@@ -12,8 +12,9 @@ from icl.config import ExperimentConfig, LearnerConfig, ModelConfig, load_config
 from icl.episodes import Episode, EpisodeSampler, Setting
 from icl.episodes.setting import WITHIN
 from icl.errors import IclError
+from icl.evaluation.entrant import Entrant, Model
 from icl.evaluation.runfolder import RunFolder
-from icl.evaluation.runner import Entrant, Model, Runner
+from icl.evaluation.runner import Runner
 from icl.learners.base import Learner
 from icl.tasks import TaskFamily, load_family
 from icl.training import TrainingConfig

@@ -16,10 +16,11 @@ from icl.episodes.setting import WITHIN
 from icl.episodes.splits import without_leaks
 from icl.episodes.variants import VARIANTS
 from icl.errors import IclError
-from icl.evaluation.finished import meta_training, roster, training_logs
+from icl.evaluation.entrant import Entrant, Model
+from icl.evaluation.finished import meta_training, roster, training_logs, whole_episodes
 from icl.evaluation.record import EpisodeRecord
 from icl.evaluation.runfolder import RunFolder
-from icl.evaluation.runner import Entrant, Model, Runner
+from icl.evaluation.runner import Runner
 from icl.evaluation.written import WRITERS, cannot_write
 from icl.metrics.written import check as check_metrics
 from icl.models.server.config import ServerConfig
@@ -81,13 +82,21 @@ def run_experiment(
     run = RunFolder(folder, processes.index)
     with run.locked() if processes.main else nullcontext():
         if processes.main:
-            run.write("config.yaml", config.to_yaml())
+            run.begin(config.to_yaml())
         model = make_model(config.model, processes)
         asked = track if processes.main else ()
         metrics = partial(metrics_of, family)
         with Trackers(asked, folder, config.name, config.resolved()) as trackers:
             Runner(
-                run, entrants, episodes, model, training, processes, trackers.line, metrics
+                run,
+                entrants,
+                episodes,
+                model,
+                training,
+                processes,
+                trackers.line,
+                metrics,
+                config.to_yaml(),
             ).run()
             if not processes.main:
                 processes.meet()
@@ -239,7 +248,7 @@ def write_outcome(run: RunFolder, *, command: str) -> Outcome:
     from icl.reporting import write_report
 
     learners = roster(run)
-    episodes = run.episodes()
+    episodes = whole_episodes(run)
     keys = {row["name"]: row["key"] for row in learners if row["key"]}
     config = run.read_yaml("config.yaml")
     with progress("Reporting", counted=False) as bar:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from icl.episodes import EpisodeSampler
-    from icl.evaluation.runner import Entrant
+    from icl.evaluation.entrant import Entrant
 
 _PROBE = 1024  # the side of the matrices by which the machine's rate is measured
 _TRIES = 8
@@ -77,7 +77,7 @@ def forecast(config: ExperimentConfig, folder: Path, limit: int | None = None) -
     Raises:
         IclError: as for running it.
     """
-    from icl.evaluation.runner import Entrant
+    from icl.evaluation.entrant import Entrant
     from icl.experiment import draw_episodes, prepare_family, training_sampler
 
     family = prepare_family(config)

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from icl.config import ModelConfig, TasksConfig
 from icl.episodes import Episode, EpisodeSampler, Setting
 from icl.errors import IclError
+from icl.evaluation.entrant import Entrant, Model
 from icl.evaluation.runfolder import RunFolder
-from icl.evaluation.runner import Entrant, Model, Runner
+from icl.evaluation.runner import Runner
 from icl.evaluation.sensitivity import SHOTS, Sensitivity, sensitivity
 from icl.tasks import TaskFamily, load_family
 from icl.yamlfile import load_yaml, read_yaml

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from icl.config import ExperimentConfig, load_config
 from icl.errors import IclError, did_you_mean
-from icl.evaluation.finished import roster
+from icl.evaluation.finished import model_of, roster
 from icl.evaluation.runfolder import RunFolder
 
 if TYPE_CHECKING:
@@ -94,15 +94,20 @@ def trained_state(run: Path, found: Found) -> dict[str, Tensor]:
     """Read the meta-parameters that a finished meta-training has ended with.
 
     Raises:
-        IclError: its checkpoint is gone.
+        IclError: its last checkpoint is damaged or gone.
     """
     from icl.training.checkpoint import load_checkpoint
-    from icl.training.state import trained
+    from icl.training.state import digest_of, trained
 
-    checkpoint = load_checkpoint(run / found.folder, found.folder)
-    if checkpoint is None:
-        raise IclError(f"There is no checkpoint in {run / found.folder}; run the experiment again.")
-    return trained(checkpoint)
+    folder = run / found.folder
+    checkpoint = load_checkpoint(folder, found.folder, aloud=False)
+    state = {} if checkpoint is None else trained(checkpoint)
+    if digest_of(state) != (found.summary or {})["digest"]:
+        raise IclError(
+            f"The last checkpoint in {folder} is damaged or gone; remove"
+            f" {folder / 'finished.json'} and run the experiment again, which trains what is lost."
+        )
+    return state
 
 
 def load_learner(run: Path, name: str | None = None) -> Loaded:
@@ -118,6 +123,11 @@ def load_learner(run: Path, name: str | None = None) -> Loaded:
     found = find_learner(run, name)
     state = trained_state(run, found) if found.folder else None
     backbone = make_model(found.config.model).backbone()
+    if state is not None and model_of(RunFolder(run)) not in {None, backbone.identity}:
+        raise IclError(
+            f"The model {found.config.model.name!r} is not the one that {found.name!r} of {run} was"
+            " trained on; put that one back, or run the experiment again."
+        )
     learner = make(found.method, found.params, backbone)
     digest = ""
     if state is not None and isinstance(learner, MetaLearner):

@@ -291,6 +291,6 @@ def test_processes_import_nothing_from_the_folder_one_is_in(
     (tmp_path / "typer.py").write_text(f"open({str(marker)!r}, 'w')\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(launch, "_SAFE", ["-P"] if sys.version_info >= (3, 11) else [])
-    process = launch._start(["--version"], 0, 1, 1)
+    process = launch._start(["--version"], 0, 1, 1, "")
     assert process.wait(60) == 0
     assert not marker.exists()

@@ -37,7 +37,7 @@ def gradients(
     one-shot training episodes. Exit code 1 where one of them is wrong.
     """
     from icl.config import load_config
-    from icl.evaluation.runner import Entrant
+    from icl.evaluation.entrant import Entrant
     from icl.experiment import make_model, prepare_family, training_sampler
     from icl.learners.meta_learner import LoraMetaLearner
     from icl.learners.registry import make

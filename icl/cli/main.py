@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from enum import Enum
@@ -20,7 +21,8 @@ from icl.cli.merge import merge
 from icl.cli.methods import methods
 from icl.cli.plan import plan
 from icl.cli.predict import predict
-from icl.errors import IclError, one_line
+from icl.errors import one_line
+from icl.processes.launch import launched
 
 app = typer.Typer(
     help="Compare the ways a language model can learn a new task, on identical episodes.",
@@ -131,14 +133,8 @@ def resume(
     """
     from icl.cli.run import run_command
 
-    config = folder / "config.yaml"
-    if not config.is_file():
-        raise IclError(
-            f"{folder} is not a run's folder: it has no config.yaml; give the folder that"
-            " `icl run` named."
-        )
     run_command(
-        str(config),
+        None,
         folder,
         None,
         limit,
@@ -222,6 +218,8 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
 def main() -> None:
     """Run the command line; what the user can mend is told in one sentence, with exit code 2."""
     warnings.showwarning = _warn
+    if launched():  # torch would tell of lost connections in its own way, with stack frames
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         app()
     except Exception as error:

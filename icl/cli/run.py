@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from rich.console import Console
 from icl import interrupt
 from icl.cli.faults import told
 from icl.config import ExperimentConfig, load_config
-from icl.errors import one_line
+from icl.errors import IclError, one_line
 from icl.evaluation.runfolder import RunFolder
 from icl.experiment import Outcome, check_processes, run_experiment, write_outcome
 from icl.processes import connect
@@ -26,7 +27,7 @@ from icl.shipped import find_config
 
 
 def run_command(
-    config: str,
+    config: str | None,
     out: Path | None,
     data: Path | None,
     limit: int | None,
@@ -36,11 +37,16 @@ def run_command(
     form: Format = "text",
     overrides: Sequence[str] = (),
 ) -> None:
-    """Run an experiment and print its table; see `icl.cli.main.run`."""
+    """Run an experiment and print its table; see `icl.cli.main.run`.
+
+    Without `config` it is that of the folder `out`.
+    """
     speak(form)
     try:
-        with interrupt.like_ctrl_c():
-            _run(config, out, data, limit, processes, track, overrides)
+        with interrupt.like_ctrl_c(), warnings.catch_warnings():
+            if speaks_json():
+                warnings.showwarning = _warned
+            _run(config or _own_config(out), out, data, limit, processes, track, overrides)
     except KeyboardInterrupt:
         _stopped()
     except Exception as error:
@@ -74,16 +80,24 @@ def _run(
             sys.exit(code)
         return
     command = _command(config, out, data, limit, overrides)
-    with connect(cpu=_on_cpu(experiment)) as group, warnings.catch_warnings():
+    with connect(cpu=_on_cpu(experiment)) as group:
         if not group.main:
             warnings.simplefilter("ignore")  # the main process says it
-        elif speaks_json():
-            warnings.showwarning = _warned
         outcome = run_experiment(
             experiment, folder, command=command, limit=limit, processes=group, track=track
         )
     if group.main:
         _show(outcome)
+
+
+def _own_config(folder: Path | None) -> str:
+    config = Path(folder or ".") / "config.yaml"
+    if not config.is_file():
+        raise IclError(
+            f"{folder} is not a run's folder: it has no config.yaml; give the folder that"
+            " `icl run` named."
+        )
+    return str(config)
 
 
 def _command(
@@ -115,6 +129,9 @@ def _on_cpu(experiment: ExperimentConfig) -> bool:
 
 def _stopped() -> NoReturn:
     """End after an interrupt; the main process says how to go on."""
+    if launched():  # a second signal must not change the code by which the launcher knows
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     if os.environ.get("RANK", "0") == "0":
         again = f"{program()} {shlex.join(sys.argv[1:])}"
         elsewhere = launched() and "ICL_PROGRAM" not in os.environ  # a launcher that we do not know

@@ -15,6 +15,9 @@ from icl.errors import IclError
 class EpisodeFile(Sequence[Episode]):
     """The lines of an ``episodes.jsonl``; in memory is only where they begin, and their hashes.
 
+    Attributes:
+        digest: SHA-256 of the file.
+
     Raises:
         IclError: there is no such file, it cannot be read, or a line is no episode.
     """
@@ -23,7 +26,7 @@ class EpisodeFile(Sequence[Episode]):
         self._path = path
         self._starts = array("Q")
         self._hashes = bytearray()
-        start = 0
+        start, digest = 0, hashlib.sha256()
         try:
             with path.open("rb") as file:
                 for line in file:
@@ -32,6 +35,7 @@ class EpisodeFile(Sequence[Episode]):
                         # An episode's fingerprint is the hash of its line.
                         self._hashes += hashlib.sha256(line.rstrip(b"\n")).digest()[:8]
                     start += len(line)
+                    digest.update(line)
         except FileNotFoundError as error:
             raise IclError(
                 f"{path.parent} is not a run's folder: it has no {path.name}; give the folder"
@@ -39,6 +43,7 @@ class EpisodeFile(Sequence[Episode]):
             ) from error
         except OSError as error:
             raise IclError(f"Cannot read {path} ({error}); run the experiment again.") from error
+        self.digest = digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -54,7 +59,7 @@ class EpisodeFile(Sequence[Episode]):
             with self._path.open("rb") as file:
                 file.seek(self._starts[index])
                 return Episode.from_json(file.readline().decode())
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise IclError(
                 f"Cannot read {self._path} ({error}); run the experiment again."
             ) from error

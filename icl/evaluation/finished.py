@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from icl.errors import IclError
+from icl.evaluation.episodefile import EpisodeFile
 from icl.evaluation.record import EpisodeRecord
-from icl.evaluation.runfolder import RunFolder
+from icl.evaluation.runfolder import EPISODES, RunFolder
+from icl.kinds import is_amount, is_text
 
 _SPENT = {"seconds": "seconds", "tokens": "computed_tokens", "steps": "steps"}
 _TRAINING_FOLDER = re.compile(r"meta/[0-9a-f]{16}")
@@ -45,7 +47,7 @@ def read_run(folder: Path) -> FinishedRun:
     """
     run = RunFolder(folder)
     learners = roster(run)
-    fingerprints = list(run.episodes().fingerprints())
+    fingerprints = list(whole_episodes(run).fingerprints())
     keys = {row["name"]: row["key"] for row in learners if row["key"]}
     records = tuple(run.records(keys, fingerprints))
     if not records:
@@ -80,11 +82,34 @@ def roster(run: RunFolder) -> list[dict[str, Any]]:
     return learners
 
 
+def model_of(run: RunFolder) -> str | None:
+    """Return the `Backbone.identity` that a run's roster is of; None in older folders."""
+    found = run.read_json("run.json")
+    identity = found.get("model") if isinstance(found, dict) else None
+    return identity if isinstance(identity, str) else None
+
+
+def whole_episodes(run: RunFolder) -> EpisodeFile:
+    """Return the episodes that a run's roster is of.
+
+    Raises:
+        IclError: there are none, or the file is another than the roster says.
+    """
+    found, episodes = run.read_json("run.json"), run.episodes()
+    said = found.get("episodes") if isinstance(found, dict) else None
+    if said not in {None, episodes.digest}:  # older folders say nothing
+        raise IclError(
+            f"{run.path / EPISODES} is damaged, or of a run that has not begun; let `icl run` go"
+            " on."
+        )
+    return episodes
+
+
 def _is_row(row: Any) -> bool:
     """Tell whether a row of a roster has what every row has, and leads nowhere else."""
     return (
         isinstance(row, dict)
-        and isinstance(row.get("name"), str)
+        and is_text(row.get("name"))
         and isinstance(row.get("key", 0), str | None)
         and _is_training(row.get("training", 0))
         and _TRAINING_FOLDER.fullmatch(str(row.get("folder", "meta/" + 16 * "0"))) is not None
@@ -95,7 +120,8 @@ def _is_training(spent: Any) -> bool:
     """Tell whether this is what a learner's meta-training took, or nothing."""
     return spent is None or (
         isinstance(spent, dict)
-        and all(isinstance(spent.get(name), int | float) for name in _SPENT.values())
+        and all(is_amount(spent.get(name)) for name in _SPENT.values())
+        and is_text(spent.get("digest"))
     )
 
 

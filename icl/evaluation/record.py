@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from icl.errors import NewerSchemaError
+from icl.kinds import is_amount
 
 SCHEMA_VERSION = 2
 _READABLE = (1, 2)  # version 1 has no written answers; all else is the same
 _ROUNDING = 1e-4
-_MOST = 1e30  # of anything that is spent; sums of it stay finite
 ACCURACY = "accuracy"
 
 
@@ -46,7 +46,7 @@ class Cost:
         """Raise `ValueError` for what no run can have cost."""
         for name in self.__slots__:
             value = getattr(self, name)
-            if value is not None and not 0 <= value < _MOST:  # NaN compares false
+            if value is not None and not is_amount(value):
                 raise ValueError(f"the cost {name} is {value}")
 
 
@@ -123,6 +123,8 @@ class EpisodeRecord:
         # Rounding in float32 may leave a certain label a hair above zero.
         if not all(x <= _ROUNDING for row in self.log_probs for x in row):  # NaN compares false
             raise ValueError("a log-probability is above zero or not a number")
+        if any(max(row) == -math.inf for row in self.log_probs):
+            raise ValueError("all labels of a query are ruled out")
 
     @property
     def key(self) -> tuple[str, str]:
@@ -196,6 +198,8 @@ class EpisodeRecord:
         if not isinstance(data, dict) or data.get("schema_version") not in _READABLE:
             raise ValueError(f"not a record of schema {SCHEMA_VERSION} or below")
         data["schema_version"] = SCHEMA_VERSION
+        if "\\u" in line:  # it may be half of a surrogate pair, which could not be written again
+            json.dumps(data, ensure_ascii=False).encode()
         _check_kinds(data)
         for name in _TEXT:  # a run repeats them in every record: in memory they stand once
             if name in data:
@@ -237,5 +241,8 @@ def _check_kinds(data: Mapping[str, Any]) -> None:
         value = data.get(name, [])
         if not isinstance(value, list) or not kinds.issuperset(map(type, value)):
             wrong.append(name)
+    scoring = data.get("scoring", {})
+    if not isinstance(scoring, dict) or not all(map(is_amount, scoring.values())):
+        wrong.append("scoring")
     if wrong:
         raise ValueError(f"not a record of schema {SCHEMA_VERSION}: {', '.join(wrong)}")

@@ -22,6 +22,7 @@ from icl.yamlfile import read_yaml
 
 SCHEMA_VERSION = 1
 EPISODES = "episodes.jsonl"
+_DEPTHS = ("*", "meta/*", "meta/*/*")  # where a run writes
 
 
 class RunFolder:
@@ -59,7 +60,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for entry in self.path.iterdir():
+            for entry in (x for depth in _DEPTHS for x in self.path.glob(depth)):
                 if entry.is_symlink():
                     raise IclError(
                         f"{entry} is a link, and a run writes into its own folder only; put there"
@@ -82,6 +83,14 @@ class RunFolder:
             yield
         finally:
             lock.release()
+
+    def begin(self, config: str) -> None:
+        """Write ``config.yaml`` into a new folder, so that it can be resumed from the first moment.
+
+        In a folder with results the file stays until the runner writes the roster that fits it.
+        """
+        if not (self.path / "run.json").exists():
+            self.write("config.yaml", config)
 
     def write(self, name: str, text: str) -> None:
         """Replace a file of the folder as a whole; raises `IclError` where it cannot be written."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from icl import interrupt
 from icl.episodes import Episode, EpisodeSampler
 from icl.errors import IclError
+from icl.evaluation.entrant import Entrant, Model
 from icl.evaluation.environment import environment
 from icl.evaluation.flops import counted, with_flops
 from icl.evaluation.judge import judge
@@ -20,7 +21,7 @@ from icl.evaluation.pace import Pace
 from icl.evaluation.record import EpisodeRecord
 from icl.evaluation.runfolder import SCHEMA_VERSION, RunFolder
 from icl.evaluation.written import judge_written
-from icl.learners.base import Learner, MetaLearner, Params
+from icl.learners.base import Learner, MetaLearner
 from icl.learners.registry import check_backbone, make
 from icl.processes import ALONE, Processes
 from icl.progress import Bar, progress, told
@@ -28,61 +29,9 @@ from icl.training import TrainingConfig
 from icl.training.summary import TrainingSummary
 
 if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
+    pass
 
 _SAMPLED_EPISODES = 16  # training episodes whose content enters a training key
-
-
-@dataclass(frozen=True, slots=True)
-class Entrant:
-    """A learner that takes part in a run.
-
-    Attributes:
-        name: its name in the report.
-        method: its method.
-        params: the method's parameters, complete with defaults.
-        training: how to meta-train it first; None for methods that need no meta-training.
-    """
-
-    name: str
-    method: str
-    params: Params
-    training: TrainingConfig | None = None
-
-
-@dataclass(slots=True)
-class Model:
-    """The backbone of a run, loaded only when something has to be computed.
-
-    Attributes:
-        load: loads it.
-        signature: see `icl.models.signature.model_signature`.
-    """
-
-    load: Callable[[], Backbone]
-    signature: str | None
-    _backbone: Backbone | None = None
-
-    def backbone(self) -> Backbone:
-        """Return the backbone, loaded at the first call."""
-        if self._backbone is None:
-            self._backbone = self.load()
-        return self._backbone
-
-    def identity(self, folder: RunFolder) -> str:
-        """Return the backbone's identity: remembered by the folder where the signature is."""
-        known = folder.read_derived("model.json")
-        if self.signature is not None and known.get("signature") == self.signature:
-            remembered = known.get("identity")
-            if isinstance(remembered, str):
-                return remembered
-        return self.remember(folder)
-
-    def remember(self, folder: RunFolder) -> str:
-        """Return the identity of the backbone as it is loaded, and let the folder remember it."""
-        identity = self.backbone().identity
-        folder.write_json("model.json", {"signature": self.signature, "identity": identity})
-        return identity
 
 
 class Runner:
@@ -106,6 +55,7 @@ class Runner:
         track: is told each line of a meta-training's log, with the learner's name.
         metrics: says by what the written answers to a generation episode are judged; without it
             there may be no such episodes.
+        config: the experiment, to be written where and when its roster is.
     """
 
     def __init__(
@@ -118,8 +68,10 @@ class Runner:
         processes: Processes = ALONE,
         track: Callable[[str, Mapping[str, Any]], None] | None = None,
         metrics: Callable[[Episode], Sequence[str]] | None = None,
+        config: str | None = None,
     ) -> None:
         self._folder = folder
+        self._config = config
         self._metrics = metrics
         self._track = track
         self._entrants = entrants
@@ -169,18 +121,25 @@ class Runner:
 
     def _prepare(self) -> tuple[str, dict[str, dict[str, Any]], dict[str, list[int]]] | None:
         """Write what is known before the start; return identity, roster and what is left to do."""
+        self._folder.store.gather()
+        # What may fail comes first: episodes, configuration and roster are then replaced together.
+        identity = self._model.identity(self._folder)
+        self._enter_all(identity)
         with progress("Preparing", counted=False) as bar:
-            self._folder.store.gather()
             self._folder.write_episodes(told(self._asked, bar, "episode"))
             self._episodes = self._folder.episodes()
+            if self._config is not None:
+                self._folder.write("config.yaml", self._config)
+            self._write_roster(identity)
             bar.say("looking at what is done")
             for record in self._folder.store.scan():
                 self._done.setdefault(record.learner_key, set()).add(record.fingerprint)
-        identity = self._model.identity(self._folder)
-        left = self._left(identity)
+        left = self._left()
         if left and self._model.backbone().identity != identity:  # the signature was blind to it
             identity = self._model.remember(self._folder)
-            left = self._left(identity)
+            self._enter_all(identity)
+            self._write_roster(identity)
+            left = self._left()
         if not left:
             return None
         for entrant in self._entrants:
@@ -189,11 +148,8 @@ class Runner:
         self._folder.write_json("environment.json", environment())
         return identity, self._roster, left
 
-    def _left(self, identity: str) -> dict[str, list[int]]:
-        """Write the roster of this model; return each entrant's episodes that are not done."""
-        for entrant in self._entrants:
-            self._enter(entrant, identity)
-        self._write_roster()
+    def _left(self) -> dict[str, list[int]]:
+        """Return the places of each entrant's episodes that are not done, where there are any."""
         pending = {e.name: self._pending(e) for e in self._entrants}
         return {name: places for name, places in pending.items() if places}
 
@@ -204,6 +160,10 @@ class Runner:
                 f"Process {self._processes.index} has loaded another model than process 0; give"
                 " `model.revision`, or a directory that all machines share."
             )
+
+    def _enter_all(self, identity: str) -> None:
+        for entrant in self._entrants:
+            self._enter(entrant, identity)
 
     def _enter(self, entrant: Entrant, identity: str) -> None:
         """Put an entrant on the roster, with its key where that is known before training."""
@@ -232,9 +192,16 @@ class Runner:
         done = self._done.get(self._roster[entrant.name]["key"] or "", set())
         return [i for i, f in enumerate(self._episodes.fingerprints()) if f not in done]
 
-    def _write_roster(self) -> None:
+    def _write_roster(self, identity: str) -> None:
+        """Write the learners, the model, and the hash of the episodes that these go with."""
         self._folder.write_json(
-            "run.json", {"schema_version": SCHEMA_VERSION, "learners": list(self._roster.values())}
+            "run.json",
+            {
+                "schema_version": SCHEMA_VERSION,
+                "model": identity,
+                "episodes": self._episodes.digest,
+                "learners": list(self._roster.values()),
+            },
         )
 
     def _plan(self, todo: Iterable[Entrant], pending: Mapping[str, Sequence[int]]) -> None:
@@ -280,7 +247,7 @@ class Runner:
         self._settle(entrant, identity, summary)
         if self._processes.main:
             self._folder.write_json(f"{folder}/finished.json", summary)
-            self._write_roster()
+            self._write_roster(identity)
         return learner
 
     def _settle(self, entrant: Entrant, identity: str, summary: dict[str, Any]) -> None:

@@ -169,7 +169,7 @@ def _warn(path: Path, damaged: list[int]) -> None:
     shown = ", ".join(map(str, damaged[:5])) + (", …" if len(damaged) > 5 else "")
     warnings.warn(
         f"{path}: skipped {len(damaged)} damaged line(s) ({shown}); "
-        "their episodes will be run again.",
+        "an episode without another record is run again.",
         stacklevel=3,
     )
 

@@ -94,8 +94,9 @@ def load_backbone(
     first = os.environ.get("RANK", "0") == "0"
     with (
         _faults_told(name),
-        progress("Loading the model", shown=first, counted=False, live=False),
+        progress("Loading the model", shown=first, counted=False, live=False) as bar,
     ):
+        bar.say(name)
         config = AutoConfig.from_pretrained(
             path, revision=revision, trust_remote_code=trust_remote_code
         )

@@ -8,18 +8,20 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from icl.processes.watch import GRACE, INTERRUPTED, LOST
+from icl.processes.watch import GRACE, INTERRUPTED, JOINED, LOST
 from icl.progress import event, speaks_json
 
 # Like this process, the others import nothing from the folder in which the user happens to be.
 _ASIDE = Path.cwd().as_posix() not in sys.path and "" not in sys.path
 _SAFE = ["-P"] if _ASIDE and sys.version_info >= (3, 11) else []
 _POLL = 0.05
+_JOINING = 600.0  # seconds that all have to start and find each other
 _LEFT = 12.0  # seconds that the others have to leave by themselves when one has failed
 _TERM = 3.0  # and then to heed a request
 _ASKING = (signal.SIGINT, signal.SIGTERM)
@@ -54,19 +56,20 @@ def launch(arguments: Sequence[str], count: int) -> int:
     Raises:
         KeyboardInterrupt: a process was interrupted before it could say so.
     """
-    group = [_start(arguments, index, count, port) for port in [_port()] for index in range(count)]
-
+    group: list[subprocess.Popen[bytes]] = []
     asked: list[float] = []  # when the user asked to stop
 
     def hand_on(number: int, frame: FrameType | None) -> None:
         asked.append(time.monotonic())
-        for process in group:
-            if process.poll() is None:
-                process.send_signal(number)
+        _each(group, signal.Signals(number))
 
     before = {n: signal.signal(n, hand_on) for n in _ASKING}
     try:
-        return _wait(group, asked)
+        with tempfile.NamedTemporaryFile(prefix="icl-") as joined:
+            port = _port()
+            for index in range(count):
+                group.append(_start(arguments, index, count, port, joined.name))
+            return _wait(group, asked, Path(joined.name))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -76,7 +79,9 @@ def launch(arguments: Sequence[str], count: int) -> int:
             process.wait()
 
 
-def _start(arguments: Sequence[str], index: int, count: int, port: int) -> subprocess.Popen[bytes]:
+def _start(
+    arguments: Sequence[str], index: int, count: int, port: int, joined: str
+) -> subprocess.Popen[bytes]:
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     environment = {
         "OMP_NUM_THREADS": str(max(1, cores // count)),
@@ -89,15 +94,16 @@ def _start(arguments: Sequence[str], index: int, count: int, port: int) -> subpr
         "LOCAL_RANK": str(index),
         "ICL_PARENT": str(os.getpid()),
         "ICL_PROGRAM": program(),
+        JOINED: joined,
     }
     # A session of its own: the terminal's Ctrl-C comes to the launcher only, which hands it on.
     command = [sys.executable, *_SAFE, "-m", "icl", *arguments]
     return subprocess.Popen(command, env=environment, start_new_session=True)
 
 
-def _wait(group: Sequence[subprocess.Popen[bytes]], asked: Sequence[float]) -> int:
+def _wait(group: Sequence[subprocess.Popen[bytes]], asked: Sequence[float], joined: Path) -> int:
     first: tuple[int, int] | None = None  # index and exit code of the first that failed
-    since = 0.0
+    since, began = 0.0, time.monotonic()
     while any(process.poll() is None for process in group):
         for index, process in enumerate(group):
             if first is None and process.poll():
@@ -105,7 +111,14 @@ def _wait(group: Sequence[subprocess.Popen[bytes]], asked: Sequence[float]) -> i
                 if process.returncode < 0 and not (asked and -process.returncode in _ASKING):
                     _tell(index, len(group), -process.returncode)
         now = time.monotonic()
-        if len(asked) > 1 and now - asked[1] > _LEFT:
+        apart = len(group) - joined.stat().st_size  # each has written a byte
+        # One that waits for the others to come up can hear no signal.
+        enough = asked[1:2] if not apart else asked[:1]
+        if enough and now - enough[0] > _LEFT:
+            _each(group, signal.SIGKILL)
+        elif apart and first is None and now - began > _JOINING:
+            _say(f"{apart} of {len(group)} processes did not come up")
+            first, since = (0, LOST), now
             _each(group, signal.SIGKILL)
         elif first is not None:
             obeys = bool(asked) or first[1] == INTERRUPTED
@@ -116,7 +129,7 @@ def _wait(group: Sequence[subprocess.Popen[bytes]], asked: Sequence[float]) -> i
         time.sleep(_POLL)
     codes = [process.returncode for process in group] if first is None else [first[1]]
     worst = next((code for code in codes if code), 0)
-    if asked and worst < 0:
+    if worst == INTERRUPTED or (asked and worst < 0):
         if group[0].returncode == INTERRUPTED:  # process 0 has said so
             return INTERRUPTED
         raise KeyboardInterrupt
@@ -132,9 +145,13 @@ def _each(group: Sequence[subprocess.Popen[bytes]], number: signal.Signals) -> N
 def _tell(index: int, count: int, number: int) -> None:
     name = signal.Signals(number).name
     why = " (too little memory?)" if number == signal.SIGKILL else ""
+    _say(f"process {index} of {count} was ended by {name}{why}")
+
+
+def _say(what: str) -> None:
     told = (
-        f"process {index} of {count} was ended by {name}{why}, so this run stops; what it"
-        " recorded is kept: run the same command again to go on, with any number of processes."
+        f"{what}, so this run stops; what it recorded is kept: run the same command again to go on,"
+        " with any number of processes."
     )
     if speaks_json():
         event("error", message=told)

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icl import interrupt
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 PATIENCE = 40.0  # seconds without a sign of life after which a process is taken for lost
 GRACE = 60.0  # seconds that an interrupted process has to finish its step
 _BEAT = 1.0
+JOINED = "ICL_JOINED"  # the launcher's file, to which each that has joined adds a byte
 _PARENT = "ICL_PARENT"  # the launcher's process id, see `icl.processes.launch`
 FAULT, INTERRUPTED, LOST = 2, 130, 1  # exit codes
 
@@ -45,7 +47,10 @@ class Watch:
         self._timer = threading.Thread(target=self._time, name="icl-timer", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Begin to watch, and tell the launcher that this process has joined."""
+        if os.environ.get(JOINED):
+            with Path(os.environ[JOINED]).open("ab") as file:
+                file.write(b".")
         self._thread.start()
         if self._index:  # the store of process 0 is its own
             self._timer.start()

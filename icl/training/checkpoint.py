@@ -52,7 +52,7 @@ class Checkpoint:
             length = int.from_bytes(content[:8], "little")
             metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
             tensors = load(content)
-        except (SafetensorError, AttributeError) as error:
+        except (SafetensorError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a checkpoint: {error}") from error
         if metadata.pop("sha256", None) != _digest(tensors, metadata):
             raise ValueError("the content does not match its hash")
@@ -111,11 +111,11 @@ def _by_age(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("checkpoint-*") if _NAME.fullmatch(path.name))
 
 
-def load_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
+def load_checkpoint(folder: Path, identity: str, *, aloud: bool = True) -> Checkpoint | None:
     """Return the newest whole checkpoint of this run, or None.
 
-    A damaged file is named in one line on standard error, and the one before it is used. A
-    checkpoint of another run (another `identity`) is passed over.
+    A damaged file is named in one line on standard error, if `aloud`, and the one before it is
+    used. A checkpoint of another run (another `identity`) is passed over.
     """
     damaged = []
     found = None
@@ -127,7 +127,7 @@ def load_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
             found = checkpoint
             break
     instead = "starting anew" if found is None else "using the one before"
-    for name in damaged:
+    for name in damaged if aloud else ():
         note(f"the checkpoint {name} is damaged; {instead}.")
     return found
 

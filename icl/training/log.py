@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from icl.errors import IclError
+from icl.kinds import MOST
 
 NAME = "log.jsonl"
 
@@ -99,4 +100,4 @@ def _parsed(line: bytes) -> dict[str, Any]:
 def _fits(name: str, value: Any) -> bool:
     if name in {"event", "episodes"}:
         return isinstance(value, list if name == "episodes" else str)
-    return isinstance(value, int | float)
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < MOST)

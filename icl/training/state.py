@@ -108,8 +108,13 @@ def trained(saved: Checkpoint) -> dict[str, Tensor]:
 
 def state_digest(learner: MetaLearner) -> str:
     """Return a hash of a meta-learner's parameters: 16 hexadecimal digits."""
+    return digest_of(learner.state_dict())
+
+
+def digest_of(state: Mapping[str, Tensor]) -> str:
+    """Return the hash that a meta-learner with these parameters has."""
     digest = hashlib.sha256()
-    for name, value in sorted(learner.state_dict().items()):
+    for name, value in sorted(state.items()):
         digest.update(name.encode())
         digest.update(value.contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
+from icl.kinds import MOST, is_amount, is_text
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingSummary:
@@ -35,7 +37,14 @@ class TrainingSummary:
         """Return what a file holds; None where it is no summary."""
         kinds = get_type_hints(cls)
         fits = found.keys() == kinds.keys() and all(
-            isinstance(found[name], int | float if kind is float else kind)
-            for name, kind in kinds.items()
+            _fits(name, found[name], kind) for name, kind in kinds.items()
         )
         return cls(**found) if fits else None
+
+
+def _fits(name: str, value: Any, kind: type) -> bool:
+    if kind is str:
+        return is_text(value)
+    if name.endswith("loss"):  # which may be below zero
+        return isinstance(value, int | float) and abs(value) < MOST
+    return is_amount(value) and isinstance(value, int | float if kind is float else int)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from icl.episodes import Episode, EpisodeSampler, Setting
+from icl.evaluation.entrant import Entrant, Model
 from icl.evaluation.runfolder import RunFolder
-from icl.evaluation.runner import Entrant, Model, Runner
+from icl.evaluation.runner import Runner
 from icl.learners.registry import validate
 from icl.models.backbone import Backbone
 from icl.processes import ALONE, Processes

@@ -10,9 +10,10 @@ import pytest
 
 from icl.errors import IclError
 from icl.evaluation import RecordStore
+from icl.evaluation.entrant import Entrant, Model
 from icl.evaluation.episodefile import EpisodeFile
 from icl.evaluation.runfolder import RunFolder
-from icl.evaluation.runner import Entrant, Model, Runner
+from icl.evaluation.runner import Runner
 from icl.learners.registry import validate
 from tests import tiny
 from tests.evaluation import small_run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ learners:
   majority: {method: majority}
   meta-prototypes:
     method: meta-prototypes
-    training: {steps: 2, meta_batch: 2, shots: 2, queries: 3}
+    training: {steps: 2, meta_batch: 2, shots: 2, queries: 3, checkpoint_every: 1}
 """
 ODD = ("", "[]", "3", "{", '{"schema_version": "x"}', '{"learners": 3}', "\x00\xff")
 
@@ -91,6 +92,87 @@ def test_a_record_with_a_field_of_another_kind_is_a_damaged_line(
     code, _, err = place.icl("run", run, "--out", "run", "--limit", 1)
     assert code == 0
     assert err.count("skipped 1 damaged line(s) (1)") == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("scoring", 3), ("scoring", {"a": "b"}), ("method", "\ud800"),
+        ("log_probs", [[None] * 3, [0.0, None, None], [0.0, None, None]]),
+    ],
+)  # fmt: skip
+def test_a_record_that_no_report_could_show_is_a_damaged_line(
+    field: str, value: object, run: Path, place: Place
+) -> None:
+    path = Path("run/records.jsonl")
+    lines = path.read_text().splitlines()
+    lines[0] = json.dumps({**json.loads(lines[0]), field: value})
+    path.write_text("\n".join(lines) + "\n")
+    code, _, err = place.icl("report", "run")
+    assert code == 0
+    assert "skipped 1 damaged line(s) (1)" in err
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-1", "1" + "0" * 400, '"x"', "null"])
+@pytest.mark.parametrize("name", ["finished.json", "run.json"])
+def test_costs_that_are_no_numbers_are_mended_or_told(
+    name: str, value: str, run: Path, place: Place
+) -> None:
+    (path,) = Path("run").rglob(name)
+    text = path.read_text()
+    path.write_text(re.sub(r'"seconds": [^,]+,', f'"seconds": {value},', text))
+    if name == "run.json":
+        assert "run.json is damaged" in place.refusal("report", "run")
+    assert place.icl("run", run, "--out", "run", "--limit", 1)[0] == 0
+    assert place.icl("report", "run")[0] == 0
+
+
+def test_episodes_that_are_cut_short_are_told_and_written_again(run: Path, place: Place) -> None:
+    path = Path("run/episodes.jsonl")
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole.replace(b"\n", b"\n5\n", 1), b"null\n"):
+        path.write_bytes(damaged)
+        for command in ("report", "diagnose"):
+            assert "episodes.jsonl is damaged" in place.refusal(command, "run")
+        assert place.icl("run", run, "--out", "run", "--limit", 1)[0] == 0
+        assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("damage", ["gone", "torn", "deep"])
+def test_a_half_trained_state_is_never_handed_out(damage: str, run: Path, place: Place) -> None:
+    """The checkpoint of the first step lies beside the last one."""
+    last = max(Path("run").rglob("checkpoint-*"))
+    whole = last.read_bytes()
+    header = b"[" * 200_000
+    content = {"torn": whole[:-20], "deep": len(header).to_bytes(8, "little") + header}
+    last.unlink()
+    if damage != "gone":
+        last.write_bytes(content[damage])
+    (place.folder / "train.csv").write_text("text,label\na,x\nb,y\n")
+    (place.folder / "new.csv").write_text("text\na thing\n")
+    label = ("predict", "train.csv", "new.csv", "--text", "text", "--label", "label")
+    for command in ((*label, "--from", "run"), ("export", "run", "meta-prototypes", "ad")):
+        told = place.refusal(*command)
+        assert f"remove {last.with_name('finished.json')} and run the experiment again" in told
+    assert not Path("ad").exists()
+    last.with_name("finished.json").unlink()  # as the sentence says
+    assert place.icl("run", run, "--out", "run", "--limit", 1)[0] == 0
+    assert place.icl(*label, "--from", "run")[0] == 0
+
+
+def test_a_start_that_fails_leaves_the_configuration_with_its_results(
+    run: Path, place: Place
+) -> None:
+    names = ("config.yaml", "run.json", "episodes.jsonl")
+    before = [Path("run", name).read_bytes() for name in names]
+    broken = place.folder / "broken"
+    broken.mkdir(exist_ok=True)
+    (broken / "config.json").write_text("{")
+    told = place.refusal("run", run, "--out", "run", "--set", f"model.name={broken}")
+    assert "cannot be loaded" in told
+    assert [Path("run", name).read_bytes() for name in names] == before
+    place.refusal("run", run, "--out", "new", "--set", f"model.name={broken}")
+    assert Path("new/config.yaml").exists()  # and can be resumed when the model is mended
 
 
 def test_embeddings_that_cannot_be_read_are_kept_in_memory(

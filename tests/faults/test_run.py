@@ -265,6 +265,21 @@ def test_every_line_is_json_where_that_was_asked_for(
     assert events[-1]["event"] == "stopped"
 
 
+def test_faults_and_warnings_before_the_start_are_json_too(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, _, err = place.icl("resume", "nowhere", "--log-format", "json")
+    assert code == 2
+    assert "is not a run's folder" in json.loads(err)["message"]
+    assert "is not a run's folder" in place.refusal("resume", "nowhere")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    code, _, err = place.icl("run", quick(place), "--out", "run", "--log-format", "json")
+    assert code == 0
+    first, *_ = [json.loads(line) for line in err.splitlines()]
+    assert first["event"] == "warning"
+    assert "'bf16' has no effect" in first["message"]
+
+
 def test_the_report_tells_the_whole_command(place: Place) -> None:
     config = quick(place)
     out = place.folder / "a run"

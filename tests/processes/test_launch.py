@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -24,8 +25,13 @@ Group = Callable[..., int]
 def group(monkeypatch: pytest.MonkeyPatch) -> Group:
     """Launch processes that run given lines of Python instead of icl."""
 
-    def run(*programs: str) -> int:
-        def start(arguments: object, index: int, count: int, port: int) -> subprocess.Popen[bytes]:
+    def run(*programs: str, joins: bool = True) -> int:
+        def start(
+            arguments: object, index: int, count: int, port: int, joined: str
+        ) -> subprocess.Popen[bytes]:
+            if joins:
+                with Path(joined).open("ab") as file:
+                    file.write(b".")
             return subprocess.Popen([sys.executable, "-S", "-c", programs[index]])
 
         monkeypatch.setattr(module, "_start", start)
@@ -36,8 +42,13 @@ def group(monkeypatch: pytest.MonkeyPatch) -> Group:
     return run
 
 
+OBEY = (
+    "import signal, sys, time; signal.signal(signal.SIGINT, lambda *_: sys.exit(130));"
+    " time.sleep(60)"
+)
 WAIT = "import time; time.sleep(60)"
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+DEAF_TO_SIGINT = "import signal, time; signal.signal(2, signal.SIG_IGN); time.sleep(60)"
 KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 
 
@@ -61,13 +72,15 @@ def test_a_process_that_is_killed_is_named(
     assert "run the same command again" in told
 
 
+def press(*seconds: float) -> None:
+    """Send this process SIGINT after some seconds."""
+    for wait in seconds:
+        threading.Timer(wait, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+
+
 def test_an_interrupt_is_handed_on_to_all(group: Group) -> None:
-    obey = (
-        "import signal, sys, time; signal.signal(signal.SIGINT, lambda *_: sys.exit(130));"
-        " time.sleep(60)"
-    )
-    threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-    assert group(obey, obey) == 130
+    press(1.0)
+    assert group(OBEY, OBEY) == 130
 
 
 def test_an_interrupt_before_a_process_can_hear_it_is_an_interrupt(
@@ -85,16 +98,32 @@ def test_a_process_that_will_not_stop_is_ended(
 ) -> None:
     """Soon after a second Ctrl-C, and some time after others have obeyed the first."""
     monkeypatch.setattr(module, "GRACE", 1.0 if presses == 1 else 60.0)
-    deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
-    obeys = (
-        "import signal, sys, time; signal.signal(signal.SIGINT, lambda *_: sys.exit(130));"
-        " time.sleep(60)"
-    )
-    for press in range(presses):
-        threading.Timer(1.0 + press, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    press(*(1.0 + number for number in range(presses)))
     began = time.monotonic()
-    assert group(obeys, deaf) == 130
+    assert group(OBEY, DEAF_TO_SIGINT) == 130
     assert time.monotonic() - began < 15
+
+
+def test_where_process_0_cannot_say_that_it_stops_the_launcher_does(group: Group) -> None:
+    press(1.0, 2.0)
+    with pytest.raises(KeyboardInterrupt):
+        group(DEAF_TO_SIGINT, OBEY)
+
+
+def test_one_interrupt_is_enough_while_the_processes_look_for_each_other(group: Group) -> None:
+    press(1.0)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        group(DEAF_TO_SIGINT, DEAF_TO_SIGINT, joins=False)
+    assert time.monotonic() - began < 15
+
+
+def test_processes_that_never_find_each_other_are_ended_and_told(
+    group: Group, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "_JOINING", 1.0)
+    assert group(WAIT, WAIT, joins=False) == 1
+    assert capsys.readouterr().err.startswith("icl: 2 of 2 processes did not come up, so this run")
 
 
 @pytest.mark.parametrize(
