@@ -213,8 +213,8 @@ def run_study(
     episodes = draw(study, family, limit)
     run = RunFolder(folder)
     with run.locked():
-        run.write("config.yaml", study.to_yaml())
-        Runner(run, entrants, episodes, model, {}).run()
+        run.begin(study.to_yaml())
+        Runner(run, entrants, episodes, model, {}, config=study.to_yaml()).run()
         roster: Mapping[str, Any] = run.read_json("run.json")
         keys = {row["name"]: row["key"] for row in roster["learners"]}
         found = sensitivity(

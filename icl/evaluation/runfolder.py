@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -95,24 +95,25 @@ class RunFolder:
     def write(self, name: str, text: str) -> None:
         """Replace a file of the folder as a whole; raises `IclError` where it cannot be written."""
         target = self.path / name
-        with self._draft(target) as (draft, file):
-            file.write(text.encode())
-            _settle(file)
-            draft.replace(target)
-
-    @contextmanager
-    def _draft(self, target: Path) -> Iterator[tuple[Path, BinaryIO]]:
-        """Open a file beside `target`, to be moved over it when it is whole."""
-        draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        draft = _draft_of(target)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with draft.open("wb") as file:
-                yield draft, file
-        except OSError as error:
-            raise self._unwritable(error) from error
+            with self._told():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with draft.open("wb") as file:
+                    file.write(text.encode())
+                    _settle(file)
+                draft.replace(target)
         finally:
             with suppress(OSError):
                 draft.unlink(missing_ok=True)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn a disk's fault into a sentence."""
+        try:
+            yield
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def write_json(self, name: str, value: Any) -> None:
         """Replace a JSON file of the folder."""
@@ -158,14 +159,30 @@ class RunFolder:
             raise IclError(f"{self.path / name} is damaged; let `icl run` write it again.")
         return found
 
-    def write_episodes(self, episodes: Iterable[Episode]) -> None:
-        """Replace ``episodes.jsonl``, unless it holds these already; takes them one at a time."""
+    @contextmanager
+    def drawn(self, episodes: Iterable[Episode]) -> Iterator[Callable[[], None]]:
+        """Draw episodes, one at a time, into a draft; yields what puts it into its place.
+
+        So they can be checked before other things that may fail, and replaced after these.
+        """
         target = self.path / EPISODES
-        with self._draft(target) as (draft, file):
-            digest = write_lines(file, episodes)
-            if not _holds(target, digest):
-                _settle(file)
-                draft.replace(target)
+        draft = _draft_of(target)
+        try:
+            with self._told():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with draft.open("wb") as file:
+                    digest = write_lines(file, episodes)
+                    _settle(file)
+
+            def place() -> None:
+                with self._told():
+                    if not _holds(target, digest):
+                        draft.replace(target)
+
+            yield place
+        finally:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
 
     def episodes(self) -> EpisodeFile:
         """Return the episodes of the run, to be read one by one.
@@ -209,6 +226,11 @@ class RunFolder:
             f"Cannot write the run's folder {self.path} ({error.strerror or error}); free some"
             " space or give another folder with --out."
         )
+
+
+def _draft_of(target: Path) -> Path:
+    """Return where a file is written, before it is moved to its place as a whole."""
+    return target.with_name(f".{target.name}.{os.getpid()}.tmp")
 
 
 def _holds(target: Path, digest: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -122,18 +123,9 @@ class Runner:
     def _prepare(self) -> tuple[str, dict[str, dict[str, Any]], dict[str, list[int]]] | None:
         """Write what is known before the start; return identity, roster and what is left to do."""
         self._folder.store.gather()
-        # What may fail comes first: episodes, configuration and roster are then replaced together.
-        identity = self._model.identity(self._folder)
-        self._enter_all(identity)
-        with progress("Preparing", counted=False) as bar:
-            self._folder.write_episodes(told(self._asked, bar, "episode"))
-            self._episodes = self._folder.episodes()
-            if self._config is not None:
-                self._folder.write("config.yaml", self._config)
-            self._write_roster(identity)
-            bar.say("looking at what is done")
-            for record in self._folder.store.scan():
-                self._done.setdefault(record.learner_key, set()).add(record.fingerprint)
+        identity = self._begin()
+        for record in self._folder.store.scan():
+            self._done.setdefault(record.learner_key, set()).add(record.fingerprint)
         left = self._left()
         if left and self._model.backbone().identity != identity:  # the signature was blind to it
             identity = self._model.remember(self._folder)
@@ -147,6 +139,24 @@ class Runner:
                 check_backbone(entrant.method, self._model.backbone())
         self._folder.write_json("environment.json", environment())
         return identity, self._roster, left
+
+    def _begin(self) -> str:
+        """Write episodes, configuration and roster together; return the model's identity.
+
+        What may fail comes before: a start that fails leaves the folder as it was.
+        """
+        with ExitStack() as stack:
+            with progress("Drawing episodes", counted=False) as bar:
+                drawn = self._folder.drawn(told(self._asked, bar, "episode"))
+                place = stack.enter_context(drawn)
+            identity = self._model.identity(self._folder)
+            self._enter_all(identity)
+            place()
+        self._episodes = self._folder.episodes()
+        if self._config is not None:
+            self._folder.write("config.yaml", self._config)
+        self._write_roster(identity)
+        return identity
 
     def _left(self) -> dict[str, list[int]]:
         """Return the places of each entrant's episodes that are not done, where there are any."""

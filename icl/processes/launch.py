@@ -103,18 +103,20 @@ def _start(
 
 def _wait(group: Sequence[subprocess.Popen[bytes]], asked: Sequence[float], joined: Path) -> int:
     first: tuple[int, int] | None = None  # index and exit code of the first that failed
-    since, began = 0.0, time.monotonic()
+    since, began, ended = 0.0, time.monotonic(), False
     while any(process.poll() is None for process in group):
         for index, process in enumerate(group):
             if first is None and process.poll():
                 first, since = (index, process.returncode), time.monotonic()
-                if process.returncode < 0 and not (asked and -process.returncode in _ASKING):
+                ours = ended or (asked and -process.returncode in _ASKING)
+                if process.returncode < 0 and not ours:
                     _tell(index, len(group), -process.returncode)
         now = time.monotonic()
         apart = len(group) - joined.stat().st_size  # each has written a byte
         # One that waits for the others to come up can hear no signal.
         enough = asked[1:2] if not apart else asked[:1]
         if enough and now - enough[0] > _LEFT:
+            ended = True
             _each(group, signal.SIGKILL)
         elif apart and first is None and now - began > _JOINING:
             _say(f"{apart} of {len(group)} processes did not come up")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from icl.episodes import Episode
 from icl.errors import IclError
 from icl.evaluation import RecordStore
 from icl.evaluation.entrant import Entrant, Model
@@ -60,10 +62,15 @@ def test_other_files_are_no_parts(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 4
 
 
+def write_episodes(folder: RunFolder, episodes: Iterable[Episode]) -> None:
+    with folder.drawn(episodes) as place:
+        place()
+
+
 def test_episodes_on_disk_are_those_that_were_written(tmp_path: Path) -> None:
     episodes = small_run.episodes(3)
     folder = RunFolder(tmp_path)
-    folder.write_episodes(iter(episodes))
+    write_episodes(folder, iter(episodes))
     found = folder.episodes()
     assert isinstance(found, EpisodeFile)
     assert list(found) == episodes == folder.read_episodes()
@@ -71,13 +78,17 @@ def test_episodes_on_disk_are_those_that_were_written(tmp_path: Path) -> None:
     assert found[1:3] == episodes[1:3]
     assert list(found.fingerprints()) == [episode.fingerprint for episode in episodes]
     before = (tmp_path / "episodes.jsonl").stat().st_mtime_ns
-    folder.write_episodes(episodes)
+    write_episodes(folder, episodes)
     assert (tmp_path / "episodes.jsonl").stat().st_mtime_ns == before  # the same are left alone
     assert [path.name for path in tmp_path.iterdir()] == ["episodes.jsonl"]
+    with pytest.raises(IclError, match="another fault"), folder.drawn(episodes[:1]):
+        raise IclError("another fault")  # before they are put into their place
+    assert [path.name for path in tmp_path.iterdir()] == ["episodes.jsonl"]
+    assert folder.read_episodes() == episodes
 
 
 def test_a_damaged_episode_is_one_sentence(tmp_path: Path) -> None:
-    RunFolder(tmp_path).write_episodes(small_run.episodes(1))
+    write_episodes(RunFolder(tmp_path), small_run.episodes(1))
     path = tmp_path / "episodes.jsonl"
     path.write_bytes(path.read_bytes().replace(b'"support"', b'"suppurt"', 1))
     with pytest.raises(IclError, match=r"Cannot read .*episodes\.jsonl"):

@@ -110,12 +110,15 @@ def test_where_process_0_cannot_say_that_it_stops_the_launcher_does(group: Group
         group(DEAF_TO_SIGINT, OBEY)
 
 
-def test_one_interrupt_is_enough_while_the_processes_look_for_each_other(group: Group) -> None:
+def test_one_interrupt_is_enough_while_the_processes_look_for_each_other(
+    group: Group, capsys: pytest.CaptureFixture[str]
+) -> None:
     press(1.0)
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         group(DEAF_TO_SIGINT, DEAF_TO_SIGINT, joins=False)
     assert time.monotonic() - began < 15
+    assert capsys.readouterr().err == ""  # no word of the signals by which they were ended
 
 
 def test_processes_that_never_find_each_other_are_ended_and_told(
