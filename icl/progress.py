@@ -41,10 +41,10 @@ def event(kind: str, **values: Any) -> None:
         sys.stderr.flush()
 
 
-def note(message: str) -> None:
-    """Say a sentence on standard error: as a line, or as one of JSON where that was asked for."""
+def note(message: str, kind: str = "note") -> None:
+    """Say a sentence on standard error: as a line, or as an event where JSON was asked for."""
     if _format == "json":
-        event("note", message=message)
+        event(kind, message=message)
     else:
         sys.stderr.write(f"icl: {message}\n")
         sys.stderr.flush()

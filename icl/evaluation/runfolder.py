@@ -95,17 +95,12 @@ class RunFolder:
     def write(self, name: str, text: str) -> None:
         """Replace a file of the folder as a whole; raises `IclError` where it cannot be written."""
         target = self.path / name
-        draft = _draft_of(target)
-        try:
-            with self._told():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with draft.open("wb") as file:
-                    file.write(text.encode())
-                    _settle(file)
-                draft.replace(target)
-        finally:
-            with suppress(OSError):
-                draft.unlink(missing_ok=True)
+        with _draft(target) as draft, self._told():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with draft.open("wb") as file:
+                file.write(text.encode())
+                _settle(file)
+            draft.replace(target)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -166,8 +161,7 @@ class RunFolder:
         So they can be checked before other things that may fail, and replaced after these.
         """
         target = self.path / EPISODES
-        draft = _draft_of(target)
-        try:
+        with _draft(target) as draft:
             with self._told():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with draft.open("wb") as file:
@@ -180,9 +174,6 @@ class RunFolder:
                         draft.replace(target)
 
             yield place
-        finally:
-            with suppress(OSError):
-                draft.unlink(missing_ok=True)
 
     def episodes(self) -> EpisodeFile:
         """Return the episodes of the run, to be read one by one.
@@ -228,9 +219,15 @@ class RunFolder:
         )
 
 
-def _draft_of(target: Path) -> Path:
-    """Return where a file is written, before it is moved to its place as a whole."""
-    return target.with_name(f".{target.name}.{os.getpid()}.tmp")
+@contextmanager
+def _draft(target: Path) -> Iterator[Path]:
+    """Name where a file is written before it is moved to its place; nothing stays there."""
+    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        yield draft
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
 
 
 def _holds(target: Path, digest: str) -> bool:

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from icl.processes.watch import GRACE, INTERRUPTED, JOINED, LOST
-from icl.progress import event, speaks_json
+from icl.processes.watch import GRACE, INTERRUPTED, JOINED, LOST, stops
+from icl.progress import note
 
 # Like this process, the others import nothing from the folder in which the user happens to be.
 _ASIDE = Path.cwd().as_posix() not in sys.path and "" not in sys.path
@@ -119,7 +119,7 @@ def _wait(group: Sequence[subprocess.Popen[bytes]], asked: Sequence[float], join
             ended = True
             _each(group, signal.SIGKILL)
         elif apart and first is None and now - began > _JOINING:
-            _say(f"{apart} of {len(group)} processes did not come up")
+            note(stops(f"{apart} of {len(group)} processes did not come up"), "error")
             first, since = (0, LOST), now
             _each(group, signal.SIGKILL)
         elif first is not None:
@@ -147,19 +147,7 @@ def _each(group: Sequence[subprocess.Popen[bytes]], number: signal.Signals) -> N
 def _tell(index: int, count: int, number: int) -> None:
     name = signal.Signals(number).name
     why = " (too little memory?)" if number == signal.SIGKILL else ""
-    _say(f"process {index} of {count} was ended by {name}{why}")
-
-
-def _say(what: str) -> None:
-    told = (
-        f"{what}, so this run stops; what it recorded is kept: run the same command again to go on,"
-        " with any number of processes."
-    )
-    if speaks_json():
-        event("error", message=told)
-        return
-    sys.stderr.write(f"icl: {told}\n")
-    sys.stderr.flush()
+    note(stops(f"process {index} of {count} was ended by {name}{why}"), "error")
 
 
 def _port() -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icl import interrupt
-from icl.progress import event, speaks_json
+from icl.progress import note
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
@@ -165,7 +165,7 @@ class Watch:
             if beats[other][1] > PATIENCE:
                 told = lost(other, self._count, f"no sign of life for {PATIENCE:.0f} s")
                 if self.tell("lost", told, LOST):
-                    _say(told)
+                    note(told, "error")
                 self._over.wait(3 * _BEAT)  # so that the others read it while the store is there
                 _end("", LOST)
 
@@ -198,22 +198,20 @@ def _launcher() -> int:
 def lost(index: int, count: int, why: str) -> str:
     """Say that a process of a group is gone, and what to do."""
     reason = " ".join(why.split())[:120].rstrip(".")
+    return stops(f"process {index} of {count} was lost ({reason})")
+
+
+def stops(what: str) -> str:
+    """Say that something ends a run of several processes, and what to do."""
     return (
-        f"process {index} of {count} was lost ({reason}), so this run stops; what it recorded is"
-        " kept: run the same command again to go on, with any number of processes."
+        f"{what}, so this run stops; what it recorded is kept: run the same command again to go on,"
+        " with any number of processes."
     )
-
-
-def _say(told: str) -> None:
-    if speaks_json():
-        event("error", message=told)
-    else:
-        sys.stderr.write(f"icl: {told}\n")
 
 
 def _end(told: str, code: int) -> None:
     if told:
-        _say(told)
+        note(told, "error")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -31,6 +31,16 @@ def run(place: Place) -> Path:
     return config
 
 
+def change_first_record(field: str, value: object) -> tuple[dict[str, object], str]:
+    """Change a field of the run's first record; return what it was, and its new line."""
+    path = Path("run/records.jsonl")
+    lines = path.read_text().splitlines()
+    before = json.loads(lines[0])
+    lines[0] = json.dumps({**before, field: value})
+    path.write_text("\n".join(lines) + "\n")
+    return before, lines[0]
+
+
 @pytest.mark.parametrize("content", ODD)
 @pytest.mark.parametrize("name", ["model.json", "run.json", "environment.json", "finished.json"])
 def test_what_a_run_makes_itself_it_makes_again(
@@ -82,13 +92,10 @@ def test_a_report_does_without_the_environment(content: str, run: Path, place: P
 def test_a_record_with_a_field_of_another_kind_is_a_damaged_line(
     field: str, value: object, run: Path, place: Place
 ) -> None:
-    path = Path("run/records.jsonl")
-    lines = path.read_text().splitlines()
-    assert field in json.loads(lines[0])
-    lines[0] = json.dumps({**json.loads(lines[0]), field: value})
+    before, line = change_first_record(field, value)
+    assert field in before
     with pytest.raises(ValueError, match=field):
-        EpisodeRecord.from_json(lines[0])
-    path.write_text("\n".join(lines) + "\n")
+        EpisodeRecord.from_json(line)
     code, _, err = place.icl("run", run, "--out", "run", "--limit", 1)
     assert code == 0
     assert err.count("skipped 1 damaged line(s) (1)") == 1
@@ -104,10 +111,7 @@ def test_a_record_with_a_field_of_another_kind_is_a_damaged_line(
 def test_a_record_that_no_report_could_show_is_a_damaged_line(
     field: str, value: object, run: Path, place: Place
 ) -> None:
-    path = Path("run/records.jsonl")
-    lines = path.read_text().splitlines()
-    lines[0] = json.dumps({**json.loads(lines[0]), field: value})
-    path.write_text("\n".join(lines) + "\n")
+    change_first_record(field, value)
     code, _, err = place.icl("report", "run")
     assert code == 0
     assert "skipped 1 damaged line(s) (1)" in err
