@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -75,6 +76,33 @@ class Grid:
         guesses = (0.0 if row[0].written else 1 / row[0].ways for row in self.episodes)
         return sum(guesses) / len(self.episodes)
 
+    @property
+    def commonest(self) -> float | None:
+        """What always giving the label that is most often right scores: the mean over episodes.
+
+        In each episode that is the label which its task's queries have most often, over all
+        episodes in which it could be given. It is what queries that are drawn as they come give
+        away for nothing, where `chance` says what guessing evenly does. None for written answers.
+        """
+        if self.episodes[0][0].written:
+            return None
+        asked, could = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+        records = [row[0] for row in self.episodes]
+        for record in records:
+            could.update((record.task, name) for name in record.labels)
+            for label in record.gold:
+                asked[record.task, record.labels[label]] += 1
+        right = 0.0
+        for record in records:
+            rates = [asked[record.task, n] / could[record.task, n] for n in record.labels]
+            right += record.gold.count(rates.index(max(rates))) / len(record.gold)
+        return right / len(self.episodes)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether each episode asks for all of its labels equally often, up to a remainder."""
+        return all(_even(row[0]) for row in self.episodes)
+
     def of(self, learner: str) -> list[EpisodeRecord]:
         """Return a learner's records, an episode each."""
         column = self.learners.index(learner)
@@ -137,6 +165,12 @@ def grid(records: Iterable[EpisodeRecord]) -> Grid:
         if (extra := sum(name in row for row in table.values()) - len(common))
     }
     return Grid(learners, tuple(common), left_out)
+
+
+def _even(record: EpisodeRecord) -> bool:
+    counts = Counter(record.gold)
+    asked = [counts[label] for label in range(record.ways)]
+    return bool(asked) and max(asked) - min(asked) <= 1
 
 
 def _agree(row: Sequence[EpisodeRecord]) -> None:

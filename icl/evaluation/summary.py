@@ -118,6 +118,8 @@ class Summary:
         left_out: learner -> number of its records left out, since not all learners have done
             those episodes; not empty for an unfinished run.
         transductive: learners that saw all queries of an episode at once, sorted.
+        balanced: whether each episode asks for all of its labels equally often.
+        commonest: what always giving the most frequent label scores, see `Grid.commonest`.
         inexact: by learner, the share of its label scores that a server gave in each way that is
             not exact; learners with none are not there.
         metric: what all figures but those of `further` are means of.
@@ -135,6 +137,8 @@ class Summary:
     meta_training: Mapping[str, MetaTraining]
     left_out: Mapping[str, int]
     transductive: tuple[str, ...] = ()
+    balanced: bool = False
+    commonest: float | None = None
     inexact: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     metric: str = ACCURACY
     further: tuple[Board, ...] = ()
@@ -207,6 +211,8 @@ def summarise(
             # by its method, or by its parameters, as batch calibration
             if record.transductive or is_transductive(record.method)
         ),
+        balanced=plain.balanced,
+        commonest=plain.commonest,
         inexact=_inexact(whole),
         metric=metric,
         further=tuple(

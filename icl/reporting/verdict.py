@@ -10,6 +10,7 @@ from icl.reporting.formats import NBSP, metric_name, percent, span
 
 SIGNIFICANT = 0.05
 DAGGER = "†"  # marks transductive learners
+_WORTH_TELLING = 0.05  # above chance: what no sampling of balanced queries makes of many episodes
 
 
 def verdict(summary: Summary) -> str:
@@ -78,7 +79,8 @@ def _may_be_luck(names: Sequence[str]) -> str:
 def notes(summary: Summary) -> list[str]:
     """Return what a reader must know before trusting the figures; empty for a finished run."""
     return [
-        *_transductive(summary), *_inexact(summary), *_changed(summary), *_unfinished(summary),
+        *_transductive(summary), *_unbalanced(summary), *_inexact(summary), *_changed(summary),
+        *_unfinished(summary),
     ]  # fmt: skip
 
 
@@ -98,7 +100,23 @@ def _transductive(summary: Summary) -> list[str]:
     sees = "sees" if len(summary.transductive) == 1 else "see"
     return [
         f"{DAGGER} {', '.join(summary.transductive)} {sees} all queries of an episode at once "
-        "(transductive), an easier question than the other learners answer."
+        "(transductive), an easier question than the other learners answer"
+        + (
+            ", the more so as these episodes ask for all of their labels equally often"
+            " (`composition: {queries: natural}` draws queries as they come)."
+            if summary.balanced
+            else "."
+        )
+    ]
+
+
+def _unbalanced(summary: Summary) -> list[str]:
+    common = summary.commonest
+    if common is None or common < summary.overall.chance + _WORTH_TELLING:
+        return []
+    return [
+        "Queries are not balanced: always giving the most frequent label is right in"
+        f" {percent(common)}, where guessing evenly is in {percent(summary.overall.chance)}."
     ]
 
 

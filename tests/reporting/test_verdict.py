@@ -93,3 +93,25 @@ def test_written_answers_have_a_sentence_without_chance():
     assert alone.startswith("in-context's answers have chrF 51.5")
     nothing = [written(["a"], ["b"], {"exact_match": [0.0]}, i, n) for i in range(3) for n in "ab"]
     assert verdict(summarise(nothing)).startswith("No learner's answers have any exact match")
+
+
+def test_a_transductive_learner_on_balanced_queries_is_told_what_that_gives_away():
+    summary = replace(summarise(run_records()), transductive=("fomaml",), balanced=True)
+    [note] = notes(summary)
+    assert "equally often" in note and "queries: natural" in note
+    [note] = notes(replace(summary, balanced=False, commonest=None))
+    assert note.endswith("than the other learners answer.")
+
+
+def test_unbalanced_queries_name_what_the_most_frequent_label_scores():
+    def asked(gold: tuple[int, ...]) -> Summary:
+        return summarise(
+            replace(r, gold=gold, predictions=gold, query_ids=r.query_ids[:4],
+                    parallel_ids=r.parallel_ids[:4], log_probs=r.log_probs[:4])
+            for r in run_records()
+        )  # fmt: skip
+
+    even, uneven = asked((0, 1, 2, 3)), asked((0, 0, 0, 3))
+    assert (even.balanced, even.commonest, notes(even)) == (True, 0.25, [])
+    assert (uneven.balanced, uneven.commonest) == (False, 0.75)
+    assert "right in 75.0\xa0%, where guessing evenly is in 25.0\xa0%" in notes(uneven)[0]
