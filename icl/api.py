@@ -224,15 +224,10 @@ def _judged(
     name: str, learner: Learner, episodes: Sequence[Episode], model: Model
 ) -> list[EpisodeRecord]:
     """Judge a learner that somebody has made."""
-    from icl.evaluation.flops import counted, with_flops
     from icl.evaluation.judge import judge
 
-    backbone, records = model.backbone(), []
-    for episode in episodes:
-        with counted(backbone) as flops:
-            record = judge(learner, name, f"own/{name}", episode, backbone)
-        records.append(with_flops(record, flops))
-    return records
+    backbone = model.backbone()
+    return [judge(learner, name, f"own/{name}", episode, backbone) for episode in episodes]
 
 
 def _meta_training(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

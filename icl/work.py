@@ -8,7 +8,7 @@ taken at its most, or left out, as each function says.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from icl.episodes import Episode
@@ -77,13 +77,11 @@ class Counter:
         tokenizer: the model's.
         layers: how many it has.
         encoder: whether the model is an encoder, which reads bare texts.
-        seen: texts that are embedded already, by the learner's way of embedding.
     """
 
     tokenizer: PreTrainedTokenizerBase
     layers: int = 1
     encoder: bool = False
-    seen: dict[object, set[str]] = field(default_factory=dict)
 
     def judged(self, episode: Episode, method: str, params: Mapping[str, Any]) -> Work | None:
         """Return the work of one learner on one episode; None for a method that is not known."""
@@ -116,6 +114,7 @@ class Counter:
         if not episodes:
             return None
         total = Work()
+        known: set[str] = set()
         for episode in episodes:
             if method == "metaicl":
                 one: Work | None = _trained(
@@ -130,7 +129,7 @@ class Counter:
                 one = _trained(texts * self._depth(params))
             else:  # frozen texts are embedded once: only those of new episodes are new
                 both = (*episode.support, *episode.query)
-                one = _forward(self._embedded(both, episode, params))
+                one = _forward(self._embedded(both, episode, params, known))
             total += one or Work()
         return total * (training.steps * training.meta_batch / len(episodes))
 
@@ -289,17 +288,20 @@ class Counter:
         return 1.0 if layer < 0 else min(1.0, int(layer) / self.layers)
 
     def _embedded(
-        self, examples: Sequence[Example], episode: Episode, params: Mapping[str, Any]
+        self,
+        examples: Sequence[Example],
+        episode: Episode,
+        params: Mapping[str, Any],
+        known: set[str] | None = None,
     ) -> float:
-        """Count texts that no learner before has embedded in the same way, as on a CPU."""
+        """Count distinct texts, as on a CPU, but for those that `known` has; add them to it."""
         from icl.models.embedder import made_up
 
-        way = tuple(params.get(name) for name in ("layer", "pooling", "instruction", "prompted"))
-        known = self.seen.setdefault(tuple(value or None for value in way), set())
-        new = {self._shown(e, episode, params): e for e in examples}
-        fresh = [example for text, example in new.items() if text not in known]
-        known.update(new)
-        rows = encode(self.tokenizer, [self._shown(e, episode, params) for e in fresh])
+        known = set() if known is None else known
+        shown = dict.fromkeys(self._shown(e, episode, params) for e in examples)
+        texts = [text for text in shown if text not in known]
+        known.update(texts)
+        rows = encode(self.tokenizer, texts)
         return float(sum(made_up(len(row)) for row in rows)) * self._depth(params)
 
     def _by_vectors(self, episode: Episode, method: str, params: Mapping[str, Any]) -> Work:

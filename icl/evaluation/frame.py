@@ -39,7 +39,8 @@ def episode_frame(records: Iterable[EpisodeRecord]) -> pd.DataFrame:
     """Return a table with one row for each learner and episode.
 
     It has the episode's columns of `query_frame`, ``queries``, a column for each metric (the mean
-    over its queries), and what it cost: ``prompt_tokens``, ``computed_tokens``, ``seconds``,
+    over its queries), and what it cost: ``prompt_tokens``, ``computed_tokens``,
+    ``shared_tokens`` (of those, what icl had computed before), ``seconds``,
     ``peak_memory_mb``, ``trained_parameters``, ``forward_flops`` and ``backward_flops`` (missing
     where they were not counted).
     """
@@ -56,6 +57,7 @@ def episode_frame(records: Iterable[EpisodeRecord]) -> pd.DataFrame:
                 },
                 "prompt_tokens": record.cost.prompt_tokens,
                 "computed_tokens": record.cost.computed_tokens,
+                "shared_tokens": record.cost.shared_tokens,
                 "seconds": record.cost.seconds,
                 "peak_memory_mb": record.cost.peak_memory_mb,
                 "trained_parameters": record.cost.trained_parameters,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from icl.episodes import Episode
-from icl.evaluation.memory import PeakMemory
-from icl.evaluation.record import Cost, EpisodeRecord
+from icl.evaluation.bill import Bill
+from icl.evaluation.record import EpisodeRecord
 from icl.learners.base import Learner
 
 if TYPE_CHECKING:
@@ -34,15 +33,11 @@ def judge(
     Raises:
         ValueError: the scores have another shape than (queries, labels) or are not finite.
     """
-    memory = PeakMemory(str(backbone.device))
-    memory.reset()
-    before = (backbone.meter.prompt_tokens, backbone.meter.computed_tokens)
     scored = backbone.meter.scored.copy()
-    start = time.perf_counter()
     support = (*episode.support, *episode.pool) if pool else episode.support
-    predictor = learner.adapt(support, episode.labels)
-    scores = predictor.log_probs([example.fields for example in episode.query])
-    seconds = time.perf_counter() - start
+    with Bill(backbone) as bill:
+        predictor = learner.adapt(support, episode.labels)
+        scores = predictor.log_probs([example.fields for example in episode.query])
     rows = _rows(scores, len(episode.query), episode.ways)
     return EpisodeRecord(
         learner=name,
@@ -63,13 +58,7 @@ def judge(
         log_probs=rows,
         predictions=predictions(rows, episode.fingerprint),
         gold=tuple(episode.labels.index(example.label) for example in episode.query),
-        cost=Cost(
-            prompt_tokens=round(backbone.meter.prompt_tokens - before[0]),
-            computed_tokens=round(backbone.meter.computed_tokens - before[1]),
-            seconds=seconds,
-            peak_memory_mb=memory.read(),
-            trained_parameters=predictor.trained_parameters,
-        ),
+        cost=bill.cost(predictor.trained_parameters),
         transductive=learner.transductive,
         scoring=dict(sorted((backbone.meter.scored - scored).items())),
     )

@@ -24,12 +24,16 @@ class Cost:
 
     Attributes:
         prompt_tokens: tokens that a naive run of each prompt alone would process.
-        computed_tokens: token positions that went through the model forward.
-        seconds: wall-clock time.
+        computed_tokens: token positions that went through the model forward, shared ones too.
+        seconds: wall-clock time, that of what was shared too.
         peak_memory_mb: the process's peak resident memory (CUDA: peak allocated), in MiB.
         trained_parameters: numbers moved by adaptation or meta-training.
         forward_flops, backward_flops: floating-point operations of the model's products, see
-            `icl.evaluation.flops`; None where they were not counted (a server's, older records).
+            `icl.models.flops`; None where they were not counted (a server's, older records).
+        shared_tokens, shared_seconds: the part of tokens and seconds that a cache of icl's saved,
+            since another learner or episode had computed the same before. It is charged to each
+            that uses it, so that a cost depends on no order and no history (older records, where
+            it was not, have zeros).
 
     Raises `ValueError` for what is no number from zero.
     """
@@ -41,6 +45,8 @@ class Cost:
     trained_parameters: int
     forward_flops: int | None = None
     backward_flops: int | None = None
+    shared_tokens: int = 0
+    shared_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for what no run can have cost."""
@@ -175,7 +181,11 @@ class EpisodeRecord:
         """Serialise as one line of strict JSON (no newline within)."""
         data = asdict(self)
         data["log_probs"] = [[None if x == -math.inf else x for x in row] for row in self.log_probs]
-        data["cost"] = {name: value for name, value in data["cost"].items() if value is not None}
+        data["cost"] = {
+            name: value
+            for name, value in data["cost"].items()
+            if value is not None and (value or not name.startswith("shared"))
+        }
         if not self.scoring:
             del data["scoring"]
         for name in ("transductive", "texts", "references", "scores"):

@@ -15,7 +15,6 @@ from icl.episodes import Episode, EpisodeSampler
 from icl.errors import IclError
 from icl.evaluation.entrant import Entrant, Model
 from icl.evaluation.environment import environment
-from icl.evaluation.flops import counted, with_flops
 from icl.evaluation.judge import judge
 from icl.evaluation.keys import learner_key, training_key
 from icl.evaluation.pace import Pace
@@ -304,17 +303,12 @@ class Runner:
         self, learner: Learner, name: str, key: str, episode: Episode, pool: bool
     ) -> EpisodeRecord:
         backbone = self._model.backbone()
-        with counted(backbone) as flops:
-            if episode.labels.names:
-                record = judge(learner, name, key, episode, backbone, pool=pool)
-            elif self._metrics is None:
-                raise IclError(f"The task {episode.task!r} is a generation task; take `icl run`.")
-            else:
-                asked = self._metrics(episode)
-                record = judge_written(
-                    learner, name, key, episode, backbone, metrics=asked, pool=pool
-                )
-        return with_flops(record, flops)
+        if episode.labels.names:
+            return judge(learner, name, key, episode, backbone, pool=pool)
+        if self._metrics is None:
+            raise IclError(f"The task {episode.task!r} is a generation task; take `icl run`.")
+        asked = self._metrics(episode)
+        return judge_written(learner, name, key, episode, backbone, metrics=asked, pool=pool)
 
     def _fault(self, entrant: Entrant, episode: Episode, error: Exception) -> IclError:
         self._folder.write("error.log", "".join(traceback.format_exception(error)))

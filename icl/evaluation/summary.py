@@ -31,6 +31,8 @@ class Row:
             identical episodes, with its 95 % interval (the best itself: zeros).
         p: p-value of that difference, Holm-corrected over all pairs of learners (the best: 1).
         seconds, prompt_tokens, computed_tokens: means an episode (adaptation and prediction).
+        shared: the share of the computed tokens that a cache saved, since another learner or
+            episode had computed the same; they are counted all the same.
         peak_memory_mb: the highest of any episode, in MiB.
         trained_parameters: numbers moved by adaptation or meta-training.
         forward_flops, backward_flops: means an episode; None where some were not counted.
@@ -53,6 +55,7 @@ class Row:
     trained_parameters: int
     forward_flops: float | None = None
     backward_flops: float | None = None
+    shared: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +276,8 @@ def _board(part: Grid, metric: str, setting: str | None = None, shots: int | Non
                 trained_parameters=max(c.trained_parameters for c in costs),
                 forward_flops=_mean_of_known([c.forward_flops for c in costs]),
                 backward_flops=_mean_of_known([c.backward_flops for c in costs]),
+                shared=sum(c.shared_tokens for c in costs)
+                / max(1, sum(c.computed_tokens for c in costs)),
             )
         )
     return Board(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from icl.episodes import Episode
 from icl.errors import IclError
-from icl.evaluation.memory import PeakMemory
-from icl.evaluation.record import Cost, EpisodeRecord
+from icl.evaluation.bill import Bill
+from icl.evaluation.record import EpisodeRecord
 from icl.learners.base import Learner
 from icl.metrics import written
 from icl.tasks.template import Fields
@@ -54,16 +53,12 @@ def judge_written(
         IclError: the learner cannot write, or a metric is unknown or not installed.
         ValueError: there is not one answer a query.
     """
-    memory = PeakMemory(str(backbone.device))
-    memory.reset()
-    before = (backbone.meter.prompt_tokens, backbone.meter.computed_tokens)
-    start = time.perf_counter()
     support = (*episode.support, *episode.pool) if pool else episode.support
-    predictor = learner.adapt(support, episode.labels)
-    if not isinstance(predictor, Writer):
-        raise IclError(cannot_write(name, learner.method, episode.task))
-    texts = predictor.generate([example.fields for example in episode.query])
-    seconds = time.perf_counter() - start
+    with Bill(backbone) as bill:
+        predictor = learner.adapt(support, episode.labels)
+        if not isinstance(predictor, Writer):
+            raise IclError(cannot_write(name, learner.method, episode.task))
+        texts = predictor.generate([example.fields for example in episode.query])
     if len(texts) != len(episode.query):
         raise ValueError(f"{len(texts)} answers were written to {len(episode.query)} queries")
     references = [example.label for example in episode.query]
@@ -86,13 +81,7 @@ def judge_written(
         log_probs=(),
         predictions=(),
         gold=(),
-        cost=Cost(
-            prompt_tokens=round(backbone.meter.prompt_tokens - before[0]),
-            computed_tokens=round(backbone.meter.computed_tokens - before[1]),
-            seconds=seconds,
-            peak_memory_mb=memory.read(),
-            trained_parameters=predictor.trained_parameters,
-        ),
+        cost=bill.cost(predictor.trained_parameters),
         transductive=learner.transductive,
         texts=tuple(texts),
         references=tuple(references),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,7 @@ from icl.models.ends import Ends, run_for_ends
 from icl.models.keyvalues import KeyValues
 from icl.models.layout import Layout
 from icl.models.lora import Adapter, adapted_output
+from icl.models.meter import Meter
 from icl.models.normaliser import Normaliser
 from icl.models.places import all_tensors, at_hand, first_device, is_spread
 from icl.models.precision import at_least_float32
@@ -37,22 +36,6 @@ _SLICE_ON_CPU = (
 
 # how a model that cannot be packed scores (prompts, answers)
 Road = Callable[["Backbone", Sequence[str], Sequence[str]], Tensor]
-
-
-@dataclass(slots=True)
-class Meter:
-    """Running totals of what a backbone was asked to do; a cost is a difference of two readings.
-
-    Attributes:
-        prompt_tokens: tokens that running each prompt alone would process.
-        computed_tokens: packed rows that went through the model, counted in whole forward passes:
-            a pass over 6 of 18 layers counts a third.
-        scored: for a model on a server, how many label scores were got in which way.
-    """
-
-    prompt_tokens: int = 0
-    computed_tokens: float = 0.0
-    scored: Counter[str] = field(default_factory=Counter)
 
 
 class Backbone:
@@ -106,6 +89,11 @@ class Backbone:
         device = first_device(self.model)
         assert device is not None
         return device
+
+    def begin(self) -> None:
+        """Begin a piece of work that is to cost what it costs alone, whatever ran before it."""
+        self.meter.begin()
+        self.trunks.clear()
 
     def budget(self) -> int:
         """Return how many bytes one packed pass may take, on the fullest of its devices."""

@@ -21,10 +21,19 @@ from torch import Tensor
 
 from icl.errors import IclError
 from icl.models.backbone import Backbone
-from icl.models.embedding_store import EmbeddingStore, Vectors, content_key, open_store
+from icl.models.embedding_store import (
+    WORK,
+    EmbeddingStore,
+    Vectors,
+    Work,
+    content_key,
+    open_store,
+)
 from icl.models.encoder import Encoder
+from icl.models.flops import spending
 from icl.models.layout import lay_out
 from icl.models.lora import Adapter
+from icl.models.meter import Spent
 from icl.models.state import ForwardState, activate
 from icl.models.tokens import encode
 from icl.models.trie import IntArray, join, pack
@@ -66,35 +75,47 @@ class Embedder:
         whatever stands beside it (the tests hold that against any company and number of threads),
         its vector depends on no order, store or process; on a GPU so to rounding.
 
-        The meter counts every text under `prompt_tokens`; what was found in the store was
-        computed before and adds nothing to `computed_tokens`.
+        The meter counts every text under `prompt_tokens`, and charges what the store held for
+        what computing it took: see `icl.models.meter`.
         """
         keys = [content_key(text) for text in texts]
         first = {key: i for i, key in reversed(list(enumerate(keys)))}
         unique = sorted(first, key=first.__getitem__)
         store = self._store if self.keep else EmbeddingStore(None, self.width)
-        found, vectors, tokens = store.read(unique)
+        found, vectors, work = store.read(unique)
         missing = [key for key, is_there in zip(unique, found, strict=True) if not is_there]
+        meter, name = self.backbone.meter, self._name
+        for i in np.flatnonzero(found):
+            spent = Spent(*(float(work[i][part]) for part in ("computed", "seconds", "flops")))
+            meter.charge(content_key(f"{name}/{unique[i].hex()}"), spent)
         if missing:
             rows = self.encode([texts[first[key]] for key in missing])
-            vectors[~found] = self._compute(rows)
-            tokens[~found] = [len(row) for row in rows]
-            store.write(missing, vectors[~found], tokens[~found])
+            vectors[~found], work[~found] = self._compute(rows)
+            store.write(missing, vectors[~found], work[~found])
+            meter.computed(content_key(f"{name}/{key.hex()}") for key in missing)
         place = {key: i for i, key in enumerate(unique)}
         at = [place[key] for key in keys]
-        self.backbone.meter.prompt_tokens += int(tokens[at].sum())
+        meter.prompt_tokens += int(work["tokens"][at].sum())
         return torch.from_numpy(vectors[at])
 
-    def _compute(self, rows: Sequence[IntArray]) -> Vectors:
+    def _compute(self, rows: Sequence[IntArray]) -> tuple[Vectors, Work]:
+        """Return vectors, shape (texts, width), and what each took, (texts,)."""
         out = np.empty((len(rows), self.width), dtype=np.float32)
-        with torch.no_grad():
-            if self.backbone.device.type == "cpu":
-                for batch, length in _passes(rows):
-                    out[batch] = self._run_at([rows[i] for i in batch], length).numpy()
-                return out
-            for batch in _batches(rows, isinstance(self.backbone, Encoder)):
-                out[batch] = self.run([rows[i] for i in batch]).cpu().numpy()
-        return out
+        work = np.zeros(len(rows), dtype=WORK)
+        work["tokens"] = [len(row) for row in rows]
+        on_cpu = self.backbone.device.type == "cpu"
+        encoder = isinstance(self.backbone, Encoder)
+        passes = _passes(rows) if on_cpu else ((batch, 0) for batch in _batches(rows, encoder))
+        for batch, length in passes:
+            some = [rows[i] for i in batch]
+            with torch.no_grad(), spending(self.backbone) as spent:
+                found = self._run_at(some, length) if on_cpu else self.run(some)
+                out[batch] = found.cpu().numpy()
+            each = spent() * (1 / len(batch))
+            work["computed"][batch] = each.tokens
+            work["seconds"][batch] = each.seconds
+            work["flops"][batch] = each.flops
+        return out, work
 
     def _run_at(self, rows: Sequence[IntArray], length: int) -> Tensor:
         """Embed encoded texts as one batch in which each has `length` tokens, with padding."""
@@ -193,10 +214,14 @@ class Embedder:
         return int(config.get_text_config().hidden_size)
 
     @cached_property
-    def _store(self) -> EmbeddingStore:
+    def _name(self) -> str:
         setting = (self.layer, self.pooling, self.instruction, _code())
         digest = hashlib.sha256(repr(setting).encode()).hexdigest()[:16]
-        return open_store(f"{self.backbone.identity}-{digest}", self.width)
+        return f"{self.backbone.identity}-{digest}"
+
+    @cached_property
+    def _store(self) -> EmbeddingStore:
+        return open_store(self._name, self.width)
 
 
 @lru_cache(maxsize=1)

@@ -1,10 +1,10 @@
 """`EmbeddingStore`: vectors by content hash in one memory-mapped file, shared by many processes.
 
-A file is a row of records of one size: the key (16 bytes), the number of tokens, the vector
-(little-endian float32) and a checksum of all three (8 bytes). Records are only ever added at the
-end, under a lock; readers take none. A writer killed halfway leaves a part of a record at the end,
-which readers do not see and the next writer cuts off. A record whose checksum does not fit is as if
-it were not there: its text is embedded again and added anew.
+A file is a row of records of one size: the key (16 bytes), the work that the vector took (`WORK`),
+the vector (little-endian float32) and a checksum of all three (8 bytes). Records are only ever
+added at the end, under a lock; readers take none. A writer killed halfway leaves a part of a record
+at the end, which readers do not see and the next writer cuts off. A record whose checksum does not
+fit is as if it were not there: its text is embedded again and added anew.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ _KEY_BYTES, _CHECK_BYTES = 16, 8
 _OPEN: dict[tuple[str, int], EmbeddingStore] = {}
 
 Vectors = NDArray[np.float32]
-Counts = NDArray[np.int64]
+Work = NDArray[np.void]  # of `WORK`
+# a text's own tokens; rows computed in whole forward passes, seconds and operations: its share of
+# the pass that it ran in
+WORK = np.dtype([("tokens", "<u4"), ("computed", "<f4"), ("seconds", "<f4"), ("flops", "<f8")])
 
 
 def content_key(text: str) -> bytes:
@@ -60,28 +63,28 @@ class EmbeddingStore:
         self._record = np.dtype(
             [
                 ("key", "u1", (_KEY_BYTES,)),
-                ("tokens", "<u4"),
+                ("work", WORK),
                 ("vector", "<f4", (width,)),
                 ("check", "u1", (_CHECK_BYTES,)),
             ]
         )
-        self._memory: dict[bytes, tuple[int, Vectors]] = {}
+        self._memory: dict[bytes, tuple[np.void, Vectors]] = {}
         self._records: np.ndarray = np.empty(0, self._record)
         self._place: dict[bytes, int] = {}
         self._checked: set[int] = set()
 
-    def read(self, keys: Sequence[bytes]) -> tuple[NDArray[np.bool_], Vectors, Counts]:
+    def read(self, keys: Sequence[bytes]) -> tuple[NDArray[np.bool_], Vectors, Work]:
         """Look keys up.
 
         Returns:
-            Which keys are there, shape (keys,), their vectors, shape (keys, width), and how many
-            tokens their texts have, shape (keys,); zeros for those that are not there.
+            Which keys are there, shape (keys,), their vectors, shape (keys, width), and the work
+            that they took, shape (keys,); zeros for those that are not there.
         """
         if self._path is not None:
             self._refresh()
         found = np.zeros(len(keys), dtype=bool)
         vectors = np.zeros((len(keys), self._width), dtype=np.float32)
-        tokens = np.zeros(len(keys), dtype=np.int64)
+        work = np.zeros(len(keys), dtype=WORK)
         rows, at = [], []
         for i, key in enumerate(keys):
             row = self._place.get(key)
@@ -89,25 +92,25 @@ class EmbeddingStore:
                 rows.append(row)
                 at.append(i)
             elif key in self._memory:
-                tokens[i], vectors[i] = self._memory[key]
+                work[i], vectors[i] = self._memory[key]
                 found[i] = True
         if rows:
             vectors[at] = self._records["vector"][rows]
-            tokens[at] = self._records["tokens"][rows]
+            work[at] = self._records["work"][rows]
             found[at] = True
-        return found, vectors, tokens
+        return found, vectors, work
 
-    def write(self, keys: Sequence[bytes], vectors: Vectors, tokens: Counts) -> None:
-        """Keep vectors, shape (keys, width), and numbers of tokens, (keys,), for all processes.
+    def write(self, keys: Sequence[bytes], vectors: Vectors, work: Work) -> None:
+        """Keep vectors, shape (keys, width), and the work they took, (keys,), for all processes.
 
         Where the disk cannot be written they are kept in memory, and a warning says so.
         """
         if self._path is None:
-            self._remember(keys, vectors, tokens)
+            self._remember(keys, vectors, work)
             return
         records = np.empty(len(keys), self._record)
         records["key"] = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, _KEY_BYTES)
-        records["tokens"] = tokens
+        records["work"] = work
         records["vector"] = vectors
         for record in records:
             record["check"] = np.frombuffer(_checksum(record), np.uint8)
@@ -115,7 +118,7 @@ class EmbeddingStore:
             self._append(self._path, records.tobytes())
         except OSError as error:
             self._give_up(error)
-            self._remember(keys, vectors, tokens)
+            self._remember(keys, vectors, work)
 
     def _give_up(self, error: OSError) -> None:
         """Use the file no more, and say so."""
@@ -126,9 +129,9 @@ class EmbeddingStore:
         )
         self._path = None
 
-    def _remember(self, keys: Sequence[bytes], vectors: Vectors, tokens: Counts) -> None:
-        for key, vector, count in zip(keys, vectors, tokens, strict=True):
-            self._memory[key] = (int(count), vector.astype(np.float32))
+    def _remember(self, keys: Sequence[bytes], vectors: Vectors, work: Work) -> None:
+        for key, vector, took in zip(keys, vectors, work, strict=True):
+            self._memory[key] = (took.copy(), vector.astype(np.float32))
 
     def _append(self, path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,5 +177,5 @@ class EmbeddingStore:
 
 
 def _checksum(record: np.void) -> bytes:
-    data = b"".join(record[part].tobytes() for part in ("key", "tokens", "vector"))
+    data = b"".join(record[part].tobytes() for part in ("key", "work", "vector"))
     return hashlib.blake2b(data, digest_size=_CHECK_BYTES).digest()

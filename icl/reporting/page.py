@@ -143,6 +143,7 @@ def render(
             _inline("c1", accuracy_by_cost, summary.overall, "computed_tokens", looks),
         ],
         has_flops=any(row.forward_flops is not None for row in summary.overall.rows),
+        has_shared=any(row.shared for row in summary.overall.rows),
         heat_maps=_heat_maps(summary),
         transfer=_transfer(summary),
         worst=shown(summary, episodes),

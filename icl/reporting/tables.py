@@ -96,7 +96,7 @@ _COLUMNS = (
     "setting", "shots", "metric", "episodes", "queries", "chance", "learner", "method", "value",
     "low", "high", "difference", "difference_low", "difference_high", "p", "seconds",
     "prompt_tokens", "computed_tokens", "peak_memory_mb", "trained_parameters", "forward_flops",
-    "backward_flops",
+    "backward_flops", "shared",
 )  # fmt: skip
 
 

@@ -7,13 +7,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from icl.learners.base import MetaLearner
 from icl.training.checkpoint import Checkpoint
 
-_PARAMETER, _OPTIMISER, _BEST = "parameter/", "adam/", "best/"
+_PARAMETER, _OPTIMISER, _BEST, _KNOWN = "parameter/", "adam/", "best/", "known"
 
 
 @dataclass(slots=True)
@@ -45,6 +46,8 @@ class State:
         tokens: computed, on all processes.
         halvings: how often the learning rate was halved.
         best: on the validation episodes, if there are any.
+        known: what the training has been charged already, see `icl.models.meter`; the main
+            process's.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -52,6 +55,7 @@ class State:
     tokens: float = 0.0
     halvings: int = 0
     best: Best | None = None
+    known: set[int] = field(default_factory=set)
 
 
 def pack(
@@ -64,6 +68,8 @@ def pack(
         for key, value in states.get(index, {}).items():
             if isinstance(value, Tensor):  # plain descent keeps a None
                 tensors[f"{_OPTIMISER}{key}/{name}"] = value.cpu()
+    if kept.known:
+        tensors[_KNOWN] = torch.tensor(sorted(kept.known))
     metadata = {
         "identity": identity,
         "losses": json.dumps(kept.losses),
@@ -98,6 +104,7 @@ def unpack(saved: Checkpoint, learner: MetaLearner, optimiser: Optimizer) -> Sta
         tokens=float(saved.metadata["tokens"]),
         halvings=int(saved.metadata["halvings"]),
         best=best,
+        known=set(saved.tensors[_KNOWN].tolist()) if _KNOWN in saved.tensors else set(),
     )
 
 

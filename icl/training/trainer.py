@@ -118,9 +118,11 @@ class MetaTrainer:
                 )
             if self._config.on_divergence == "halve":
                 self._save(0)
+        meter = self._backbone.meter
+        meter.known = self._state.known
         self._backbone.trunks.clear()
         while step < steps:
-            began = time.perf_counter()
+            began = time.perf_counter() - meter.shared.seconds
             found = self._step(step)
             if isinstance(found, list):
                 step = self._recover(step, found)
@@ -128,7 +130,7 @@ class MetaTrainer:
             self._state.tokens += found.tokens
             step += 1
             self._validate(step, steps)
-            self._state.seconds += time.perf_counter() - began
+            self._state.seconds += time.perf_counter() - (began - meter.shared.seconds)
             progress(step, steps, self._state.losses[-1])
             if step == steps or found.stop or (every and step % every == 0):
                 self._save(step)
@@ -175,7 +177,7 @@ class MetaTrainer:
             self._parameters,
             self._processes,
             seed=f"{self._identity}/{step}",
-            tokens=lambda: self._backbone.meter.computed_tokens,
+            tokens=lambda: self._backbone.meter.tokens,
             stop=interrupt.asked,
         )
         limit = math.inf if self._config.clip_norm is None else self._config.clip_norm
@@ -220,7 +222,7 @@ class MetaTrainer:
             self._parameters,
             self._processes,
             seed=f"{self._identity}/validation",
-            tokens=lambda: self._backbone.meter.computed_tokens,
+            tokens=lambda: self._backbone.meter.tokens,
             stop=lambda: False,
         )
         self._state.tokens += found.tokens

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from icl.episodes import Episode, EpisodeSampler
 from icl.learners.base import MetaLearner, Predictor
-from icl.models.backbone import Meter
+from icl.models.meter import Meter
 from icl.training import TrainingConfig
 from icl.training.trainer import MetaTrainer
 from tests.episodes.toy_families import regular_family

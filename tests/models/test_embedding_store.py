@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from icl.models.embedder import Embedder
-from icl.models.embedding_store import EmbeddingStore, content_key, open_store
+from icl.models.embedding_store import WORK, EmbeddingStore, content_key, open_store
 from tests import tiny_encoders
 
 WIDTH = 300
@@ -28,17 +28,17 @@ def put(store: EmbeddingStore, numbers: list[int]) -> None:
     store.write(
         [content_key(str(n)) for n in numbers],
         np.stack([vector(n) for n in numbers]),
-        np.array(numbers),
+        np.array([(n, n, n, n) for n in numbers], WORK),
     )
 
 
 def right(store: EmbeddingStore, numbers: list[int]) -> int:
     """Count the numbers that are found; every one that is must have its own vector."""
-    found, vectors, tokens = store.read([content_key(str(n)) for n in numbers])
+    found, vectors, work = store.read([content_key(str(n)) for n in numbers])
     for i, n in enumerate(numbers):
         expected = vector(n) if found[i] else np.zeros(WIDTH, np.float32)
         np.testing.assert_array_equal(vectors[i], expected)
-        assert tokens[i] == (n if found[i] else 0)
+        assert work[i].item() == ((n,) * 4 if found[i] else (0,) * 4)
     return int(found.sum())
 
 
@@ -130,9 +130,27 @@ def test_each_distinct_text_is_computed_once_for_all_embedders_of_a_setting(
     assert spent == 8 + 4  # two texts, each made up to a multiple of 4
     assert encoder.meter.prompt_tokens == 5 + 4 + 5 + 5
     again = Embedder(encoder).embed(["de", "abc"])
-    assert encoder.meter.computed_tokens == spent
+    assert encoder.meter.computed_tokens == encoder.meter.tokens == spent  # in one piece of work
     np.testing.assert_array_equal(again.numpy(), first[[1, 0]].numpy())
     Embedder(encoder, layer=1).embed(["de", "abc"])
     assert encoder.meter.computed_tokens > spent
     assert len(list(tmp_path.glob("*.vectors"))) == 2
     assert open_store("x", 3) is open_store("x", 3)
+
+
+def test_what_the_store_holds_is_charged_to_each_piece_of_work_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ICL_EMBEDDINGS", str(tmp_path))
+    encoder = tiny_encoders.encoder()
+    Embedder(encoder).embed(["abc", "de"])
+    shared = encoder.meter.shared
+    assert shared.tokens == 0
+    encoder.begin()
+    Embedder(encoder).embed(["de"])
+    Embedder(encoder).embed(["de", "abc", "new"])
+    assert encoder.meter.shared.tokens == 4 + 8  # "de" and "abc"; "new" was computed
+    assert encoder.meter.shared.seconds > 0 and encoder.meter.shared.flops > 0
+    encoder.begin()
+    Embedder(encoder).embed(["new", "de"])
+    assert encoder.meter.shared.tokens == 12 + 8 + 4

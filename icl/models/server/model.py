@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from icl.errors import IclError
-from icl.models.backbone import Backbone, Meter
+from icl.models.backbone import Backbone
+from icl.models.meter import Meter
 from icl.models.server.choice import ChoiceScorer
 from icl.models.server.client import Client
 from icl.models.server.config import ServerConfig
@@ -25,6 +26,7 @@ from icl.models.server.replies import text_of
 from icl.models.server.scores import Scorer
 from icl.models.server.session import Session
 from icl.models.server.tokenizer import ByteTokenizer, ServerTokenizer
+from icl.models.trunks import TrunkCache
 
 _UNLIMITED = 2**31
 
@@ -60,6 +62,7 @@ class ServerModel(Backbone):
         """
         self.name = name
         self.meter = Meter()
+        self.trunks = TrunkCache(0)
         self.own_road = _score
         self.client = Client(config, {"name": name, "revision": revision}, clock)
         info = server_info(self.client, name)

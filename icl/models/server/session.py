@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from icl.models.backbone import Meter
+from icl.models.meter import Meter
 from icl.models.server.client import Body, Client, Reply
 from icl.models.server.faults import RefusedError
 from icl.models.server.wanted import ALTERNATIVES, TEXT, Wanted

@@ -6,7 +6,7 @@ go through them, attention by the dense blocks that are run. Backward passes are
 gradient comes by, a second derivative when a gradient of a gradient does; what is recomputed for a
 backward is part of it. That is exact in first order (but for soft caps: 3 % too much); with second
 derivatives, where attention's share is estimated, totals of tiny models are within 12 % of the
-mode's (tests/evaluation/test_flops.py). Norms, activations, softmaxes, DoRA's norms and heads on
+mode's (tests/models/test_flops.py). Norms, activations, softmaxes, DoRA's norms and heads on
 embeddings are not counted. Unlike the mode, which looks at every operation, this costs some
 microseconds a linear map, so that a run can afford it.
 
@@ -15,12 +15,13 @@ The models are not changed: hooks are there while something is counted, and are 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from icl.evaluation.record import EpisodeRecord
+from icl.models.meter import Spent
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -67,24 +68,35 @@ def counted(backbone: Backbone) -> Iterator[Flops | None]:
     attend = AttentionInterface().get(implementation)  # type: ignore[no-untyped-call]
     if attend is not None:
         AttentionInterface.register(implementation, _attention(total, attend))
-    normaliser = backbone.normaliser
+    normaliser, nested = backbone.normaliser, "normaliser" in vars(backbone)
     setattr(backbone, "normaliser", _normaliser(total, normaliser))  # noqa: B010
     try:
         yield total
     finally:
-        delattr(backbone, "normaliser")  # the class's own shows again
+        if nested:  # counted within what is counted
+            setattr(backbone, "normaliser", normaliser)  # noqa: B010
+        else:
+            delattr(backbone, "normaliser")  # the class's own shows again
         if attend is not None:
             AttentionInterface.register(implementation, attend)
         for hook in hooks:
             hook.remove()
 
 
-def with_flops(record: EpisodeRecord, flops: Flops | None) -> EpisodeRecord:
-    """Return a record whose cost has what was counted; None leaves it unknown."""
-    if flops is None:
-        return record
-    cost = replace(record.cost, forward_flops=flops.forward, backward_flops=flops.backward)
-    return replace(record, cost=cost)
+@contextmanager
+def spending(backbone: Backbone) -> Iterator[Callable[[], Spent]]:
+    """Measure a block; yield a function that tells, after it, what the block took."""
+    begun, tokens = time.perf_counter(), backbone.meter.computed_tokens
+    found: list[Spent] = []
+    with counted(backbone) as flops:
+        yield lambda: found[0]
+    found.append(
+        Spent(
+            backbone.meter.computed_tokens - tokens,
+            time.perf_counter() - begun,
+            0.0 if flops is None else float(flops.forward),
+        )
+    )
 
 
 def _linear(total: Flops, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:

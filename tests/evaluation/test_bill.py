@@ -1,0 +1,68 @@
+"""What a learner costs depends neither on who ran before nor on what caches hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icl.evaluation.judge import judge
+from icl.evaluation.record import Cost, EpisodeRecord
+from icl.learners.registry import make
+from icl.models.backbone import Backbone
+from tests import tiny, tiny_encoders
+from tests.evaluation import small_run
+
+LEARNERS: dict[str, dict[str, Any]] = {
+    "prototypes": {},
+    "linear-probe": {},
+    "lora": {"steps": 2, "top_layers": 1},
+    "in-context": {"choice": "knn", "demonstrations": 1},
+}
+
+
+def costs(backbone: Backbone, order: list[str]) -> dict[tuple[str, int], Cost]:
+    """Judge learners on two episodes that share texts, in an order."""
+    found: dict[tuple[str, int], EpisodeRecord] = {}
+    for name in order:
+        learner = make(name, LEARNERS[name], backbone)
+        for number, episode in enumerate(small_run.episodes(2)):
+            found[name, number] = judge(learner, name, name, episode, backbone)
+    return {key: record.cost for key, record in found.items()}
+
+
+def bare(cost: Cost) -> Cost:
+    """A cost without what a clock, a memory and a history decide."""
+    return replace(cost, seconds=0.0, peak_memory_mb=0.0, shared_seconds=0.0, shared_tokens=0)
+
+
+@pytest.mark.parametrize("encoder", [False, True])
+def test_a_cost_does_not_depend_on_who_ran_before_nor_on_a_store_from_another_run(
+    encoder: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ICL_EMBEDDINGS", str(tmp_path / "store"))
+    made = tiny_encoders.encoder() if encoder else tiny.backbone()
+    names = [name for name in LEARNERS if not (encoder and name in {"lora", "in-context"})]
+    first = costs(made, names)
+    again = costs(made, names[::-1])  # all texts are in the store by now
+    monkeypatch.setenv("ICL_EMBEDDINGS", str(tmp_path / "fresh"))
+    turned = costs(tiny_encoders.encoder() if encoder else tiny.backbone(), names[::-1])
+    for key, cost in first.items():
+        assert bare(cost) == bare(again[key]) == bare(turned[key])
+    assert first["prototypes", 0].shared_tokens == 0 < first["prototypes", 0].computed_tokens
+    probe = first["linear-probe", 0]
+    assert probe.shared_tokens == probe.computed_tokens == first["prototypes", 0].computed_tokens
+    assert 0 < probe.shared_seconds <= probe.seconds
+    assert probe.forward_flops == first["prototypes", 0].forward_flops != 0
+
+
+def test_records_keep_what_was_shared_and_older_ones_are_read_without() -> None:
+    episode = small_run.episodes(1)[0]
+    made = tiny.backbone()
+    record = judge(make("majority", {}, made), "majority", "m", episode, made)
+    kept = replace(record, cost=replace(record.cost, shared_tokens=3, shared_seconds=0.5))
+    assert EpisodeRecord.from_json(kept.to_json()) == kept
+    assert "shared" not in record.to_json()
+    assert EpisodeRecord.from_json(record.to_json()).cost.shared_tokens == 0
