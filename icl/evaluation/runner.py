@@ -32,6 +32,7 @@ from icl.training.summary import TrainingSummary
 if TYPE_CHECKING:
     pass
 
+
 class Runner:
     """Runs every entrant on every episode and keeps each result the moment it is there.
 
