@@ -107,7 +107,9 @@ def test_a_prediction_is_the_best_of_its_log_probabilities(version):
         EpisodeRecord.from_json(changed)
     tied = OLD.replace("[-0.25,-1.5]", "[-0.25,-0.25]").replace('"predictions":[0,0]', "%s")
     for chosen in (0, 1):  # by lot, see `judge.predictions`
-        assert EpisodeRecord.from_json(tied % f'"predictions":[0,{chosen}]').predictions[1] == chosen
+        assert (
+            EpisodeRecord.from_json(tied % f'"predictions":[0,{chosen}]').predictions[1] == chosen
+        )
 
 
 @settings(max_examples=200)
