@@ -14,6 +14,8 @@ What a script needs, loaded when it is first used, so that ``import icl`` is qui
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from icl.version import __version__
+
 if TYPE_CHECKING:
     from icl import episodes, learners, tasks
     from icl.api import compare, load_model, load_task, open_run, run
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from icl.errors import IclError
     from icl.labelling import label_table
     from icl.trained import load_learner
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Comparison",

@@ -15,8 +15,8 @@ import icl
 ROOT = Path(icl.__file__).parent
 # What each room may import, beside itself, the package's own name and the small tools.
 TOOLS = {
-    "cache", "errors", "folders", "interrupt", "kinds", "processes", "progress", "shipped",
-    "yamlfile",
+    "cache", "closure", "errors", "folders", "interrupt", "kinds", "processes", "progress",
+    "shipped", "version", "yamlfile",
 }  # fmt: skip
 ROOMS: dict[str, set[str]] = {"tasks": set(), "metrics": set()}
 ROOMS["episodes"] = {"tasks"}

@@ -118,7 +118,8 @@ def test_metric_names_of_records_are_shown_not_obeyed(
         queries = len(line["query_ids"])
         line |= {"labels": [], "ways": 0, "texts": ["t"] * queries, "references": ["r"] * queries}
         line |= {"scores": {evil: [0.5] * queries}}
-        line |= {"log_probs": [], "predictions": [], "gold": []}
+        line |= {"log_probs": [], "predictions": [], "gold": [], "schema_version": 2}
+        del line["check"]
     (run / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert place.icl("report", run)[0] == 0
     page = (run / "report.html").read_text()

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
-import icl
-from icl.episodes import Episode
+from icl.closure import code_of
+from icl.episodes import EpisodeSampler
+from icl.episodes.origin import data_hash, sampler_arguments
+from icl.evaluation.written import WRITERS
+from icl.training import TrainingConfig
+from icl.training.samplers import fine_tuning_sampler, validation_sampler
 
-# What is here decides what a learner answers to a given episode; an edit redoes its records.
-_DECIDING = (
-    "learners/**/*.py",
-    "models/**/*.py",
-    "prompting/**/*.py",
-    "training/**/*.py",
-    "evaluation/judge.py",
-)
+# What stands around every learner: who asks it, and how the model comes that it is given.
+_AROUND = ("icl.evaluation.judge", "icl.models.loading")
+_WRITING = "icl.evaluation.written"
+_TRAINING = ("icl.training.trainer", "icl.episodes.sampler")
 
 
 def digest(value: Any) -> str:
@@ -28,30 +27,45 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@lru_cache(maxsize=1)
+@cache
 def code_key() -> str:
-    """Hash the source files that decide a learner's answers."""
-    root = Path(icl.__file__).parent
-    files = sorted(path for pattern in _DECIDING for path in root.glob(pattern))
-    return digest(
-        [[f.relative_to(root).as_posix(), f.read_text("utf-8").splitlines()] for f in files]
-    )
+    """Hash the code that decides any number of the methods that icl knows."""
+    return code_of("icl.learners.registry", *_AROUND, _WRITING, *_TRAINING)
+
+
+def method_key(method: str) -> list[str]:
+    """Return what tells a method from all others: its name, its class, and the code behind it.
+
+    Somebody's own method is known by its class and code alone, so that its file may move.
+    """
+    from icl.learners.registry import home, methods
+
+    module, name = home(method)
+    known = method if method in methods() else ""
+    writing = (_WRITING,) if method in WRITERS else ()  # the code of the metrics that judge texts
+    return [known, name, code_of(module, *_AROUND, *writing)]
 
 
 def training_key(
     method: str,
     params: Mapping[str, Any],
-    training: Mapping[str, Any],
+    training: TrainingConfig,
     identity: str,
-    first_episodes: Iterable[Episode],
+    sampler: EpisodeSampler,
 ) -> str:
     """Hash all that decides what a meta-learner becomes.
 
-    The training episodes enter by the fingerprints of the first ones, which hold the task family,
-    its data and templates, the seed, split, ways, shots and setting.
+    The episodes that it learns from and is chosen by enter by their samplers' arguments and all
+    the data that these may draw.
+
+    Raises:
+        IclError: the training asks for episodes that its tasks cannot give.
     """
-    fingerprints: Sequence[str] = [episode.fingerprint for episode in first_episodes]
-    return digest([method, params, training, identity, fingerprints, _code(method)])
+    beside = (fine_tuning_sampler(sampler, training), validation_sampler(sampler, training))
+    samplers = [sampler, *(s for s in beside if s is not None and s is not sampler)]
+    drawn = [[sampler_arguments(one), data_hash(one)] for one in samplers]
+    told = [*method_key(method), code_of(*_TRAINING)]
+    return digest([told, params, training.deciding(), identity, drawn])
 
 
 def learner_key(
@@ -65,12 +79,4 @@ def learner_key(
         identity: `Backbone.identity` of the model.
         state: the digest of a meta-learner's trained state.
     """
-    return digest([method, params, identity, state, _code(method)])
-
-
-def _code(method: str) -> str:
-    """Hash the code that decides a method's answers, somebody's own method's too."""
-    from icl.learners.registry import own_source
-
-    own = own_source(method)
-    return digest([code_key(), own]) if own else code_key()
+    return digest([method_key(method), params, identity, state])

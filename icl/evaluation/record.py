@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from icl.errors import NewerSchemaError
 from icl.kinds import is_amount
 
-SCHEMA_VERSION = 2
-_READABLE = (1, 2)  # version 1 has no written answers; all else is the same
+SCHEMA_VERSION = 3
+_READABLE = (1, 2, 3)  # 1 has no written answers, 1 and 2 have no checksum; all else is the same
+_SEALED = 3
+_SEAL = ',"check":"'
 _ROUNDING = 1e-4
 ACCURACY = "accuracy"
+
+
+class ChangedRecordError(ValueError):
+    """A record is whole, and is not what was written; says whose it is, and how it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +185,7 @@ class EpisodeRecord:
         return replace(self, cost=Cost(0, 0, 0.0, 0.0, 0))
 
     def to_json(self) -> str:
-        """Serialise as one line of strict JSON (no newline within)."""
+        """Serialise as one line of strict JSON (no newline within), its checksum at the end."""
         data = asdict(self)
         data["log_probs"] = [[None if x == -math.inf else x for x in row] for row in self.log_probs]
         data["cost"] = {
@@ -191,7 +198,8 @@ class EpisodeRecord:
         for name in ("transductive", "texts", "references", "scores"):
             if not data[name]:
                 del data[name]
-        return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return f'{text[:-1]}{_SEAL}{_check(text)}"}}'
 
     @classmethod
     def from_json(cls, line: str) -> EpisodeRecord:
@@ -199,6 +207,8 @@ class EpisodeRecord:
 
         Raises:
             NewerSchemaError: a newer icl has written it.
+            ChangedRecordError: its checksum does not fit, or a prediction is not the best of its
+                log-probabilities.
             ValueError: for anything else.
         """
         data: Any = json.loads(line)
@@ -207,7 +217,7 @@ class EpisodeRecord:
             raise NewerSchemaError("A record", version, SCHEMA_VERSION)
         if not isinstance(data, dict) or data.get("schema_version") not in _READABLE:
             raise ValueError(f"not a record of schema {SCHEMA_VERSION} or below")
-        data["schema_version"] = SCHEMA_VERSION
+        check, data["schema_version"] = data.pop("check", None), SCHEMA_VERSION
         if "\\u" in line:  # it may be half of a surrogate pair, which could not be written again
             json.dumps(data, ensure_ascii=False).encode()
         _check_kinds(data)
@@ -228,9 +238,24 @@ class EpisodeRecord:
             for name in ("texts", "references"):
                 data[name] = tuple(data.get(name, ()))
             data["scores"] = {k: tuple(row) for k, row in data.get("scores", {}).items()}
-            return cls(**data)
+            made = cls(**data)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"not a record of schema {SCHEMA_VERSION}: {error}") from error
+        if version >= _SEALED and check != _check(line.rstrip().rpartition(_SEAL)[0] + "}"):
+            made._refuse("its checksum does not fit")
+        if any(row[p] != max(row) for row, p in zip(made.log_probs, made.predictions, strict=True)):
+            made._refuse("a prediction is not the best of its log-probabilities")
+        return made
+
+    def _refuse(self, reason: str) -> NoReturn:
+        raise ChangedRecordError(
+            f"the record of {self.learner!r} on episode {self.fingerprint} was changed after it was"
+            f" written ({reason})"
+        )
+
+
+def _check(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 _TEXT = (

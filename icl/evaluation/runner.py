@@ -31,8 +31,6 @@ from icl.training.summary import TrainingSummary
 if TYPE_CHECKING:
     pass
 
-_SAMPLED_EPISODES = 16  # training episodes whose content enters a training key
-
 
 class Runner:
     """Runs every entrant on every episode and keeps each result the moment it is there.
@@ -183,13 +181,8 @@ class Runner:
             row["key"] = learner_key(entrant.method, params, identity)
             return
         sampler = self._training_episodes[entrant.name]
-        shots = max(sampler.shots)
         row["folder"] = "meta/" + training_key(
-            entrant.method,
-            params,
-            entrant.training.deciding(),
-            identity,
-            (sampler.episode(index, shots) for index in range(_SAMPLED_EPISODES)),
+            entrant.method, params, entrant.training, identity, sampler
         )
         row["key"] = None
         summary = TrainingSummary.of(self._folder.read_derived(f"{row['folder']}/finished.json"))

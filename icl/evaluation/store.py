@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from icl.errors import IclError, NewerSchemaError
-from icl.evaluation.record import EpisodeRecord
+from icl.evaluation.record import ChangedRecordError, EpisodeRecord
 from icl.folders import sync_folder
 
 if sys.platform != "win32":
@@ -33,7 +33,8 @@ class RecordStore:
     - Several processes may append at once: each line is written under an exclusive file lock, so
       lines never interleave (on Windows, which has no such lock, use one writer).
     - A line damaged by something else is skipped with a warning, so that its episode is run again.
-
+    - A line that is a whole record and not the one that was written is neither believed nor done
+      again: whoever changed it is told, with `IclError`, which line it is.
     - Processes that share a run need no lock that all their machines know: each but the main one
       writes a part of its own, ``records.<number>.jsonl``. Readers see all parts; `gather` brings
       them into one file.
@@ -132,6 +133,8 @@ class RecordStore:
                 os.close(descriptor)  # releases the lock
             if new:
                 sync_folder(self.path.parent)
+        except ChangedRecordError as error:
+            raise _changed(f"{self.path}, last line", error) from error
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
@@ -153,7 +156,10 @@ def _scan(path: Path, damaged: list[int]) -> Iterator[EpisodeRecord]:
             # Lines end in newlines only: `splitlines` would also split at U+2028, which text has.
             for number, line in enumerate(file, start=1):
                 whole = line.endswith(b"\n")
-                record = _parse(line.removesuffix(b"\n"))
+                try:
+                    record = _parse(line.removesuffix(b"\n"))
+                except ChangedRecordError as error:
+                    raise _changed(f"{path}, line {number}", error) from error
                 if record is not None:
                     yield record
                 elif whole:
@@ -174,6 +180,13 @@ def _warn(path: Path, damaged: list[int]) -> None:
     )
 
 
+def _changed(where: str, error: ChangedRecordError) -> IclError:
+    return IclError(
+        f"{where}: {error}; put back what was there, or remove the line, and the episode is run"
+        " again."
+    )
+
+
 def _unwritable(path: Path, error: OSError) -> IclError:
     return IclError(
         f"Cannot write {path}: {error.strerror or error}; "
@@ -184,7 +197,7 @@ def _unwritable(path: Path, error: OSError) -> IclError:
 def _parse(line: bytes) -> EpisodeRecord | None:
     try:
         return EpisodeRecord.from_json(line.decode())
-    except NewerSchemaError:  # it is no damage, and must not be cut off or done again
+    except (NewerSchemaError, ChangedRecordError):  # no damage: not to be cut off or done again
         raise
     except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,12 +94,12 @@ def label_table(
     fields = read_fields(table, training.columns)
     _check_columns(table, training)
     made, told, identity = _learner(method, params or {}, model, trained, learner)
-    from icl.evaluation.keys import code_key, digest
+    from icl.evaluation.keys import digest
 
     labels = training.labels
-    asked = [labels.names, labels.words, labels.template.input, labels.template.instruction]
-    support = [[dict(e.fields), e.label] for e in training.support]
-    job = digest([told, identity, asked, support, code_key()])
+    asked = [labels.names, labels.words, asdict(labels.template)]
+    support = [[e.id, dict(e.fields), e.label, e.language] for e in training.support]
+    job = digest([told, identity, asked, support])
     journal = Journal(out, job, len(labels))
     keys = [row_key(own) for own in fields]
     kept = sum(key in journal.rows for key in keys)
@@ -164,14 +164,15 @@ def _learner(
     name: str | None,
 ) -> tuple[Learner, object, str]:
     """Return a learner, what tells it from others, and its model's identity."""
-    from icl.learners.registry import is_meta_learner, make, own_source, validate
+    from icl.evaluation.keys import method_key
+    from icl.learners.registry import is_meta_learner, make, validate
 
     if trained is not None:
         from icl.trained import load_learner
 
         found = load_learner(trained, name)
         decided = validate(found.method, found.params).identity()
-        told = [found.method, decided, found.digest, own_source(found.method)]
+        told = [*method_key(found.method), decided, found.digest]
         return found.learner, told, found.identity
     complete = validate(method, params).identity()
     if is_meta_learner(method):
@@ -181,12 +182,12 @@ def _learner(
         )
     if method in WITHOUT_MODEL:
         learner = make(method, params, None)  # type: ignore[arg-type]  # they never look at it
-        return learner, [method, complete], ""
+        return learner, [*method_key(method), complete], ""
     if isinstance(model, str):
         from icl.models.loading import load_backbone
 
         model = load_backbone(model)
-    return make(method, params, model), [method, complete, own_source(method)], model.identity
+    return make(method, params, model), [*method_key(method), complete], model.identity
 
 
 def _check_out(out: Path, sources: Sequence[Path], overwrite: bool) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from icl.errors import IclError
 from icl.tasks.template import Fields
@@ -21,7 +23,8 @@ def row_key(fields: Fields) -> str:
 class Journal:
     """Rows' log-probabilities by `row_key`, appended to a hidden file beside the result.
 
-    A last line that a kill has torn is passed over and written anew.
+    Each line is ``[key, log-probabilities, checksum]``. A line that is no whole JSON, as a kill
+    leaves it, is passed over and its row done anew; one that is whole and was changed is refused.
     """
 
     def __init__(self, out: Path, job: str, labels: int) -> None:
@@ -31,6 +34,9 @@ class Journal:
             out: the table that will be written.
             job: a hash of all that decides the numbers: another job has another journal.
             labels: columns of a row.
+
+        Raises:
+            IclError: the file cannot be read, or holds a line that no labelling has written.
         """
         self.path = out.with_name(f".{out.name}.{job}.part")
         self._labels = labels
@@ -43,10 +49,10 @@ class Journal:
 
     def add(self, keys: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
         """Keep the log-probabilities of some rows; raises `IclError` where the disk is full."""
-        new = dict(zip(keys, (list(row) for row in rows), strict=True))
+        new = dict(zip(keys, ([float(x) for x in row] for row in rows), strict=True))
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps([key, row]) + "\n" for key, row in new.items())
+                file.writelines(_line(key, row) for key, row in new.items())
         except OSError as error:
             raise IclError(f"{self.path} cannot be written: {error.strerror}.") from error
         self._rows.update(new)
@@ -58,20 +64,45 @@ class Journal:
 
     def _read(self) -> dict[str, Sequence[float]]:
         try:
-            lines = self.path.read_text("utf-8").splitlines(keepends=True)
+            lines = self.path.read_bytes().splitlines(keepends=True)
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError):
-            lines = []
+        except OSError as error:
+            raise IclError(
+                f"{self.path} cannot be read: {error.strerror or error}; remove it, and its rows"
+                " are labelled again."
+            ) from error
         found: dict[str, Sequence[float]] = {}
         whole = []
-        for line in lines:
-            with suppress(ValueError, TypeError):
-                key, row = json.loads(line)
-                if line.endswith("\n") and len(row) == self._labels:
-                    found[key] = row
-                    whole.append(line)
+        for number, line in enumerate(lines, start=1):
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError):  # torn, or damaged by a disk
+                continue
+            if not line.endswith(b"\n"):
+                continue
+            if not self._is_sound(value, line):
+                raise IclError(
+                    f"{self.path}, line {number}: this is not what the labelling has written;"
+                    " remove the file, and its rows are labelled again."
+                )
+            found[value[0]] = value[1]
+            whole.append(line)
         if len(whole) < len(lines):
             with suppress(OSError):
-                self.path.write_text("".join(whole), "utf-8")
+                self.path.write_bytes(b"".join(whole))
         return found
+
+    def _is_sound(self, value: Any, line: bytes) -> bool:
+        """Tell whether a line is one that `add` has written, about so many labels."""
+        match value:
+            case [str(key), [*row], str()] if len(row) == self._labels:
+                numbers = all(isinstance(x, float) and math.isfinite(x) for x in row)
+                return numbers and line == _line(key, row).encode()
+        return False
+
+
+def _line(key: str, row: Sequence[float]) -> str:
+    text = json.dumps([key, row])
+    check = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f'{text[:-1]}, "{check}"]\n'

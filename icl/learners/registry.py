@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from icl.closure import code_of
 from icl.errors import IclError, did_you_mean
 from icl.learners.base import Learner, MetaLearner, Params
 
@@ -70,11 +71,24 @@ def check_method(method: str) -> None:
     _learner_class(method)
 
 
-def own_source(method: str) -> str:
-    """Return the source of the file of somebody's own method; empty for the methods known here."""
-    if method in _METHODS:
-        return ""
-    return Path(inspect.getfile(_learner_class(method))).read_text("utf-8")
+def home(method: str) -> tuple[str, str]:
+    """Return the module and the class of a method, by name.
+
+    Raises:
+        IclError: there is no such method, or it cannot be imported.
+    """
+    if method not in _METHODS:
+        check_method(method)
+        module, _, name = method.rpartition(":")
+        return (_module_name(Path(module)) if module.endswith(".py") else module), name
+    module, _, name = _METHODS[method].partition(":")
+    return module, name
+
+
+def _module_name(path: Path) -> str:
+    """Name the module that somebody's own file becomes; files may share a name."""
+    whole = path.expanduser().resolve()
+    return f"icl_own_{whole.stem}_{hashlib.sha256(str(whole).encode()).hexdigest()[:8]}"
 
 
 def _learner_class(method: str) -> type[Learner]:
@@ -94,8 +108,7 @@ def _own(method: str) -> type[Learner]:
     try:
         if module.endswith(".py"):
             path = Path(module).expanduser().resolve()
-            place = hashlib.sha256(str(path).encode()).hexdigest()[:8]  # files may share a name
-            spec = spec_from_file_location(f"icl_own_{path.stem}_{place}", path)
+            spec = spec_from_file_location(_module_name(path), path)
             if spec is None or spec.loader is None:
                 raise ImportError(f"{path} is no Python file")
             loaded = module_from_spec(spec)
@@ -103,6 +116,7 @@ def _own(method: str) -> type[Learner]:
             spec.loader.exec_module(loaded)
         else:
             loaded = import_module(module)
+        code_of(loaded.__name__)  # read now, as it is imported: a later edit decides nothing here
     except Exception as error:  # somebody's own code may fail in any way
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise IclError(f"The method {method!r} cannot be imported: {reason}.") from error

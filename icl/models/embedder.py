@@ -11,14 +11,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from pathlib import Path
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from icl.closure import code_of
 from icl.errors import IclError
 from icl.models.backbone import Backbone
 from icl.models.embedding_store import (
@@ -215,20 +215,15 @@ class Embedder:
 
     @cached_property
     def _name(self) -> str:
-        setting = (self.layer, self.pooling, self.instruction, _code())
+        # what turns a text into a vector: this, and how the model comes
+        code = code_of("icl.models.embedder", "icl.models.loading")
+        setting = (self.layer, self.pooling, self.instruction, code)
         digest = hashlib.sha256(repr(setting).encode()).hexdigest()[:16]
         return f"{self.backbone.identity}-{digest}"
 
     @cached_property
     def _store(self) -> EmbeddingStore:
         return open_store(self._name, self.width)
-
-
-@lru_cache(maxsize=1)
-def _code() -> str:
-    """Hash the source that decides an embedding, so that a newer version computes its own."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def made_up(length: int) -> int:

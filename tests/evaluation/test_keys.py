@@ -10,6 +10,7 @@ import pytest
 
 from icl.evaluation import keys
 from icl.evaluation.keys import learner_key, training_key
+from icl.training import TrainingConfig
 from tests.evaluation import small_run
 
 LEARNER: dict[str, Any] = {
@@ -41,7 +42,7 @@ def test_the_order_of_parameters_does_not_matter() -> None:
 
 def test_code_that_decides_answers_changes_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = learner_key(**LEARNER)
-    monkeypatch.setattr(keys, "code_key", lambda: "other code")
+    monkeypatch.setattr(keys, "code_of", lambda *roots: "other code")
     assert learner_key(**LEARNER) != before
 
 
@@ -59,9 +60,9 @@ def test_a_key_is_the_same_in_every_process() -> None:
 
 def test_other_training_episodes_change_a_training_key() -> None:
     def key(seed: int, learning_rate: float = 0.1) -> str:
+        training = TrainingConfig(learning_rate=learning_rate)
         sampler = small_run.sampler("train", (1,), seed)
-        episodes = [sampler.episode(index, 1) for index in range(3)]
-        return training_key("fomaml", {}, {"learning_rate": learning_rate}, "model", episodes)
+        return training_key("fomaml", {}, training, "model", sampler)
 
     assert key(0) == key(0)
     assert len({key(0), key(1), key(0, learning_rate=0.2)}) == 3

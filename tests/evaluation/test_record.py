@@ -5,10 +5,10 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icl.evaluation.record import Cost, EpisodeRecord
+from icl.evaluation.record import ChangedRecordError, Cost, EpisodeRecord
 from tests.evaluation.synthetic import record, written
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -70,8 +70,8 @@ def test_other_json_is_refused_with_a_value_error(line):
 
 
 def test_another_schema_version_is_refused():
-    line = record().to_json().replace('"schema_version":2', '"schema_version":3')
-    assert '"schema_version":3' in line
+    line = record().to_json().replace('"schema_version":3', '"schema_version":4')
+    assert '"schema_version":4' in line
     with pytest.raises(ValueError, match="schema"):
         EpisodeRecord.from_json(line)
 
@@ -87,11 +87,41 @@ OLD = (
 )
 
 
-def test_records_of_the_first_schema_are_read_and_mean_the_same():
-    found = EpisodeRecord.from_json(OLD)
+@pytest.mark.parametrize("version", [1, 2])
+def test_records_of_earlier_schemas_are_read_and_mean_the_same(version):
+    old = OLD.replace('"schema_version":1', f'"schema_version":{version}')
+    found = EpisodeRecord.from_json(old)
     assert found == record()
-    assert (found.schema_version, found.written, found.metrics) == (2, False, ("accuracy",))
-    assert found.to_json() == OLD.replace('"schema_version":1', '"schema_version":2')
+    assert (found.schema_version, found.written, found.metrics) == (3, False, ("accuracy",))
+    body = OLD.replace('"schema_version":1}', '"schema_version":3')
+    assert found.to_json() == body + ',"check":"d04cb815d83fd257"}'
+    again = EpisodeRecord.from_json(found.to_json())
+    assert again == found
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_prediction_is_the_best_of_its_log_probabilities(version):
+    line = OLD.replace('"schema_version":1', f'"schema_version":{version}')
+    changed = line.replace('"predictions":[0,0]', '"predictions":[0,1]')
+    with pytest.raises(ChangedRecordError, match=r"'prototypes' on episode 0{16} was changed"):
+        EpisodeRecord.from_json(changed)
+    tied = OLD.replace("[-0.25,-1.5]", "[-0.25,-0.25]").replace('"predictions":[0,0]', "%s")
+    for chosen in (0, 1):  # by lot, see `judge.predictions`
+        assert (
+            EpisodeRecord.from_json(tied % f'"predictions":[0,{chosen}]').predictions[1] == chosen
+        )
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_no_character_of_a_line_can_be_changed_unnoticed(data):
+    line = record(text="é").to_json()
+    place = data.draw(st.integers(0, len(line) - 1))
+    other = data.draw(st.sampled_from('0123456789"[]{},:.-eaqp \\'))
+    changed = line[:place] + other + line[place + 1 :]
+    if changed != line:
+        with pytest.raises(ValueError):
+            EpisodeRecord.from_json(changed)
 
 
 @given(st.lists(st.tuples(TEXT, TEXT, st.floats(0, 1)), min_size=1, max_size=4))

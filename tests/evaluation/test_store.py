@@ -182,3 +182,33 @@ def test_same_outcomes_ignores_order_and_cost_only():
     assert same_outcomes(a, b)
     assert not same_outcomes(a, b[:1])
     assert not same_outcomes(a, [record(0), replace(record(1), predictions=(1, 1))])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"gold":[0,1]', b'"gold":[0,0]'),
+        (b"-1.5", b"-2.5"),
+        (b'"seconds":0.5', b'"seconds":0.4'),
+        (b'"check":"', b'"check":"0'),
+    ],
+)
+def test_a_record_changed_by_hand_is_refused_by_name_and_left_as_it_is(tmp_path, old, new):
+    store = RecordStore(tmp_path)
+    for i in range(3):
+        store.append(record(i))
+    lines = store.path.read_bytes().splitlines(keepends=True)
+    assert old in lines[1]
+    store.path.write_bytes(b"".join([lines[0], lines[1].replace(old, new), lines[2]]))
+    before = store.path.read_bytes()
+    told = r"records\.jsonl, line 2: the record of 'prototypes' on episode 0{15}1 was changed"
+    (tmp_path / "records.1.jsonl").write_bytes(lines[0])  # a part, without which none is gathered
+    for use in (store.read, store.keys, store.gather):
+        with pytest.raises(IclError, match=told):
+            use()
+    assert store.path.read_bytes() == before
+    store.path.write_bytes(b"".join([lines[0], lines[1].replace(old, new)]).rstrip())
+    with pytest.raises(IclError, match="last line: the record of"):
+        store.append(record(3))
+    store.path.write_bytes(b"".join([lines[0], lines[2]]))  # the line is removed, as was said
+    assert store.read() == [record(0), record(2)]

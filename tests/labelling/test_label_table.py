@@ -14,6 +14,7 @@ from torch import Tensor
 
 from icl.errors import IclError
 from icl.labelling import job, label_table
+from icl.labelling.journal import Journal
 from icl.learners.base import Predictor
 from icl.learners.registry import is_meta_learner as trained
 from icl.learners.registry import make, methods
@@ -213,3 +214,59 @@ def test_faults_elsewhere_are_told(tmp_path: Path) -> None:
     (tmp_path / "o.csv").write_text("precious")
     refused("exists")
     assert (tmp_path / "o.csv").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '["KEY", [-0.1, -0.2, -0.3]]',  # as it was before there were checksums
+        '["KEY", [-0.1, -0.2, -0.3], "CHECK"]',  # other numbers
+        '["KEY", [NaN, -0.2, -0.3], "CHECK"]',
+        '["KEY", [-Infinity, -0.2, -0.3], "CHECK"]',
+        '["KEY", [-1, -1, -1], "CHECK"]',
+        f'["KEY", [-{"9" * 400}, -0.2, -0.3], "CHECK"]',
+        f'["KEY", [1e999, -0.2, -0.3], "{"é" * 3}"]',
+        '["KEY", [-0.1, -0.2], "CHECK"]',
+        '["KEY", [null, -0.2, -0.3], "CHECK"]',
+        '["KEY", ["-0.1", "-0.2", "-0.3"], "CHECK"]',
+        '["KEY", [[-0.1], [-0.2], [-0.3]], "CHECK"]',
+        '["KEY", {"0": -0.1, "1": -0.2, "2": -0.3}, "CHECK"]',
+        '["KEY", "abc", "CHECK"]',
+        '["KEY", null, null]',
+        '[["KEY"], [-0.1, -0.2, -0.3], "CHECK"]',
+        '[null, [-0.1, -0.2, -0.3], "CHECK"]',
+        '{"KEY": [-0.1, -0.2, -0.3], "a": 1, "b": 2}',
+        '"abc"',
+        "[]",
+        "3",
+        "true",
+    ],
+)
+def test_a_line_that_no_labelling_wrote_is_refused_in_a_sentence(tmp_path: Path, line: str) -> None:
+    out = tmp_path / "out.csv"
+    journal = Journal(out, "job", 3)
+    journal.add(["first", "second"], [[-0.5, -1.0, -2.0], [-3.0, -0.25, -1.0]])
+    first, second = journal.path.read_text().splitlines(keepends=True)
+    key, _, check = json.loads(second)
+    journal.path.write_text(first + line.replace("KEY", key).replace("CHECK", check) + "\n")
+    before = journal.path.read_bytes()
+    with pytest.raises(IclError, match=r"\.out\.csv\.job\.part, line 2: this is not what") as told:
+        Journal(out, "job", 3)
+    assert "\n" not in str(told.value)
+    assert journal.path.read_bytes() == before
+    journal.path.write_text(first + second)
+    assert Journal(out, "job", 3).rows == journal.rows
+
+
+@pytest.mark.parametrize(
+    "torn", [b"", b"\n", b"[", b"\xff\xfe\n", b"[" * 100_000 + b"\n", b"\0" * 9 + b"\n", b"null"]
+)
+def test_a_torn_line_is_done_again(tmp_path: Path, torn: bytes) -> None:
+    out = tmp_path / "out.csv"
+    journal = Journal(out, "job", 2)
+    journal.add(["first"], [[-0.5, -1.0]])
+    whole = journal.path.read_bytes()
+    for content in (whole + torn, torn + whole if torn.endswith(b"\n") else whole):
+        journal.path.write_bytes(content)
+        assert Journal(out, "job", 2).rows == {"first": [-0.5, -1.0]}
+        assert journal.path.read_bytes() == whole

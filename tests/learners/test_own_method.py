@@ -11,10 +11,9 @@ from icl.evaluation.keys import learner_key
 from icl.learners.registry import (
     about,
     check_method,
+    home,
     is_meta_learner,
     make,
-    methods,
-    own_source,
     validate,
 )
 from tests import tiny
@@ -71,16 +70,27 @@ def test_files_of_one_name_are_not_mixed_up(tmp_path: Path) -> None:
         "The majority, under another name.",
         "Another, under another name.",
     )
-    assert own_source(one) != own_source(other)
+    assert home(one) != home(other)
 
 
-def test_its_source_is_part_of_its_key(tmp_path: Path) -> None:
+def test_its_code_is_its_key_and_not_its_place_or_comments(tmp_path: Path) -> None:
+    def key(folder: str, text: str) -> str:
+        return learner_key(write(tmp_path / folder, text), {}, "model")
+
+    before = key("one", SOURCE)
+    assert key("two", SOURCE.replace("Another", "The") + "\n# another thought\n") == before
+    assert key("three", SOURCE.replace("= params", "= (params)")) == before
+    assert key("four", SOURCE.replace("= params", "= 1")) != before
+
+
+def test_a_process_goes_by_the_code_that_it_has_imported(tmp_path: Path) -> None:
     method = write(tmp_path)
-    before = learner_key(method, {}, "model")
-    assert before == learner_key(method, {}, "model")
-    write(tmp_path, SOURCE + "\n# another thought\n")
-    assert learner_key(method, {}, "model") != before
-    assert all(own_source(name) == "" for name in methods())
+    check_method(method)
+    write(tmp_path, SOURCE.replace("= params", "= 1"))  # an edit beside a notebook that is open
+    made = make(method, {}, tiny.backbone())
+    assert made.params.strength == 1  # type: ignore[attr-defined]
+    other = write(tmp_path / "elsewhere")
+    assert learner_key(method, {}, "model") == learner_key(other, {}, "model")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import icl
+from icl import __version__
 from icl.errors import IclError
 
 _FORMAT = 1  # raised when requests are made or replies are kept in another way than before
@@ -25,7 +25,7 @@ def request_key(endpoint: str, model: Mapping[str, Any], body: Mapping[str, Any]
         model: name, revision where it is known, and what the server says of the model.
         body: the whole request: prompt and decoding parameters.
     """
-    parts = [_FORMAT, icl.__version__, endpoint, model, body]
+    parts = [_FORMAT, __version__, endpoint, model, body]
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

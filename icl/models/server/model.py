@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+from icl.closure import code_of
 from icl.errors import IclError
 from icl.models.backbone import Backbone
 from icl.models.meter import Meter
@@ -86,14 +87,15 @@ class ServerModel(Backbone):
 
     @cached_property
     def identity(self) -> str:
-        """A hash of address, API, model and way of scoring: 16 hexadecimal digits.
+        """A hash of address, API, model, way of scoring and its code: 16 hexadecimal digits.
 
         The model is known by its name, the revision that the user states, and what the server says
         of it (llama.cpp: its sizes and quantisation; vLLM: its origin). A hosted model may change
         behind its name all the same: state a revision, and change it when you learn of that.
         """
         config = self.client.config
-        parts = [config.url, config.api, self.client.model, self.scoring]
+        code = code_of(__name__)  # of this road to a model; no learner's own module leads here
+        parts = [config.url, config.api, self.client.model, self.scoring, code]
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
