@@ -26,6 +26,7 @@ WITHOUT_MODEL = ("majority", "stratified", "tfidf")
 PROMPTING = ("zero-shot", "in-context")
 OVER_LORA = (
     "lora", "maml", "fomaml", "reptile", "anil", "meta-sgd", "maml++", "imaml", "protomaml",
+    "multitask-lora",
 )  # fmt: skip
 _BACKWARD = 2.0  # passes' worth of products in a backward pass
 _CURVED = 4.0  # the same in a second derivative's, beside the forward pass that is counted
@@ -251,17 +252,20 @@ class Counter:
         part, steps = self._share(params), int(params["inner_steps"])
         below = _forward((support + query) * (1 - part))
         s, q = support * part, query * part
-        if method == "anil":
-            return _trained(s + q) + below + _forward(_WATCH * (s + 2 * q))
+        if method in ("multitask-lora", "anil"):  # one pass over all examples
+            looks = _forward(_WATCH * (s + 2 * q)) if method == "anil" else Work()
+            return _trained(s + q) + below + looks
         watched = (_trained(s) * steps + _forward(s + 2 * q)) * _WATCH
         if method == "reptile":
             return _trained(s) * -(-steps // 2) + _trained(q) * (steps // 2) + below + watched
         found = _trained(s) * steps + _trained(q) + below + watched
         if method == "imaml":
             return found + _trained(s, _CURVED) * int(params["solver_steps"])
-        if method == "maml++":  # the query loss after every step; first order for a while
-            late = 1 - float(params["first_order"])
-            return found + _trained(q) * (steps - 1) + _trained(s, _CURVED) * (steps * late)
+        if method == "maml++":  # for a while the query loss after every step, and first order
+            early, late = float(params["anneal"]), 1 - float(params["first_order"])
+            return (
+                found + _trained(q) * ((steps - 1) * early) + _trained(s, _CURVED) * (steps * late)
+            )
         if method in ("maml", "meta-sgd", "protomaml"):
             return found + _trained(s, _CURVED) * steps
         return found

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-STARTS = ("fomaml", "maml", "maml++", "meta-sgd", "reptile", "anil", "imaml")
+STARTS = ("multitask-lora", "fomaml", "maml", "maml++", "meta-sgd", "reptile", "anil", "imaml")
 CALIBRATED = {
     "zero-shot-contextual": {"method": "zero-shot", "calibration": "contextual"},
     "zero-shot-batch": {"method": "zero-shot", "calibration": "batch"},

@@ -4,8 +4,9 @@ A linear head on embeddings is trained by Adam on the support set's cross-entrop
 (`head-finetuning`) or together with LoRA factors of the model that embeds (`lora-head`). The number
 of steps is found on held-out support: one fold of each class is left out, and the step with the
 least held-out loss is kept; then everything is trained anew on the whole support set for as many
-steps. Where some class has a single example nothing can be held out, and training stops when the
-support loss is small.
+steps. At least one step is taken: on few and hard examples a head of zeros often has the least
+held-out loss, and it labels by chance. Where some class has a single example nothing can be held
+out, and training stops when the support loss is small.
 """
 
 from __future__ import annotations
@@ -84,12 +85,12 @@ def _descend(
     learning_rate: float,
     patience: int,
 ) -> tuple[dict[str, Tensor], int]:
-    """Take full-batch steps; return where they end and the best number of them."""
+    """Take full-batch steps; return where they end and the best number of them, at least one."""
     own = {name: value.detach().clone().requires_grad_() for name, value in start.items()}
     optimiser = torch.optim.Adam(own.values(), lr=learning_rate)
-    least, best = torch.inf, 0
+    least, best = torch.inf, 1
     for step in range(steps + 1):
-        if held is not None:
+        if held is not None and step:
             with torch.no_grad():
                 loss = float(_loss(forward, own, wanted, held))
             if loss < least:

@@ -16,7 +16,8 @@ class MAMLPlusPlusParams(MAMLParams):
 
     Attributes:
         inner_steps: of the inner loop, each with its own learned rates.
-        anneal: the share of meta-training over which early steps' query losses lose their weight.
+        anneal: the share of meta-training over which early steps' query losses lose their weight;
+            after it the last step's counts alone.
         first_order: the share of meta-training before second derivatives begin.
     """
 

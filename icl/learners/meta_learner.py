@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from icl.episodes.episode import Episode
+from icl.errors import IclError
 from icl.learners.base import MetaLearner, Predictor
 from icl.learners.gradient import (
     AdaptedPredictor,
@@ -20,17 +21,14 @@ from icl.learners.gradient import (
     WordLoss,
     rows_at_once,
 )
-from icl.learners.meta import MetaAlgorithm, MetaStep, Problem
-from icl.learners.meta.maml import FOMAML
+from icl.learners.meta import Joint, MetaAlgorithm, MetaStep, Problem
 from icl.learners.meta.optimisers import inner_optimiser
-from icl.learners.states import compile_states, pooled
-from icl.learners.task_head import BIAS, WEIGHT, Begin, HeadTasks, head_logits
+from icl.learners.task_head import BIAS, WEIGHT, Begin, HeadedPredictor, HeadTasks
 from icl.models.budget import bytes_per_row
 from icl.models.encoder import Encoder
 from icl.models.lora import Adapter, lowest_layer
 from icl.models.tokens import encode
 from icl.tasks.task import Example, Labels
-from icl.tasks.template import Fields
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
@@ -127,8 +125,17 @@ class LoraMetaLearner(MetaLearner):
         return self._stepped(episodes, self.algorithm, watch=self._step % _WATCH_EVERY == 0)
 
     def fine_tuning_loss(self, episodes: Sequence[Episode]) -> tuple[Tensor, Mapping[str, float]]:
-        """Return the mean query loss at the start itself: plain training on many tasks."""
-        return self._stepped(episodes, FOMAML(steps=0), watch=False)
+        """Return the mean query loss at the start itself: plain training on many tasks.
+
+        Raises:
+            IclError: heads begin at zero, through which no gradient reaches the LoRA factors.
+        """
+        if self._head == "zero":
+            raise IclError(
+                f"The method {self.method!r} gives an encoder a head that begins at zero, under"
+                " which plain training moves nothing; drop `training.fine_tune`."
+            )
+        return self._stepped(episodes, Joint(), watch=False)
 
     def memory_estimate(self, episodes: Sequence[Episode]) -> int:
         """Estimate the peak of `meta_loss` over the model itself, in bytes.
@@ -137,7 +144,6 @@ class LoraMetaLearner(MetaLearner):
         layer; second derivatives 5.5 times (measured on Gemma 3 270M, see docs/gradient.md). Losses
         of label words run in pieces (`rows_at_once`), of which one is in memory at a time.
         """
-        sides = [[(e.support, e.labels) for e in episodes], [(e.query, e.labels) for e in episodes]]
         support, query = (
             sum(
                 len(row)
@@ -146,7 +152,7 @@ class LoraMetaLearner(MetaLearner):
                     self._backbone.tokenizer, [labels.template.render(e.fields) for e in examples]
                 )
             )
-            for side in sides
+            for side in self.sides(episodes)
         )
         layers = len(self._backbone.layers) - self.below
         row = bytes_per_row(self._backbone) * layers
@@ -158,6 +164,10 @@ class LoraMetaLearner(MetaLearner):
         if self.algorithm.checkpointed:
             return round(max(second * min(support, piece), outer))
         return round(max(second * support * max(self._params.inner_steps, 1), outer))
+
+    def sides(self, episodes: Sequence[Episode]) -> tuple[list[Support], list[Support]]:
+        """Return what the inner loop of meta-training sees, and what its outcome is judged by."""
+        return [(e.support, e.labels) for e in episodes], [(e.query, e.labels) for e in episodes]
 
     def problem(self, support: Sequence[Support], query: Sequence[Support] | None) -> Problem:
         """Pose tasks with equally many ways to the algorithm, as losses of the LoRA factors."""
@@ -195,15 +205,14 @@ class LoraMetaLearner(MetaLearner):
     def _predictor(self, labels: Labels, params: dict[str, Tensor]) -> Predictor:
         if self._head is None:
             return AdaptedPredictor(self._backbone, labels, Adapter(params, self.scale))
-        return _HeadPredictor(
+        return HeadedPredictor(
             self._backbone, labels, params, self.scale, self.below, self._params.temperature
         )
 
     def _stepped(
         self, episodes: Sequence[Episode], algorithm: MetaAlgorithm, *, watch: bool
     ) -> tuple[Tensor, Mapping[str, float]]:
-        support: list[Support] = [(e.support, e.labels) for e in episodes]
-        query: list[Support] = [(e.query, e.labels) for e in episodes]
+        support, query = self.sides(episodes)
         start, learned = _values(self.start), _values(self.learned)
         total: dict[str, Tensor] = {}
         metrics: dict[str, float] = {}
@@ -255,38 +264,6 @@ class LoraMetaLearner(MetaLearner):
 
     def _moves(self, name: str) -> bool:
         return name in (WEIGHT, BIAS) or (self.moves_body and name in self.start)
-
-
-class _HeadPredictor(Predictor):
-    """Labels texts by one task's factors and head."""
-
-    def __init__(
-        self,
-        backbone: Backbone,
-        labels: Labels,
-        params: dict[str, Tensor],
-        scale: float,
-        below: int,
-        temperature: float,
-    ) -> None:
-        self._backbone = backbone
-        self._labels = labels
-        self._head = {n: v[None] for n, v in params.items() if n.startswith("head.")}
-        factors = {n: v[None] for n, v in params.items() if not n.startswith("head.")}
-        self._adapter = Adapter(factors, scale)
-        self._below = below
-        self._temperature = temperature
-        self.trained_parameters = sum(value.numel() for value in params.values())
-
-    def log_probs(self, texts: Sequence[Fields]) -> Tensor:
-        unseen = [
-            Example(str(i), t, self._labels.names[0], "", str(i)) for i, t in enumerate(texts)
-        ]
-        batch = compile_states(self._backbone, [(unseen, self._labels)], self._below)
-        with torch.no_grad():
-            states = pooled(self._backbone, batch, self._adapter)
-            logits = head_logits(states, self._head, batch.owner, self._temperature)
-        return logits.float().log_softmax(1).cpu()
 
 
 class _Known(torch.autograd.Function):

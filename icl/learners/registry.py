@@ -49,6 +49,7 @@ _METHODS = {
     "mann": "icl.learners.memory:MANN",
     "multitask": "icl.learners.multitask:MultiTask",
     "lora": "icl.learners.lora:LoraFineTuning",
+    "multitask-lora": "icl.learners.multitask_lora:LoraMultiTask",
     "fomaml": "icl.learners.fomaml:LoraFOMAML",
     "maml": "icl.learners.maml:LoraMAML",
     "maml++": "icl.learners.maml_plus_plus:LoraMAMLPlusPlus",

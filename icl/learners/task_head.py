@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from icl.learners.base import Predictor
 from icl.learners.gradient import Support, mean_by_task
 from icl.learners.meta.problem import spread
 from icl.learners.states import StateBatch, compile_states, pooled
 from icl.models.lora import Adapter
 from icl.models.tokens import encode_pairs
-from icl.tasks.task import Labels
+from icl.tasks.task import Example, Labels
+from icl.tasks.template import Fields
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
@@ -126,6 +128,39 @@ class HeadTasks:
         )
         means = (sums / counts[:, None]).reshape(tasks, ways, -1)
         return {WEIGHT: 2 * means, BIAS: -means.square().sum(-1)}
+
+
+class HeadedPredictor(Predictor):
+    """Labels texts by one task's factors and head."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        labels: Labels,
+        params: dict[str, Tensor],
+        scale: float,
+        below: int,
+        temperature: float,
+    ) -> None:
+        self._backbone = backbone
+        self._labels = labels
+        self._head = {n: v[None] for n, v in params.items() if n.startswith("head.")}
+        factors = {n: v[None] for n, v in params.items() if not n.startswith("head.")}
+        self._adapter = Adapter(factors, scale)
+        self._below = below
+        self._temperature = temperature
+        self.trained_parameters = sum(value.numel() for value in params.values())
+
+    def log_probs(self, texts: Sequence[Fields]) -> Tensor:
+        """Score the labels by the head."""
+        unseen = [
+            Example(str(i), t, self._labels.names[0], "", str(i)) for i, t in enumerate(texts)
+        ]
+        batch = compile_states(self._backbone, [(unseen, self._labels)], self._below)
+        with torch.no_grad():
+            states = pooled(self._backbone, batch, self._adapter)
+            logits = head_logits(states, self._head, batch.owner, self._temperature)
+        return logits.float().log_softmax(1).cpu()
 
 
 def head_logits(

@@ -24,6 +24,8 @@ class FineTuneConfig(BaseModel):
 class ValidationConfig(BaseModel):
     """Meta-training keeps the state that does best on a split that it is not trained on.
 
+    Best is the least mean negative log-probability of queries' labels after adaptation, as at test.
+
     Attributes:
         split: the meta-split; its tasks should be neither trained nor judged on.
         episodes: how many, always the same ones.
@@ -51,7 +53,7 @@ class TrainingConfig(BaseModel):
             another; None: both are in the same (cross-lingual MAML).
         languages: query languages; None for all of the meta-split.
         fine_tune: plain training before meta-training.
-        validation: keep the state with the least meta-loss on other tasks; None: the last one.
+        validation: keep the state that adapts best to other tasks; None: the last one.
         tasks_at_once: how many tasks of a meta-batch run at once; None for one on a CPU, and on a
             GPU all that a process has. Wherever this depends on no number of processes, any number
             gives the same bits.

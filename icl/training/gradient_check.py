@@ -139,9 +139,7 @@ def _unrolled_checks(
 
 
 def _problem(learner: LoraMetaLearner, episodes: Sequence[Episode]) -> Problem:
-    return learner.problem(
-        [(e.support, e.labels) for e in episodes], [(e.query, e.labels) for e in episodes]
-    )
+    return learner.problem(*learner.sides(episodes))
 
 
 def _one_graph(

@@ -23,7 +23,7 @@ class TrainingLog:
     step k, ``query_loss`` after the inner loop, and every fifth step ``support_loss_after`` and
     ``query_loss_before``. A return to a checkpoint has ``event: diverged``, the step ``at`` which
     it was seen, and the ``episodes`` at fault. A look at the validation episodes has ``event:
-    validated`` and their ``loss``.
+    validated`` and their ``loss``, see `query_loss`.
     """
 
     def __init__(

@@ -101,7 +101,7 @@ def outer_gradient(
         cut: the pieces of the meta-batch, see `pieces`.
         episode: draws the batch's episode of a place.
         loss: of some episodes: the mean, with a graph.
-        parameters: leaf tensors.
+        parameters: leaf tensors; with none of them no gradient is taken.
         processes: that share the work.
         seed: names the step.
         tokens: the meter of computed tokens.
@@ -121,9 +121,10 @@ def outer_gradient(
         share = len(cut[index]) / batch
         episodes = [episode(place) for place in cut[index]]
         value, metrics = loss(episodes)
-        torch.autograd.backward(value * share)
         found.append(_Piece(index, share, float(value.detach()), dict(metrics)))
-        if processes.count > 1:
+        if parameters:
+            torch.autograd.backward(value * share)
+        if parameters and processes.count > 1:
             rows.append(_flat(parameters))
             for parameter in parameters.values():
                 parameter.grad = None
@@ -133,7 +134,7 @@ def outer_gradient(
         "stop": stop(),
     }
     everyone = processes.gather(told)
-    if processes.count > 1:
+    if parameters and processes.count > 1:
         _add_up(rows, len(cut), parameters, processes)
     total, means = 0.0, dict[str, float]()
     for _, share, value, metrics in sorted(

@@ -23,7 +23,7 @@ class Best:
 
     Attributes:
         step: outer steps done.
-        loss: its mean meta-loss on the validation episodes.
+        loss: its mean loss on the validation episodes' queries, see `query_loss`.
         state: the meta-parameters.
     """
 

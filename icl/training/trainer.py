@@ -26,6 +26,7 @@ from icl.training.outer import Outer, outer_gradient, pieces
 from icl.training.samplers import fine_tuning_sampler, validation_sampler
 from icl.training.state import Best, State, pack, state_digest, unpack
 from icl.training.summary import TrainingSummary
+from icl.training.validation import query_loss
 
 _MOST_HALVINGS = 6
 
@@ -85,7 +86,7 @@ class MetaTrainer:
         self._early = 0 if config.fine_tune is None else config.fine_tune.steps
         self._early_sampler = fine_tuning_sampler(sampler, config)
         self._validation = validation_sampler(sampler, config)
-        self._cut = self._pieces(config.meta_batch)
+        self._cut = self._pieces(config.meta_batch, joint=learner.joins_episodes)
         self._log = TrainingLog(folder, track)
         self._state = State()
 
@@ -141,12 +142,12 @@ class MetaTrainer:
             self._learner.load_state_dict(self._state.best.state)
         return self._summary()
 
-    def _pieces(self, batch: int) -> list[range]:
+    def _pieces(self, batch: int, *, joint: bool = False) -> list[range]:
         return pieces(
             batch,
             self._config.tasks_at_once,
             self._processes.count,
-            joint=self._learner.joins_episodes,
+            joint=joint,
             packed=any(value.device.type != "cpu" for value in self._parameters.values()),
         )
 
@@ -218,8 +219,8 @@ class MetaTrainer:
         found = outer_gradient(
             self._pieces(asked.episodes),
             lambda place: sampler.episode(place, self._config.shots),
-            lambda episodes: self._loss(step - 1, episodes),
-            self._parameters,
+            lambda episodes: (query_loss(self._learner, episodes), {}),
+            {},
             self._processes,
             seed=f"{self._identity}/validation",
             tokens=lambda: self._backbone.meter.tokens,

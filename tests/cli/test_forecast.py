@@ -30,6 +30,10 @@ ASKED: dict[str, tuple[str, float]] = {
     "lora": ("method: lora, steps: 3", 1.01),
     "top": ("method: lora, steps: 3, top_layers: 1", 1.6),
     "fomaml": ("method: fomaml, training: {steps: 2, meta_batch: 2, shots: 2, queries: 3}", 1.3),
+    "multitask-lora": (
+        "method: multitask-lora, training: {steps: 2, meta_batch: 2, shots: 2, queries: 3}",
+        1.3,
+    ),
     "maml": ("method: maml, training: {steps: 2, meta_batch: 2, shots: 2, queries: 3}", 1.3),
     "imaml": ("method: imaml, training: {steps: 2, meta_batch: 2, shots: 2, queries: 3}", 1.3),
     "metaicl": ("method: metaicl, training: {steps: 2, meta_batch: 2, shots: 2, queries: 3}", 1.2),

@@ -50,6 +50,33 @@ def test_training_stops_where_held_out_support_is_best_and_then_uses_all_of_it()
     torch.testing.assert_close(found["w"], own.detach())
 
 
+def test_hard_tasks_get_a_head_that_has_learnt_something() -> None:
+    """Where noise makes every step raise the held-out loss: one step, not a head of zeros."""
+    generator = torch.Generator().manual_seed(0)
+    wanted = torch.arange(10) % 5
+    right = []
+    taken = []
+    for _ in range(40):
+        means = 0.2 * torch.randn(5, 16, generator=generator)
+        support, query = (
+            means[wanted] + torch.randn(10, 16, generator=generator) for _ in range(2)
+        )
+        found, steps = train(
+            {"w": torch.zeros(16, 5)},
+            lambda own, rows, x=support: x[rows] @ own["w"],  # type: ignore[misc]
+            wanted,
+            5,
+            steps=100,
+            learning_rate=0.05,
+            patience=10,
+        )
+        taken.append(steps)
+        right.append(float(((query @ found["w"]).argmax(1) == wanted).float().mean()))
+        assert found["w"].any()
+    assert taken.count(1) > 10  # the search finds nothing better than the least there is
+    assert sum(right) / len(right) > 0.22  # chance is a fifth
+
+
 def test_with_one_example_a_class_training_stops_when_the_support_is_learnt() -> None:
     found, steps = train(
         {"w": torch.zeros(3, 3)},

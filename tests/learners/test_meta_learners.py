@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from icl.episodes import Episode
+from icl.errors import IclError
 from icl.learners.meta_learner import LoraMetaLearner
 from icl.learners.prototypes import Prototypes
 from icl.learners.registry import make
@@ -205,3 +206,56 @@ def test_kept_trunks_stay_within_their_budget() -> None:
     for e in EPISODES:
         learner.adapt(e.support, e.labels)
     assert 0 < backbone.trunks.used <= 20_000
+
+
+def test_plain_training_descends_the_mean_loss_of_all_examples_of_the_same_episodes() -> None:
+    backbone = tiny.backbone("gpt2")
+    learner = moved("multitask-lora", backbone, inner_steps=2, inner_rate=0.3)
+    loss, _ = learner.meta_loss(EPISODES)
+    got = torch.autograd.grad(loss, list(learner.start.values()))
+    leaves = {n: v.detach().clone().requires_grad_() for n, v in learner.start.items()}
+    total = torch.zeros((), dtype=torch.float64)
+    for e in EPISODES:
+        total = total + words_loss(backbone, e, (*e.support, *e.query), leaves) / len(EPISODES)
+    expected = torch.autograd.grad(total, list(leaves.values()))
+    assert float(loss.detach()) == pytest.approx(float(total.detach()), rel=1e-9)
+    for a, b in zip(got, expected, strict=True):
+        assert float((a - b).norm() / b.norm()) < 1e-9
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_plain_training_adapts_as_fomaml_does_from_the_same_start(steps: int) -> None:
+    """Without a step it is what plain training has made of the model."""
+    one, other = (
+        moved(method, tiny.backbone("gpt2"), inner_steps=steps, inner_rate=0.3)
+        for method in ("multitask-lora", "fomaml")
+    )
+    e = EPISODES[0]
+    texts = [q.fields for q in e.query]
+    got, expected = (x.adapt(e.support, e.labels).log_probs(texts) for x in (one, other))
+    torch.testing.assert_close(got, expected, atol=0, rtol=0)
+    plan = make_plan(
+        one.backbone,
+        [e.labels.template.render(t) for t in texts],
+        [f" {w}" for w in e.labels.words],
+    )
+    start = {n: v.detach() for n, v in one.start.items()}
+    plain = score(one.backbone, plan, adapter=Adapter(start, 1.0)).log_softmax(1).float()
+    same = torch.allclose(got.double(), plain.double(), atol=1e-5)
+    assert same == (steps == 0)
+
+
+def test_an_encoders_start_is_not_fine_tuned_in_vain() -> None:
+    learner = make("fomaml", {"targets": ("query",)}, tiny_encoders.encoder())
+    assert isinstance(learner, LoraMetaLearner)
+    with pytest.raises(IclError, match=r"plain training moves nothing; drop `training\.fine_tune`"):
+        learner.fine_tuning_loss(EPISODES)
+    assert (
+        make("protomaml", {"targets": ("query",)}, tiny_encoders.encoder())
+        .fine_tuning_loss(  # type: ignore[attr-defined]
+            EPISODES
+        )[0]
+        .requires_grad
+    )
+    with pytest.raises(IclError, match=r"is an encoder.*not 'multitask-lora'"):
+        make("multitask-lora", {}, tiny_encoders.encoder())

@@ -22,7 +22,9 @@ def learner(method: str, backbone: Backbone) -> LoraMetaLearner:
     return made
 
 
-@pytest.mark.parametrize("method", ["maml", "fomaml", "meta-sgd", "anil", "protomaml", "imaml"])
+@pytest.mark.parametrize(
+    "method", ["maml", "fomaml", "meta-sgd", "anil", "protomaml", "imaml", "multitask-lora"]
+)
 def test_right_gradients_pass_and_the_model_is_left_as_it_was(method: str) -> None:
     backbone = tiny.backbone("gemma3-hybrid")
     made = learner(method, backbone)

@@ -2,6 +2,7 @@
 
 from icl.learners.meta.algorithm import MetaAlgorithm, MetaStep
 from icl.learners.meta.imaml import IMAML
+from icl.learners.meta.joint import Joint
 from icl.learners.meta.maml import FOMAML, MAML
 from icl.learners.meta.maml_plus_plus import MAMLPlusPlus
 from icl.learners.meta.meta_sgd import MetaSGD
@@ -15,6 +16,7 @@ __all__ = [
     "MAML",
     "Adam",
     "InnerOptimiser",
+    "Joint",
     "MAMLPlusPlus",
     "MetaAlgorithm",
     "MetaSGD",

@@ -17,9 +17,10 @@ class MAMLPlusPlus(MAML):
     """MAML with learned rates, a loss at every step, and derivatives that begin first-order.
 
     - A rate for each parameter tensor and each step is learned (section 4, LSLR).
-    - The query loss is taken after every inner step. Weights start at 1/K; those before the last
-      step fall linearly to .03/K over the first `anneal` of meta-training, the last one takes what
-      they lose (MSL; the floor is that of the reference code).
+    - For the first `anneal` of meta-training the query loss is taken after every inner step.
+      Weights start at 1/K; those before the last step fall linearly, to no less than .03/K, and the
+      last one takes what they lose (MSL; the floor is the reference code's). Then the last loss
+      stands alone, as there: one pass over the queries instead of K.
     - The derivative through inner gradients is left out for the first `first_order` of
       meta-training (DA).
 
@@ -42,8 +43,10 @@ class MAMLPlusPlus(MAML):
 
     def weights(self, done: float) -> Mapping[int, float]:
         """Return the weight of the query loss after each step; they add up to one."""
+        if done >= self.anneal:
+            return {self.steps: 1.0}
         share = 1.0 / max(self.steps, 1)
-        early = max(share * (1 - done / self.anneal), 0.03 * share) if self.anneal else 0.03 * share
+        early = share * max(1 - done / self.anneal, 0.03)
         weights = dict.fromkeys(range(1, self.steps), early)
         return {**weights, self.steps: 1.0 - sum(weights.values())}
 

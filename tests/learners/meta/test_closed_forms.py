@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -117,8 +119,8 @@ def test_imaml_gradient_is_the_implicit_one(seed: int, strength: float) -> None:
 
 def test_maml_plus_plus_gradient_is_the_weighted_sum_over_steps() -> None:
     q = Quadratics.draw(TASKS, 1)
-    algorithm = MAMLPlusPlus(3, ALPHA)
-    done = 0.5  # early weights at their floor, second order on
+    algorithm = MAMLPlusPlus(3, ALPHA, first_order=0.1)
+    done = 0.198  # early weights at their floor, second order on
     expected = torch.zeros(5, dtype=torch.float64)
     for steps, weight in ((1, 0.01), (2, 0.01), (3, 0.98)):
         m, end = ends(q, steps)
@@ -132,8 +134,28 @@ def test_maml_plus_plus_gradient_is_the_weighted_sum_over_steps() -> None:
     same({n: first[n] for n in START}, unflat(plain))
 
 
+def test_maml_plus_plus_asks_the_queries_once_when_annealing_is_over() -> None:
+    """As the reference code does from its `multi_step_loss_num_epochs` on."""
+    q = Quadratics.draw(TASKS, 1)
+    algorithm = MAMLPlusPlus(3, ALPHA, anneal=0.5, first_order=0.0)
+    asked: list[float] = []
+    for done in (0.0, 0.49, 0.5, 1.0):
+        problem, count = q.problem(), 0
+
+        def query(params: Params) -> Tensor:
+            nonlocal count
+            count += 1
+            return q.query(params)
+
+        counted = Problem(problem.tasks, problem.support, query)
+        got = algorithm.meta_step(START, algorithm.learned(START), counted, done).gradients
+        asked.append(count)
+    assert asked == [3, 3, 1, 1]
+    same({n: got[n] for n in START}, gradient(MAML(3, ALPHA), q))
+
+
 def unrolled(
-    algorithm: MetaAlgorithm, q: Quadratics, start: Params, learned: Params
+    algorithm: MetaAlgorithm, q: Quadratics, start: Params, learned: Params, done: float
 ) -> tuple[Tensor, list[Tensor]]:
     """MAML as a plain loop with one graph, for any inner optimiser."""
     leaves = {n: v.clone().requires_grad_() for n, v in start.items()}
@@ -151,7 +173,7 @@ def unrolled(
             k,
         )
         if isinstance(algorithm, MAMLPlusPlus):
-            loss = loss + algorithm.weights(1.0)[k + 1] * q.query(point).mean()
+            loss = loss + algorithm.weights(done).get(k + 1, 0.0) * q.query(point).mean()
     if not isinstance(algorithm, MAMLPlusPlus):
         loss = q.query(point).mean()
     return loss, list(torch.autograd.grad(loss, [*leaves.values(), *rates.values()]))
@@ -166,8 +188,11 @@ def test_the_backward_sweep_equals_one_graph_over_all_steps(
     q = Quadratics.draw(TASKS, 2)
     algorithm = kind(steps=4, rate=ALPHA, optimiser=optimiser, checkpoint=checkpoint)
     learned = algorithm.learned(START)
-    step = algorithm.meta_step(START, learned, q.problem(), 1.0)
-    loss, expected = unrolled(algorithm, q, START, learned)
+    done = 1.0
+    if isinstance(algorithm, MAMLPlusPlus):  # a loss at each step, and second order
+        algorithm, done = replace(algorithm, first_order=0.0), 0.1
+    step = algorithm.meta_step(START, learned, q.problem(), done)
+    loss, expected = unrolled(algorithm, q, START, learned, done)
     torch.testing.assert_close(step.loss, loss.detach())
     for got, value in zip(step.gradients.values(), expected, strict=True):
         torch.testing.assert_close(got, value, atol=1e-9, rtol=1e-9)
