@@ -61,11 +61,6 @@ def open_table(path: Path) -> Table:
     if not rows:
         raise IclError(f"{path} has no rows; fill it.")
     columns = tuple(dict.fromkeys(str(column) for _, row in rows for column in row))
-    if len(columns) == 1 and path.suffix == ".csv" and any(c in columns[0] for c in ";\t|"):
-        raise IclError(
-            f"{path} has the single column {columns[0]!r}: its values seem to be separated by"
-            " something else than commas; save it with commas, or with tabs as .tsv."
-        )
     return Table(path, columns, rows)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, 
     """Write rows as CSV, TSV, JSON Lines, JSON or Parquet; the file appears when it is whole.
 
     Raises:
-        IclError: it cannot be written, or a TSV would have to hold a tab or a line break.
+        IclError: it cannot be written, or a column holds values of several kinds in Parquet.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -32,7 +31,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, 
         elif path.suffix == ".json":
             draft.write_text(json.dumps(list(rows), ensure_ascii=False, indent=1) + "\n", "utf-8")
         else:
-            _delimited(draft, columns, rows, tabs=path.suffix == ".tsv")
+            _delimited(draft, columns, rows, "\t" if path.suffix == ".tsv" else ",")
         draft.replace(path)
     except OSError as error:
         raise IclError(f"{path} cannot be written: {error.strerror or error}.") from error
@@ -42,22 +41,18 @@ def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, 
 
 
 def _delimited(
-    draft: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, tabs: bool
+    draft: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], mark: str
 ) -> None:
+    cells = [list(columns), *([_cell(row.get(column)) for column in columns] for row in rows)]
     with draft.open("w", encoding="utf-8", newline="") as file:
-        if tabs:  # as `read_table` reads it: without quotes
-            for place, row in enumerate([dict(zip(columns, columns, strict=True)), *rows]):
-                cells = [_cell(row.get(column)) for column in columns]
-                if any(mark in cell for cell in cells for mark in "\t\n\r"):
-                    raise IclError(
-                        f"Row {place} holds a tab or a line break, which TSV cannot carry; name an"
-                        " --out that ends in .csv or .jsonl."
-                    )
-                file.write("\t".join(cells) + "\n")
-            return
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
+        for row in cells:
+            file.write(mark.join(_quoted(cell, mark) for cell in row) + "\n")
+
+
+def _quoted(cell: str, mark: str) -> str:
+    if not any(sign in cell for sign in (mark, '"', "\n", "\r")):
+        return cell
+    return '"' + cell.replace('"', '""') + '"'
 
 
 def _cell(value: Any) -> str:

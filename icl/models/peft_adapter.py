@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from icl.models.backbone import Backbone
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_PREFIX = "base_model.model."
+# what PEFT, transformers and training loops put around the same layers, from version to version
+_AROUND = ("base_model", "model", "module", "_orig_mod", "_fsdp_wrapped_module", "language_model")
 _HEADS = ("classifier", "score")  # of another task; every task gets a head of its own here
 # what makes an adapter more than a sum of B A on frozen weights; `icl merge` knows it through PEFT
 _MORE = (
@@ -97,6 +98,7 @@ def open_adapter(name: str) -> PeftAdapter:
         more.append("bias")
     if str(said.get("init_lora_weights")).startswith(("pissa", "olora", "corda", "loftq")):
         more.append("init_lora_weights")  # these move the base's weights too
+    more += ["modules_to_save"] if set(said.get("modules_to_save") or ()) - {*_HEADS} else []
     if kind != "LORA" or more:
         what = f"of the kind {kind}" if kind != "LORA" else f"made with {' and '.join(more)}"
         raise IclError(
@@ -152,8 +154,15 @@ def start_factors(
     strange = [*extra, *(module for module in found if any_modules and module not in known)]
     if strange:
         raise IclError(
-            f"The adapter {name!r}{_made_for(adapter)} has weights for {strange[0]!r}, which is no"
-            f" linear map in a layer of {backbone.name!r}; take the model that it was made for."
+            f"The adapter {name!r}{_made_for(adapter)} has weights for {told_keys(strange)}, no"
+            f" linear map in a layer of {backbone.name!r}; take the model that it was made for, or"
+            " merge the two with `icl merge`."
+        )
+    lacking = [module for module in _meant(backbone, adapter) if module not in found]
+    if found and lacking:
+        raise IclError(
+            f"The adapter {name!r} has no weights for {told_keys(lacking)}, which its {CONFIG} says"
+            " it adapts; save it anew with PEFT."
         )
     if not any_modules and set(found) != set(known):
         raise IclError(
@@ -179,44 +188,106 @@ def start_factors(
                     " model that it was made for."
                 )
             factors[f"{module}.{part}"] = value.float().to(backbone.device)
-    if adapter.base and Path(adapter.base).name not in _names(backbone):
-        warnings.warn(
-            f"The adapter {name!r} was made for {adapter.base!r} and starts on {backbone.name!r};"
-            " its shapes fit, whether its weights do is yours to know.",
-            stacklevel=2,
-        )
+    warn_of_other_base(name, adapter.base, backbone.name, "starts on")
     return factors
+
+
+def warn_of_other_base(adapter: str, base: str, model: str, does: str) -> None:
+    """Warn where an adapter names another base model than the one that it is put on."""
+    from icl.models.loading import model_path
+
+    if base and Path(base).name not in (Path(model).name, Path(model_path(model)).name):
+        warnings.warn(
+            f"The adapter {adapter!r} was made for {base!r} and {does} {model!r}; its shapes fit,"
+            " whether its weights do is yours to know.",
+            stacklevel=3,
+        )
+
+
+def read_tensors(name: str, folder: Path) -> dict[str, Tensor]:
+    """Read an adapter's weights; raises `IclError` where the file is damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise IclError(
+            f"The adapter {name!r} has a damaged {WEIGHTS}; save it anew with PEFT."
+        ) from error
+
+
+def bare(name: str, inner: str) -> str:
+    """Return a tensor's or module's name without what wraps the layers and names the adapter.
+
+    >>> bare("base_model.model.model.language_model.layers.0.mlp.lora_A.default.weight", "model")
+    'layers.0.mlp.lora_A.weight'
+
+    Args:
+        name: the name in a file or a model.
+        inner: the model's own prefix of its layers, such as ``transformer`` or ``bert``.
+    """
+    parts = name.split(".")
+    while len(parts) > 1 and parts[0] in (*_AROUND, inner):
+        del parts[0]
+    return ".".join(part for part in parts if part != "default")
+
+
+def is_head(name: str) -> bool:
+    """Tell whether a bare name is that of a classification head: another task's."""
+    parts = name.split(".")
+    return parts[0] in _HEADS or (len(parts) > 1 and parts[-2] in _HEADS)
+
+
+def told_keys(keys: Sequence[str]) -> str:
+    """Name the first three of some keys, and how many more there are."""
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return ", ".join(repr(key) for key in keys[:3]) + more
 
 
 def _by_module(
     backbone: Backbone, adapter: PeftAdapter
 ) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
     """Return an adapter's tensors by this model's modules, and the names that are no factors."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(adapter.folder / WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise IclError(
-            f"The adapter {adapter.name!r} has a damaged {WEIGHTS}; save it anew with PEFT."
-        ) from error
-    modules = {name for name, _ in backbone.model.named_modules()}
     inner = str(getattr(backbone.model, "base_model_prefix", ""))
+    # the same layers under a head (`model.layers`) and without one (`layers`)
+    modules = {bare(name, inner): name for name, _ in backbone.model.named_modules()}
     found: dict[str, dict[str, Tensor]] = {}
     extra = []
-    for name, value in tensors.items():
-        path = name.removeprefix(_PREFIX).removesuffix(".weight")
-        module, _, part = path.rpartition(".")
-        if part not in ("lora_A", "lora_B", MAGNITUDE):
-            if module.split(".")[-1] not in _HEADS and path.split(".")[0] not in _HEADS:
-                extra.append(name)
-            continue
-        # the same layers under a head (`model.layers`) and without one (`layers`)
-        names = (module, module.removeprefix(inner + "."), f"{inner}.{module}")
-        own = next((n for n in names if n in modules), module)
-        found.setdefault(own, {})[part] = value
+    for name, value in read_tensors(adapter.name, adapter.folder).items():
+        path = bare(name, inner)
+        module, _, part = path.removesuffix(".weight").rpartition(".")
+        own = modules.get(module, module)
+        if part in ("lora_A", "lora_B", MAGNITUDE) and part not in found.get(own, {}):
+            found.setdefault(own, {})[part] = value
+        elif not is_head(path):
+            extra.append(name)
     return found, extra
+
+
+def _meant(backbone: Backbone, adapter: PeftAdapter) -> list[str]:
+    """Return the linear maps of this model's layers that the adapter says it adapts."""
+    from peft import PeftConfig
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    from icl.models.backbone import is_linear
+
+    config = PeftConfig.from_pretrained(str(adapter.folder))
+    inner = str(getattr(backbone.model, "base_model_prefix", ""))
+    linear = [
+        f"{layer_name}.{name}"
+        for layer_name, layer in zip(backbone.layer_names, backbone.layers, strict=True)
+        for name, module in layer.named_modules()
+        if is_linear(module)
+    ]
+    return [
+        module
+        for module in linear
+        if any(
+            check_target_module_exists(config, shape)
+            for shape in {module, bare(module, inner), f"{inner}.{bare(module, inner)}"}
+        )
+    ]
 
 
 def _linear(backbone: Backbone, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -230,12 +301,6 @@ def _linear(backbone: Backbone, names: tuple[str, ...]) -> tuple[str, ...]:
         if is_linear(module)
     }
     return tuple(name for name in names if name in own)
-
-
-def _names(backbone: Backbone) -> set[str]:
-    from icl.models.loading import model_path
-
-    return {Path(backbone.name).name, Path(model_path(backbone.name)).name}
 
 
 def _made_for(adapter: PeftAdapter) -> str:

@@ -22,23 +22,26 @@ def hub_rows(
     limit: int | None = None,
     hint: str = "",
     folder: Path | None = None,
+    class_names: bool = True,
     **arguments: Any,
 ) -> Iterator[Row]:
-    """Read one split of a data set; class labels come as their names.
+    """Read one split of a data set.
 
     Args:
         name: the repository's id, or a builder's name such as ``json``.
         split: the Hub's name of the split.
         config, revision, files, streaming, limit: see `HubSource`.
         hint: a further way to the data, told when they cannot be had.
-        folder: where local files may lie; by default in `name`, where that is a directory, or
-            under the current directory.
+        folder: where local files lie that are named relatively, and all must; by default in
+            `name`, where that is a directory, or under the current directory.
+        class_names: give class labels as their names; else as the numbers that are stored.
         arguments: what else `datasets.load_dataset` takes: `data_files`, `data_dir`.
 
     Raises:
         IclError: the data set cannot be had, would run code or lies outside its folder.
     """
     import datasets
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
     if files is not None:
         arguments["data_files"] = {split: files}
@@ -46,12 +49,18 @@ def hub_rows(
         raise IclError("The data set builder 'pandas' reads pickles, which icl does not.")
     for place in _texts(list(arguments.values())):
         _check_place(place, folder or (Path(name) if Path(name).is_dir() else Path.cwd()))
+    if folder is not None and name in _PACKAGED_DATASETS_MODULES:  # it would read from anywhere
+        for key in arguments.keys() & {"data_files", "data_dir"}:
+            arguments[key] = _placed(arguments[key], folder)
+    elif folder is not None and (name.startswith((".", "/", "~")) or (folder / name).is_dir()):
+        _check_place(name, folder)
+        name = str(folder / name)
     number = 0
     try:
         table = datasets.load_dataset(
             name, config, split=split, revision=revision, streaming=streaming, **arguments
         )
-        names = _class_names(table.features or {})
+        names = _class_names(table.features or {}) if class_names else {}
         for number, row in enumerate(itertools.islice(table, limit), start=1):
             yield number, {c: _plain(value, names.get(c)) for c, value in row.items()}
     except IclError:
@@ -70,6 +79,15 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, Mapping | list):
         for inner in value.values() if isinstance(value, Mapping) else value:
             yield from _texts(inner)
+
+
+def _placed(value: Any, folder: Path) -> Any:
+    """Return places of files as they lie under a folder; an address stays as it is."""
+    if isinstance(value, str):
+        return value if "://" in value else str(folder.resolve() / value)
+    if isinstance(value, Mapping):
+        return {key: _placed(inner, folder) for key, inner in value.items()}
+    return [_placed(inner, folder) for inner in value] if isinstance(value, list) else value
 
 
 def _check_place(place: str, folder: Path) -> None:

@@ -58,6 +58,7 @@ def lm_eval_rows(path: Path, part: str, splits: Mapping[str, str], folder: Path)
         config=task.get("dataset_name"),
         split=split,
         folder=folder,
+        class_names=False,  # lm-eval's templates and targets see the numbers
         **arguments,
     ):
         try:
@@ -138,8 +139,12 @@ def _choices(source: Any, document: Mapping[str, Any]) -> list[str]:
 
 
 def _target(source: Any, document: Mapping[str, Any]) -> int | str:
-    found = _column_or_template(source, document) if isinstance(source, str) else source
-    if isinstance(found, str) and found.strip().isdecimal():
+    """Return the right choice's place or text, by lm-eval's rule: of texts, only a template's
+    becomes a number (`ConfigurableTask.doc_to_target`); a column's "2" is the choice "2"."""
+    if not isinstance(source, str):
+        return int(source)
+    found = _column_or_template(source, document)
+    if isinstance(found, str) and source not in document and found.isdecimal():
         return int(found)
     return found if isinstance(found, int | str) else str(found)
 

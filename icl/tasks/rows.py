@@ -209,11 +209,16 @@ def _options(
 
 def _choice(raw: str, options: Mapping[str, str], task: TaskDefinition) -> str:
     label = task.label_map.get(raw, raw)
+    by_text = next((name for name, text in options.items() if text == raw), None)
     if label in task.labels:
+        if by_text not in (None, label) and raw not in task.label_map:
+            raise IclError(
+                f"the answer {raw!r} is a label, and the text of the option {by_text!r} too; give"
+                " the labels other names, or say in `label_map` which it is."
+            )
         return label
-    for label, text in options.items():
-        if text == raw:
-            return label
+    if by_text is not None:
+        return by_text
     known = [*task.label_map, *task.labels, *options.values()]
     raise IclError(
         f"the answer {raw!r} is neither a label nor an option; correct it, or say in `label_map` "

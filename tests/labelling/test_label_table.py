@@ -178,7 +178,7 @@ def test_labels_of_the_new_table_are_held_against_the_predictions(tmp_path: Path
         (("phrase", "kind"), [("a", "x"), ("b", "")], "row 3: the column 'kind' is empty"),
         (("phrase", "kind"), [("a", "x"), ("b", "x")], "every row has the label 'x'"),
         (("phrase", "kind"), [(f"t{i}", f"l{i}") for i in range(501)], "501 different labels"),
-        (("phrase;kind",), [("a;x",)], "separated by something else than commas"),
+        (("phrase;kind",), [("a;x",)], "separated by ';'"),
     ],
 )
 def test_faults_of_the_labelled_table_are_told(

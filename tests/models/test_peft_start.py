@@ -166,6 +166,7 @@ def test_what_does_not_fit_is_told_with_the_mend(tmp_path: Path) -> None:
         ({"peft_type": "IA3"}, "of the kind IA3"),
         ({"rank_pattern": {"q_proj": 2}}, "made with rank_pattern"),
         ({"bias": "all"}, "made with bias"),
+        ({"modules_to_save": ["lm_head"]}, "made with modules_to_save"),
         ({"init_lora_weights": "pissa_niter_4"}, "made with init_lora_weights"),
         ({"r": None}, "no readable LoRA configuration"),
     ],
@@ -177,6 +178,28 @@ def test_other_adapters_than_lora_are_told_to_be_merged(
     amend(folder, **change)
     own = {"rank": 4, "alpha": 12, "start": str(folder)}
     assert words in told(lambda: make("lora", own, tiny.backbone()))
+
+
+def test_every_key_is_used_or_named(tmp_path: Path) -> None:
+    folder, model = save_adapter(tmp_path / "adapter")
+    own, path = {"rank": 4, "alpha": 12, "start": str(folder)}, folder / peft_adapter.WEIGHTS
+    tensors = load_file(path)
+
+    def start(rename: Callable[[str], str]) -> Learner:
+        save_file({rename(name): value for name, value in tensors.items() if rename(name)}, path)
+        return make("lora", {**own, "steps": 0}, tiny.backbone())
+
+    whole = "base_model.model.model."
+    for wrapped in ("module.model.", "base_model.model.model.language_model."):
+        found = start(lambda name, to=wrapped: name.replace(whole, to))  # type: ignore[misc]
+        scores = found.adapt([], LABELS).log_probs(TEXTS)
+        torch.testing.assert_close(scores, by_peft(model), atol=1e-4, rtol=0)
+    half = told(lambda: start(lambda name: "" if "layers.1.self_attn.v" in name else name))
+    assert "has no weights for 'model.layers.1.self_attn.v_proj'" in half
+    assert "layers.2.attn" in told(lambda: start(lambda n: n.replace("2.self_attn", "2.attn")))
+    head, _ = save_adapter(tmp_path / "head", target_modules=["q_proj", "lm_head"])
+    wrong = told(lambda: make("lora", {**own, "start": str(head)}, tiny.backbone()))
+    assert "'lm_head'" in wrong and "`icl merge`" in wrong
 
 
 def test_another_base_of_equal_shapes_is_warned_of(tmp_path: Path) -> None:

@@ -66,6 +66,50 @@ def test_choices_and_targets_in_their_other_forms(
     assert (first["choices"], first["answer"]) == (choices, "y")
 
 
+@pytest.mark.parametrize(
+    ("target", "answer"),
+    [("key", "2"), ("{{ key }}", "3"), ("place", "3"), (" {{ key }}", ...), ("{{ place }}", "3")],
+)
+def test_a_columns_digits_are_a_choice_and_a_templates_are_a_place(
+    tmp_path: Path, target: str, answer: Any
+) -> None:
+    """As `doc_to_target` of lm-evaluation-harness has it."""
+    path = make(tmp_path, doc_to_choice=["1", "2", "3"], doc_to_target=target, doc_to_text="q")
+    (tmp_path / "documents.jsonl").write_text('{"q": "?", "key": "2", "place": 2}\n')
+    if answer is ...:
+        with pytest.raises(IclError, match="' 2' is not among the choices"):
+            rows(path)
+    else:
+        assert rows(path)[0]["answer"] == answer
+
+
+def test_relative_files_are_read_from_the_data_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    kwargs = {"data_files": {"validation": "documents.jsonl"}}
+    path = make(tmp_path / "data", dataset_kwargs=kwargs, doc_to_text="q")
+    (tmp_path / "elsewhere" / "documents.jsonl").write_text('{"q": "wrong", "label": 0}\n')
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert [row["text"] for row in rows(path)] == ["Is ice cold", "Is fire cold"]
+
+
+def test_a_class_label_is_its_number_as_in_lm_eval(tmp_path: Path) -> None:
+    import datasets
+
+    features = datasets.Features(
+        {"q": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])}
+    )
+    made = datasets.Dataset.from_dict({"q": ["a", "b"], "label": [0, 1]}, features=features)
+    (tmp_path / "stored").mkdir()
+    made.to_parquet(tmp_path / "stored" / "validation.parquet")
+    path = make(tmp_path, dataset_path="stored", dataset_kwargs=..., doc_to_text="{{q}} {{label}}",
+                doc_to_choice=["yes", "no"])  # fmt: skip
+    found = [(row["text"], row["answer"]) for row in rows(path)]
+    assert found == [("a 0", "yes"), ("b 1", "no")]
+
+
 def test_the_text_may_be_a_column_and_files_may_be_included(tmp_path: Path) -> None:
     make(tmp_path, "base_yaml", doc_to_text=None)
     path = tmp_path / "toy.yaml"

@@ -36,8 +36,11 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
         writer.writerows(rows)
         path.write_bytes(out.getvalue().encode())
     elif path.suffix == ".tsv":
-        lines = ["\t".join(rows[0])] + ["\t".join(row.values()) for row in rows]
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        out = io.StringIO()
+        quoted = csv.DictWriter(out, list(rows[0]), delimiter="\t", quoting=csv.QUOTE_ALL)
+        quoted.writeheader()
+        quoted.writerows(rows)
+        path.write_bytes(out.getvalue().encode())
     elif path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), path)
     else:
@@ -80,9 +83,6 @@ TEXT = st.text(
 def test_any_text_survives_any_format(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], suffix: str
 ) -> None:
-    if suffix == ".tsv":  # it has no way to hold a tab or a line end
-        rows = [(a.replace("\t", " ").replace("\n", " "), b.replace("\t", " ").replace("\n", " "))
-                for a, b in rows]  # fmt: skip
     path = tmp_path_factory.mktemp("t") / f"x{suffix}"
     table = [{"a": a, "b": b} for a, b in rows]
     write_table(path, table)
@@ -105,6 +105,8 @@ def test_any_text_survives_any_format(
         ("x.csv", b"a,a\n1,2\n", "row 1: the column 'a' stands twice"),
         ("x.csv", b"a,\n1,2\n", "row 1: the column '' has no name"),
         ("x.csv", b'a,b\n1,"2\n', "row 2: not valid CSV"),
+        ("x.csv", b"a;b\n1;2,5\n", "single column 'a;b'.*separated by ';'"),
+        ("x.tsv", b'a\tb\n1\t2\n"3\t4\t5\n', "row 3: a value that begins with a quote is not cl"),
         ("x.csv", b"", "is empty; its first line names the columns"),
         ("x.tsv", b"a\tb\n1\t2\t3\n", "row 2: 3 values in 2 columns"),
         ("x.parquet", b"PAR1 no", "cannot be read as Parquet"),
@@ -118,6 +120,52 @@ def test_what_is_not_as_its_ending_says_is_told_with_the_row(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(IclError, match=expected):
         list(read_table(tmp_path / name))
+
+
+HARD = [
+    {"a": 'He said "no"', "b": "x"},
+    {"a": '"Yes", she said', "b": '5" pipe'},
+    {"a": "two\nlines\n\nand \t a tab", "b": '"'},
+    {"a": "first", "b": 'last\n"column"\nof lines'},
+    {"a": 'ends in "', "b": "," + "long" * 50_000},
+]
+
+
+@pytest.mark.parametrize("mark", [",", "\t"])
+def test_what_pandas_csv_and_r_write_is_read_as_it_was(tmp_path: Path, mark: str) -> None:
+    pandas = pytest.importorskip("pandas")
+    path = tmp_path / ("x.csv" if mark == "," else "x.tsv")
+    frame = pandas.DataFrame(HARD)
+    for options in ({"index": False}, {"index": False, "quoting": csv.QUOTE_ALL}, {}):
+        frame.to_csv(path, sep=mark, **options)
+        found = [dict(row) for _, row in read_table(path)]
+        if not options:  # the index, whose column has no name
+            assert [row.pop("") for row in found] == ["0", "1", "2", "3", "4"]
+        assert found == HARD
+    # R's write.table(quote = TRUE, row.names = FALSE, qmethod = "double")
+    cells = [["a", "b"], *(list(row.values()) for row in HARD)]
+    doubled = [['"' + cell.replace('"', '""') + '"' for cell in row] for row in cells]
+    path.write_bytes(("\r\n".join(mark.join(row) for row in doubled)).encode())
+    assert [row for _, row in read_table(path)] == HARD
+
+
+def test_quotes_of_a_file_that_quotes_nothing_are_characters(tmp_path: Path) -> None:
+    rows = [
+        ("1", '5" pipe'), ("2", '"Hello" he said'), ("3", '"Unclosed speech'), ("4", 'goes "on"'),
+        ("5", 'it ends here"'), ('"6', 'a "doubled"" one'), ('"7', '8"'), ("9", '"last'),
+    ]  # fmt: skip
+    path = tmp_path / "x.tsv"
+    path.write_text("id\ttext\n" + "".join(f"{a}\t{b}\n" for a, b in rows))
+    found = list(read_table(path))
+    assert [(row["id"], row["text"]) for _, row in found] == rows
+    assert [number for number, _ in found] == list(range(2, 10))
+
+
+def test_rows_are_numbered_by_the_line_of_their_end(tmp_path: Path) -> None:
+    path = tmp_path / "x.tsv"
+    path.write_text('id\ttext\n1\t"two\nlines"\n2\tone\n')
+    assert list(read_table(path)) == [(3, {"id": "1", "text": "two\nlines"}),
+                                      (4, {"id": "2", "text": "one"})]  # fmt: skip
 
 
 def test_a_file_that_ends_too_early_is_told(tmp_path: Path) -> None:
