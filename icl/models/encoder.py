@@ -161,8 +161,10 @@ class Encoder(Backbone):
             real[i, : len(row)] = True
         stop = None if layer in (-1, len(self.layers)) else layer
         tokens = torch.from_numpy(ids).to(self.device)
+        spans = torch.tensor([self.spans.of(len(row)) for row in rows], device=self.device)
         state = ForwardState(
-            Layout(tokens, tokens, (), tokens),  # no blocks: an encoder's attention is masked
+            # no blocks: an encoder's attention is masked
+            Layout(tokens, tokens, (), tokens, spans[:, None].expand(tokens.shape)),
             adapter,
             tuple(length * count for count in tasks),
             start=0 if trunk is None else start,
