@@ -21,6 +21,7 @@ from icl.models.backbone import Backbone
 from icl.models.check import widened
 from icl.models.layout import Layout
 from icl.models.lora import Adapter
+from icl.models.narrowed import narrowed
 from icl.models.state import ForwardState, activate
 from icl.models.trie import IntArray
 
@@ -214,7 +215,7 @@ def check_encoder(encoder: Encoder) -> None:
     inner = len(encoder.layers) // 2
     model: Any = encoder.model
     try:
-        with widened(model):
+        with widened(model), narrowed(model):
             together, _ = encoder.states(rows)
             trunk, _ = encoder.states(rows, layer=inner)
             entered, _ = encoder.states(rows, trunk=trunk, start=inner)

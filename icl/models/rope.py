@@ -66,6 +66,11 @@ def pack_for(
     return pack(sequences, [backbone.spans.of(length) for length in lengths])
 
 
+def grows(model: nn.Module) -> bool:
+    """Tell whether a model's positions turn otherwise for each length (dynamic NTK)."""
+    return any(kind != "longrope" for module in model.modules() for kind, _ in _kinds(module))
+
+
 def _kinds(module: nn.Module) -> Iterator[tuple[str, str | None]]:
     """Yield a rotary module's kinds that depend on length, each with the layers it is for."""
     said = getattr(module, "rope_type", None)
@@ -108,7 +113,7 @@ def _by_span(module: nn.Module, forward: Callable[..., Any]) -> Callable[..., An
         spans = spans.to(position_ids.device)
         positions, flat = position_ids.expand(spans.shape).flatten(), spans.flatten()
         found: list[Tensor] = []
-        for span in flat.unique().tolist():
+        for span in torch.unique(flat).tolist():
             rows = (flat == span).nonzero().flatten()
             asked = positions[rows].clamp_max(_last(module, span))
             if span:  # a position of the sequence's end makes the choice, and is dropped
