@@ -16,6 +16,7 @@ from transformers import (
     GPTNeoXConfig,
     LlamaConfig,
     MistralConfig,
+    Phi3Config,
     PreTrainedTokenizerFast,
     Qwen2Config,
 )
@@ -75,13 +76,45 @@ CONFIGS: dict[str, Any] = {
     ),
 }
 
+_FACTORS = {"short_factor": [1.0, 1.0], "long_factor": [2.0, 8.0]}
+# Models whose rotary positions depend on the length of the text: they switch behind 18 tokens.
+BY_LENGTH: dict[str, Any] = {
+    "phi3-longrope": Phi3Config(
+        **{k: v for k, v in _SIZES.items() if k != "head_dim"},
+        original_max_position_embeddings=18,
+        rope_scaling={"type": "longrope", **_FACTORS},
+        partial_rotary_factor=0.5,
+    ),
+    "llama-dynamic": LlamaConfig(
+        **(_SIZES | {"max_position_embeddings": 18}),
+        rope_scaling={"type": "dynamic", "factor": 4.0},
+    ),
+    "gemma3-by-layer": Gemma3TextConfig(
+        **(_SIZES | {"max_position_embeddings": 18}),
+        sliding_window=8,
+        query_pre_attn_scalar=8,
+        layer_types=["sliding_attention", "full_attention", "full_attention"],
+        rope_parameters={
+            "sliding_attention": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0},
+            "full_attention": {
+                "rope_type": "longrope",
+                "rope_theta": 1e4,
+                "original_max_position_embeddings": 30,
+                "short_factor": [1.0] * 4,
+                "long_factor": [2.0, 4.0, 6.0, 8.0],
+                "factor": 4.0,
+            },
+        },
+    ),
+}
+
 # Widths in blocks of 64, which 4-bit weights come in.
 _WIDE = LlamaConfig(**(_SIZES | {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16}))
 
 
 def model(architecture: str = "llama", implementation: str | None = None) -> Any:
     """A tiny model with weights large enough that its predictions differ clearly."""
-    chosen = _WIDE if architecture == "llama-wide" else CONFIGS[architecture]
+    chosen = _WIDE if architecture == "llama-wide" else (CONFIGS | BY_LENGTH)[architecture]
     config = type(chosen).from_dict(chosen.to_dict())
     config.vocab_size = len(tokenizer())
     config.bos_token_id, config.eos_token_id, config.pad_token_id = 0, 1, 1

@@ -14,8 +14,9 @@ from icl.models.encoder import Encoder
 from icl.models.layout import Layout, lay_out
 from icl.models.lora import Adapter
 from icl.models.precision import at_least_float32
+from icl.models.rope import pack_for
 from icl.models.tokens import encode
-from icl.models.trie import IntArray, join, pack
+from icl.models.trie import IntArray, join
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
@@ -62,7 +63,8 @@ def compile_states(backbone: Backbone, tasks: Sequence[Support], start: int) -> 
         counts = tuple(len(x) for x, _ in tasks)
         return StateBatch(targets, owner, len(tasks), trunk, start, texts=texts, counts=counts)
     tries = [
-        pack(encode(backbone.tokenizer, [y.template.render(e.fields) for e in x])) for x, y in tasks
+        pack_for(backbone, encode(backbone.tokenizer, [y.template.render(e.fields) for e in x]))
+        for x, y in tasks
     ]
     trie = join(tries)
     layout = lay_out(trie, device)

@@ -21,6 +21,7 @@ from icl.models.meter import Meter
 from icl.models.normaliser import Normaliser
 from icl.models.places import all_tensors, at_hand, first_device, is_spread
 from icl.models.precision import at_least_float32
+from icl.models.rope import Spans
 from icl.models.spread import following
 from icl.models.state import ForwardState, activate, active
 from icl.models.trunks import TrunkCache
@@ -49,6 +50,7 @@ class Backbone:
         name: where it came from.
         meter: running totals of tokens.
         own_road: how label scores are computed where the model cannot run packed, else None.
+        spans: what its rotary positions make of a sequence's length.
         memory_budget: bytes that one packed pass may take; None for half of what is free.
         trunks: states under the lowest adapted layer, kept for prompts that come again.
     """
@@ -68,6 +70,7 @@ class Backbone:
         self.name = name
         self.meter = Meter()
         self.own_road = own_road
+        self.spans = Spans(model)
         # a GPU runs all prompts of a trunk at once in less time than it takes to look them up
         self.trunks = TrunkCache(0 if self.device.type == "cuda" else 2**30)
         if own_road is not None:

@@ -15,7 +15,8 @@ from icl.models.backbone import Backbone
 from icl.models.budget import free_bytes
 from icl.models.held import held_in
 from icl.models.layout import lay_out
-from icl.models.trie import pack
+from icl.models.narrowed import SWITCH, narrowed
+from icl.models.rope import pack_for
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -30,20 +31,24 @@ _EXACT = 1e-4
 
 @torch.no_grad()
 def check_packing(backbone: Backbone) -> None:
-    """Compare packed with plain logits on a few tokens.
+    """Compare packed with plain logits on a few tokens, behind every window and switch.
 
     An architecture with attention of its own making (ALiBi, sinks, state spaces) would silently be
-    wrong; here it is found out, and `load_backbone` falls back to plain passes.
+    wrong; here it is found out, and `load_backbone` falls back to plain passes. What a model
+    computes behind a sliding window, a chunk of attention or a switch of its positions is looked
+    at too, with the window held at a few tokens (`icl.models.narrowed`): texts of the real length
+    would take minutes for a large model.
 
     Raises:
         IclError: the two roads differ by more than the dtype's rounding.
     """
     size = backbone.model.config.vocab_size
-    draw = np.random.default_rng(0).integers(0, size, 12)
-    sequences = [draw[:8], np.concatenate([draw[:5], draw[8:]])]
+    draw = np.random.default_rng(0).integers(0, size, 2 * SWITCH + 4)
+    # one text that no switch concerns, and two behind it, which share what all three share
+    sequences = [draw[: SWITCH - 1], draw[: 2 * SWITCH], np.delete(draw, slice(5, 9))]
     try:
-        trie = pack(sequences)
-        with widened(backbone.model) as dtype:
+        with widened(backbone.model) as dtype, narrowed(backbone.model):
+            trie = pack_for(backbone, sequences)
             packed = backbone.logits(backbone.hidden(lay_out(trie, backbone.device)))
             plain = [
                 backbone.model(input_ids=torch.from_numpy(s)[None].to(backbone.device)).logits[0]

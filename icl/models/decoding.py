@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,10 +13,59 @@ from icl.models.backbone import Backbone
 from icl.models.keyvalues import KeyValues
 from icl.models.layout import Block, Layout, lay_out
 from icl.models.lora import Adapter
+from icl.models.rope import pack_for
 from icl.models.tokens import encode
 from icl.models.trie import IntArray, PackedTrie, Segment
 
 _ROWS_AT_ONCE = 64  # rows whose logits over the vocabulary are held at once
+
+
+class Decoder:
+    """Continues prompts token by token: after each, what a pass over the text so far would give.
+
+    Where a text has grown so long that its tokens' places turn otherwise (`icl.models.rope`), what
+    was kept of it is of no use, and it is read anew.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        prompts: Sequence[IntArray],
+        copies: int,
+        steps: int,
+        adapter: Adapter | None,
+    ) -> None:
+        """Read the encoded prompts; else as `PackedDecoder`."""
+        self._backbone, self._adapter, self._left = backbone, adapter, steps
+        whole = PackedDecoder(backbone, pack_for(backbone, prompts), copies, steps, adapter)
+        self.first = whole.first
+        self._texts = [row.tolist() for row in prompts for _ in range(copies)]
+        self._spans = [backbone.spans.of(len(text)) for text in self._texts]
+        self._readers = [(whole, number) for number in range(len(self._texts))]
+
+    def step(self, sequences: Sequence[int], tokens: Sequence[int]) -> Tensor:
+        """See `PackedDecoder.step`."""
+        self._left -= 1
+        for sequence, token in zip(sequences, tokens, strict=True):
+            self._texts[sequence].append(token)
+        spans = {s: self._backbone.spans.of(len(self._texts[s])) for s in sequences}
+        anew = [s for s in sequences if spans[s] != self._spans[s]]
+        logits: dict[int, Tensor] = {}
+        for reader in {id(self._readers[s][0]): self._readers[s][0] for s in sequences}.values():
+            own = [s for s in sequences if self._readers[s][0] is reader and s not in anew]
+            if own:
+                found = reader.step(
+                    [self._readers[s][1] for s in own], [self._texts[s][-1] for s in own]
+                )
+                logits |= zip(own, found, strict=True)
+        if anew:
+            rows = [np.asarray(self._texts[s], dtype=np.int64) for s in anew]
+            trie = pack_for(self._backbone, rows)
+            reader = PackedDecoder(self._backbone, trie, 1, self._left, self._adapter)
+            logits |= zip(anew, reader.first, strict=True)
+            for number, s in enumerate(anew):
+                self._readers[s], self._spans[s] = (reader, number), spans[s]
+        return torch.stack([logits[s] for s in sequences])
 
 
 class PackedDecoder:
@@ -57,6 +107,8 @@ class PackedDecoder:
         self._lengths = [len(path) for path in trie.paths for _ in range(copies)]
         self._tails: list[list[int]] = [[] for _ in range(sequences)]
         self._positions = torch.from_numpy(trie.positions)
+        self._spans = None if trie.spans is None else torch.from_numpy(trie.spans)
+        self._lasts = [int(path[-1]) for path in trie.paths for _ in range(copies)]
 
     def step(self, sequences: Sequence[int], tokens: Sequence[int]) -> Tensor:
         """Append a token to each of some sequences of equal age; return the logits that follow.
@@ -101,11 +153,13 @@ class PackedDecoder:
             place += len(rows)
         merge[merge < 0] = place
         device = self._backbone.device
+        spans = None if self._spans is None else self._spans[[self._lasts[s] for s in sequences]]
         return Layout(
             tokens=tokens[None].to(device),
             positions=places[None].to(device),
             blocks=tuple(blocks),
             merge=merge.to(device),
+            spans=None if spans is None else spans[None].to(device),
         )
 
     def _block(self, stack: list[tuple[list[int], Sequence[int]]], places: Tensor) -> Block:

@@ -34,9 +34,10 @@ from icl.models.flops import spending
 from icl.models.layout import lay_out
 from icl.models.lora import Adapter
 from icl.models.meter import Spent
+from icl.models.rope import pack_for
 from icl.models.state import ForwardState, activate
 from icl.models.tokens import encode
-from icl.models.trie import IntArray, join, pack
+from icl.models.trie import IntArray, join
 
 Pooling = Literal["last", "mean", "weighted-mean", "cls", "prompt"]
 _TOKENS_AT_ONCE = 8192
@@ -125,7 +126,9 @@ class Embedder:
         pad = self.backbone.tokenizer.pad_token_id or 0
         alike = [np.concatenate([row, np.full(length - len(row), pad)]) for row in rows]
         # one by one: what texts share, such as their first token, is not shared here
-        trie = join([pack([row]) for row in alike])
+        trie = join(
+            [pack_for(self.backbone, [a], [len(r)]) for a, r in zip(alike, rows, strict=True)]
+        )
         states = self._causal(trie, None).float().view(len(rows), length, -1)
         real = torch.arange(length) < torch.tensor([[len(row)] for row in rows])
         return self._pool(states, real, rows)
@@ -149,7 +152,7 @@ class Embedder:
         if isinstance(self.backbone, Encoder):
             states, real = self.backbone.states(rows, layer=self.layer, adapter=adapter)
             return self._pool(states.float(), real, rows)
-        trie = pack(rows)
+        trie = pack_for(self.backbone, rows)
         states = self._causal(trie, adapter).float()
         real = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.bool)
         at = torch.zeros(real.shape, dtype=torch.long)

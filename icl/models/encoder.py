@@ -21,6 +21,7 @@ from icl.models.backbone import Backbone
 from icl.models.check import widened
 from icl.models.layout import Layout
 from icl.models.lora import Adapter
+from icl.models.narrowed import narrowed
 from icl.models.state import ForwardState, activate
 from icl.models.trie import IntArray
 
@@ -161,8 +162,10 @@ class Encoder(Backbone):
             real[i, : len(row)] = True
         stop = None if layer in (-1, len(self.layers)) else layer
         tokens = torch.from_numpy(ids).to(self.device)
+        spans = torch.tensor([self.spans.of(len(row)) for row in rows], device=self.device)
         state = ForwardState(
-            Layout(tokens, tokens, (), tokens),  # no blocks: an encoder's attention is masked
+            # no blocks: an encoder's attention is masked
+            Layout(tokens, tokens, (), tokens, spans[:, None].expand(tokens.shape)),
             adapter,
             tuple(length * count for count in tasks),
             start=0 if trunk is None else start,
@@ -212,7 +215,7 @@ def check_encoder(encoder: Encoder) -> None:
     inner = len(encoder.layers) // 2
     model: Any = encoder.model
     try:
-        with widened(model):
+        with widened(model), narrowed(model):
             together, _ = encoder.states(rows)
             trunk, _ = encoder.states(rows, layer=inner)
             entered, _ = encoder.states(rows, trunk=trunk, start=inner)

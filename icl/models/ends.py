@@ -90,7 +90,8 @@ def lay_out_ends(trie: PackedTrie, rows: Tensor) -> Ends | None:
         kept=one_each,
     )
     tokens = torch.from_numpy(trie.tokens).to(device)[ends][None]
-    return Ends(ends, Layout(tokens, positions[ends][None], (block,), one_each[None]))
+    spans = None if trie.spans is None else torch.from_numpy(trie.spans[wanted])[None].to(device)
+    return Ends(ends, Layout(tokens, positions[ends][None], (block,), one_each[None], spans))
 
 
 class KeysSeen(Exception):  # noqa: N818 - no error: it ends a layer once its keys are known

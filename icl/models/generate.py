@@ -12,7 +12,7 @@ from torch import Tensor
 from icl.errors import IclError
 from icl.models.backbone import Backbone
 from icl.models.budget import bytes_per_row, within_memory
-from icl.models.decoding import PackedDecoder, PlainDecoder
+from icl.models.decoding import Decoder, PlainDecoder
 from icl.models.lora import Adapter
 from icl.models.server.model import ServerModel
 from icl.models.tokens import encode
@@ -69,13 +69,12 @@ def generate(
         for prompt, tokens in zip(some, encoded, strict=True):
             if not len(tokens):
                 raise IclError(f"The prompt {prompt!r} has no token; add an instruction.")
-        trie = pack(encoded)
-        rows = len(trie.tokens) + len(some) * samples * max_new_tokens
+        rows = len(pack(encoded).tokens) + len(some) * samples * max_new_tokens
         needed = rows * (bytes_per_row(backbone) if backbone.own_road is None else 0)
 
         def run() -> list[list[str]]:
             decoder = (
-                PackedDecoder(backbone, trie, samples, max_new_tokens, adapter)
+                Decoder(backbone, encoded, samples, max_new_tokens, adapter)
                 if backbone.own_road is None
                 else PlainDecoder(backbone, some, samples)
             )
@@ -94,7 +93,7 @@ def generate(
 
 def _decode(
     backbone: Backbone,
-    decoder: PackedDecoder | PlainDecoder,
+    decoder: Decoder | PlainDecoder,
     before: Sequence[IntArray],
     draws: Sequence[np.random.Generator],
     ends: frozenset[int],

@@ -98,12 +98,15 @@ class Layout:
         blocks: all blocks, over all depths.
         merge: for each depth, each row's place in the concatenated block results (the last place
             is a dummy for rows that have no segment at that depth), shape (depths, rows).
+        spans: what each row's place is turned by, see `icl.models.rope`, same shape as `tokens`;
+            None where a model does not ask.
     """
 
     tokens: Tensor
     positions: Tensor
     blocks: tuple[Block, ...]
     merge: Tensor
+    spans: Tensor | None = None
 
     _elsewhere: dict[torch.device, Layout] = field(default_factory=dict)
 
@@ -119,7 +122,9 @@ class Layout:
         if device not in self._elsewhere:
             blocks = tuple(block.on(device) for block in self.blocks)
             tokens, positions = self.tokens.to(device), self.positions.to(device)
-            self._elsewhere[device] = Layout(tokens, positions, blocks, self.merge.to(device))
+            spans = None if self.spans is None else self.spans.to(device)
+            moved = Layout(tokens, positions, blocks, self.merge.to(device), spans)
+            self._elsewhere[device] = moved
         return self._elsewhere[device]
 
 
@@ -180,6 +185,9 @@ def lay_out_rows(
         positions=positions[None, begin:end].to(device),
         blocks=tuple(blocks),
         merge=merge.to(device),
+        spans=None
+        if trie.spans is None
+        else torch.from_numpy(trie.spans[begin:end])[None].to(device),
     )
 
 

@@ -15,8 +15,9 @@ from icl.models.backbone import Backbone
 from icl.models.ends import Ends, lay_out_ends
 from icl.models.layout import Layout, lay_out
 from icl.models.lora import Adapter
+from icl.models.rope import pack_for
 from icl.models.tokens import EncodedPair, encode_pairs
-from icl.models.trie import PackedTrie, join, pack
+from icl.models.trie import PackedTrie, join
 from icl.models.waves import hidden_in_waves
 
 
@@ -72,9 +73,12 @@ class _Draft:
 
 
 def _draft(backbone: Backbone, prompts: Sequence[str], answers: Sequence[str]) -> _Draft:
-    pairs = encode_pairs(backbone.tokenizer, prompts, answers)
-    trie = pack([pair.tokens[:-1] for row in pairs for pair in row])
-    return _Draft(trie, pairs)
+    return _pack(backbone, encode_pairs(backbone.tokenizer, prompts, answers))
+
+
+def _pack(backbone: Backbone, pairs: list[list[EncodedPair]]) -> _Draft:
+    whole = [pair.tokens for row in pairs for pair in row]
+    return _Draft(pack_for(backbone, [t[:-1] for t in whole], list(map(len, whole))), pairs)
 
 
 def make_plan(backbone: Backbone, prompts: Sequence[str], answers: Sequence[str]) -> ScorePlan:
@@ -88,8 +92,7 @@ def make_pair_plan(backbone: Backbone, prompts: Sequence[str], answers: Sequence
         encode_pairs(backbone.tokenizer, [prompt], [answer])[0]
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
-    trie = pack([row[0].tokens[:-1] for row in pairs])
-    return _compile(backbone, [_Draft(trie, pairs)], tasks=False)
+    return _compile(backbone, [_pack(backbone, pairs)], tasks=False)
 
 
 def make_task_plan(

@@ -67,7 +67,7 @@ def seq2seq_scores(backbone: Backbone, prompts: Sequence[str], answers: Sequence
     targets = _targets(backbone, answers)
     tokens = [np.asarray(t, dtype=np.int64) for t in backbone.tokenizer(list(prompts))["input_ids"]]
     scores = torch.zeros(len(prompts), len(answers), device=backbone.device)
-    for rows in _batches(tokens):
+    for rows in _batches(tokens, [backbone.spans.of(len(t)) for t in tokens]):
         ids = nn.utils.rnn.pad_sequence(
             [torch.from_numpy(tokens[r]) for r in rows], batch_first=True
         ).to(backbone.device)
@@ -86,11 +86,12 @@ def _targets(backbone: Seq2Seq, answers: Sequence[str]) -> list[IntArray]:
     return [np.asarray(ids, dtype=np.int64) for ids in encoded]
 
 
-def _batches(tokens: Sequence[IntArray]) -> Iterator[list[int]]:
-    """Yield rows of similar length, so many that their padded size stays small."""
+def _batches(tokens: Sequence[IntArray], spans: Sequence[int]) -> Iterator[list[int]]:
+    """Yield rows of similar length and one span, so many that their padded size stays small."""
     batch: list[int] = []
     for row in sorted(range(len(tokens)), key=lambda r: len(tokens[r])):
-        if batch and (len(batch) + 1) * len(tokens[row]) > _TOKENS_AT_ONCE:
+        large = (len(batch) + 1) * len(tokens[row]) > _TOKENS_AT_ONCE
+        if batch and (large or spans[row] != spans[batch[0]]):
             yield batch
             batch = []
         batch.append(row)

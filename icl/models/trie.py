@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,12 +54,15 @@ class PackedTrie:
         positions: each token's distance from the start of its sequence, shape (rows,).
         segments: the runs, parents before children.
         paths: for each sequence the packed rows of its tokens, in order.
+        spans: what each row's place is turned by, see `icl.models.rope`, shape (rows,); None where
+            a model does not ask.
     """
 
     tokens: IntArray
     positions: IntArray
     segments: tuple[Segment, ...]
     paths: tuple[IntArray, ...]
+    spans: IntArray | None = None
 
 
 class _Trie:
@@ -101,12 +104,19 @@ class _Trie:
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
 
-def pack(sequences: Sequence[IntArray]) -> PackedTrie:
+def pack(sequences: Sequence[IntArray], spans: Sequence[int] | None = None) -> PackedTrie:
     """Pack token sequences into a trie in which every shared prefix stands once.
 
     Args:
         sequences: token ids, each of shape (length,); an empty one has an empty path.
+        spans: a number a sequence; those of different numbers share nothing.
+
+    >>> both = pack([np.array([5, 6]), np.array([5, 6, 7]), np.array([5])], spans=[0, 9, 0])
+    >>> both.tokens.tolist(), [path.tolist() for path in both.paths]
+    ([5, 6, 5, 6, 7], [[0, 1], [2, 3, 4], [0]])
     """
+    if spans is not None:
+        return _pack_apart(sequences, spans)
     trie = _Trie()
     for sequence in sequences:
         trie.insert(sequence)
@@ -140,6 +150,18 @@ def pack(sequences: Sequence[IntArray]) -> PackedTrie:
     )
 
 
+def _pack_apart(sequences: Sequence[IntArray], spans: Sequence[int]) -> PackedTrie:
+    """Pack the sequences of each span by themselves."""
+    tries, order = [], []
+    for span in sorted(set(spans)) or [0]:
+        own = [i for i, s in enumerate(spans) if s == span]
+        trie = pack([sequences[i] for i in own])
+        tries.append(replace(trie, spans=np.full(len(trie.tokens), span)))
+        order += own
+    whole = join(tries)
+    return replace(whole, paths=tuple(whole.paths[i] for i in np.argsort(order)))
+
+
 def _subtree_ends(depths: list[int], starts: list[int], total: int) -> list[int]:
     """Return where each subtree of a depth-first order ends: the next start that is no deeper."""
     ends = [total] * len(depths)
@@ -162,9 +184,11 @@ def join(tries: Sequence[PackedTrie]) -> PackedTrie:
         ]
         paths += [path + offset for path in trie.paths]
         offset += len(trie.tokens)
+    spans = [trie.spans for trie in tries if trie.spans is not None]
     return PackedTrie(
         tokens=np.concatenate([t.tokens for t in tries]),
         positions=np.concatenate([t.positions for t in tries]),
         segments=tuple(segments),
         paths=tuple(paths),
+        spans=np.concatenate(spans) if spans else None,
     )

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,11 +23,11 @@ from icl.models.trie import IntArray, pack
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
 
-Key = tuple[int, bytes]
+Key = tuple[int, int, bytes]
 
 
 class TrunkCache:
-    """States by layer and token sequence.
+    """States by layer, span (`icl.models.rope`) and token sequence.
 
     Attributes:
         budget: bytes that may be kept; 0 turns the cache off.
@@ -63,7 +64,8 @@ class TrunkCache:
         if below == 0 or not self.budget:
             return backbone.trunk(layout, below)
         tokens = layout.tokens[0].cpu().numpy()
-        places = {(below, tokens[path].tobytes()): path for path in paths}
+        spans = np.zeros(len(tokens)) if layout.spans is None else layout.spans[0].cpu().numpy()
+        places = {(below, int(spans[p[:1]].sum()), tokens[p].tobytes()): p for p in paths}
         missing = {key: path for key, path in places.items() if key not in self._kept}
         self.hits += len(places) - len(missing)
         self.misses += len(missing)
@@ -75,7 +77,8 @@ class TrunkCache:
             self._keep({key: out[0, _rows(path, out)] for key, path in missing.items()})
             return out
         if missing:
-            trie = pack([tokens[path] for path in missing.values()])
+            some_spans = None if layout.spans is None else [span for _, span, _ in missing]
+            trie = pack([tokens[path] for path in missing.values()], some_spans)
             states = backbone.trunk(lay_out(trie, backbone.device), below)[0]
             new = {
                 key: states[_rows(own, states)]
