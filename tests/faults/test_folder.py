@@ -42,7 +42,7 @@ def change_first_record(field: str, value: object) -> tuple[dict[str, object], s
 
 
 @pytest.mark.parametrize("content", ODD)
-@pytest.mark.parametrize("name", ["model.json", "run.json", "environment.json", "finished.json"])
+@pytest.mark.parametrize("name", ["run.json", "environment.json", "finished.json"])
 def test_what_a_run_makes_itself_it_makes_again(
     name: str, content: str, run: Path, place: Place
 ) -> None:
