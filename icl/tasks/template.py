@@ -18,7 +18,10 @@ Fields = Mapping[str, str]
 
 _SANDBOX = Sandbox()
 # Words of Jinja's own: a field of such a name would never be shown.
-RESERVED = frozenset("and else false False if in is not none None or range self true True".split())
+RESERVED = frozenset(
+    {"and", "else", "false", "False", "if", "in", "is", "not", "none", "None", "or", "range",
+     "self", "true", "True"}
+)  # fmt: skip
 # A template is one string: it loads no others and defines nothing.
 _FOREIGN = (nodes.Import, nodes.FromImport, nodes.Include, nodes.Extends, nodes.Macro,
             nodes.CallBlock, nodes.Block)  # fmt: skip
@@ -117,9 +120,10 @@ class Template:
 
     @property
     def boundary(self) -> str:
-        """What a model writes where it goes on to a next example: the separator, and the words
-        that every input begins with; empty where both are empty or blank.
-        """  # noqa: D205
+        """Where a model goes on to a next example: the separator, and how every input begins.
+
+        Empty where both are empty or blank.
+        """
         opening = self.input.partition("{")[0].rstrip()
         whole = self.separator + opening
         return whole if whole.strip(" ") else ""

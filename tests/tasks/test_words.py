@@ -76,7 +76,7 @@ def test_a_column_with_a_name_of_jinjas_is_shown_all_the_same(tmp_path: Path, co
 
 def test_a_template_that_shows_a_word_of_jinjas_own_is_refused() -> None:
     for source in ("{{ none }}", "{{ true }}", "{{ False | trim | upper }}", "{{ self }}"):
-        with pytest.raises(IclError, match="no field|not a field"):
+        with pytest.raises(IclError, match="field"):
             template_fields(source)
     assert template_fields("{{ 1 }}{{ text if text is not none else '' }}") == {"text"}
 
