@@ -16,9 +16,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
+from icl.errors import IclError, did_you_mean
 from icl.learners.registry import make, validate
 from icl.tasks.task import Example, Labels
-from icl.tasks.template import Template
+from icl.tasks.template import Template, template_fields
+from icl.tasks.words import clash
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
@@ -70,18 +72,19 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             ValueError: X is not of texts, or X and y do not fit together.
-            IclError: an unknown method, model or parameter.
+            IclError: an unknown method, model or parameter, words that name no class or that
+                cannot be told apart, or a template that does not show the text.
         """
         texts = as_texts(X)
         check_classification_targets(y)
         wanted = np.asarray(y).ravel()
         if len(texts) != len(wanted):
             raise ValueError(f"X has {len(texts)} samples and y has {len(wanted)}.")
-        validate(self.method, self.params or {})
+        params = validate(self.method, self.params or {})
         self.classes_ = np.unique(wanted)
         names = tuple(f"{i:04d}" for i in range(len(self.classes_)))
-        words = tuple(str((self.words or {}).get(c, c)) for c in self.classes_.tolist())
-        self._labels = Labels(names, words, Template(input=self.template))
+        self._labels = Labels(names, self._words(), self._template())
+        params.check_task(self._labels, ())
         columns = np.searchsorted(self.classes_, wanted)
         support = [
             Example(f"fit/{i}", {"text": text}, names[column], "und", f"fit/{i}")
@@ -108,6 +111,27 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         best = self.predict_log_proba(X).argmax(1)
         found: np.ndarray = self.classes_[best]
         return found
+
+    def _words(self) -> tuple[str, ...]:
+        """Return each class's word; raises `IclError` for words of no class, or of two."""
+        classes = self.classes_.tolist()
+        for name in self.words or {}:
+            if name not in classes:
+                hint = did_you_mean(str(name), map(str, classes))
+                raise IclError(f"`words` names {name!r}, which is no class of y.{hint}")
+        words = [str((self.words or {}).get(c, c)) for c in classes]
+        same = clash(dict(zip(map(repr, classes), words, strict=True)))
+        if same is not None:
+            raise IclError(f"{same}; give each class a word of its own in `words`.")
+        return tuple(words)
+
+    def _template(self) -> Template:
+        """Return the prompt's template; raises `IclError` where it does not show the text."""
+        shown = template_fields(self.template)
+        if shown != {"text"}:
+            known = ", ".join(sorted(shown)) or "no field"
+            raise IclError(f"`template` shows {known}; let it show {{{{ text }}}} and no other.")
+        return Template(input=self.template)
 
     def _backbone(self) -> Any:
         if self.method in _WITHOUT_MODEL:

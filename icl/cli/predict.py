@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -87,7 +88,7 @@ def predict(
             model=model or "packaged:gemma-3-270m",
             trained=from_,
             learner=learner,
-            words=dict(_word(pair) for pair in word or ()),
+            words=_words(word or ()),
             template=None if template is None else _lines(template),
             instruction=_lines(instruction),
             overwrite=overwrite,
@@ -105,11 +106,16 @@ def predict(
     typer.echo(f"Wrote {found.out}")
 
 
-def _word(pair: str) -> tuple[str, str]:
-    label, sign, word = pair.partition("=")
-    if not (label and sign and word):
-        raise IclError(f"--word is {pair!r}; write a label, = and its word, such as pos=good.")
-    return label, word
+def _words(pairs: Sequence[str]) -> dict[str, str]:
+    words: dict[str, str] = {}
+    for pair in pairs:
+        label, sign, word = pair.partition("=")
+        if not (label and sign and word.strip()):
+            raise IclError(f"--word is {pair!r}; write a label, = and its word, such as pos=good.")
+        if label in words:
+            raise IclError(f"--word names the label {label!r} twice; give it one word.")
+        words[label] = word
+    return words
 
 
 def _lines(text: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from icl.errors import IclError, did_you_mean
 from icl.tasks.task import Task
+from icl.tasks.words import clash
 
 
 def at_least(value: int, least: int, name: str) -> int:
@@ -35,17 +36,15 @@ def check_words(task: Task, names: Sequence[str]) -> None:
     """Refuse a label without a word, and two labels that a model could not tell apart."""
     if task.kind == "generation":
         return
-    seen: dict[str, str] = {}
     for name in names:
         if name not in task.words:
             raise IclError(
                 f"The task {task.name!r} in {task.language!r} has no word for the label {name!r}; "
                 "add one to its words."
             )
-        word = task.words[name]
-        if word in seen:
-            raise IclError(
-                f"The task {task.name!r} in {task.language!r} says {word!r} for both labels "
-                f"{seen[word]!r} and {name!r}; give each its own word."
-            )
-        seen[word] = name
+    same = clash({name: task.words[name] for name in names}, task.template.target)
+    if same is not None:
+        raise IclError(
+            f"The task {task.name!r} in {task.language!r} says {same.shown!r} for both labels "
+            f"{same.first!r} and {same.second!r}; give each its own word."
+        )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from icl.episodes import Episode
+from icl.errors import IclError
 from icl.learners.base import Params
 from icl.training import TrainingConfig
 
@@ -28,6 +30,22 @@ class Entrant:
     method: str
     params: Params
     training: TrainingConfig | None = None
+
+
+def suited(entrants: Sequence[Entrant], episode: Episode) -> Episode:
+    """Return an episode whose task every entrant can put before a model.
+
+    Raises:
+        IclError: one cannot, as its parameters say; names it and the task.
+    """
+    for entrant in entrants:
+        try:
+            entrant.params.check_task(episode.labels, episode.support)
+        except IclError as error:
+            raise IclError(
+                f"The learner {entrant.name!r}, on the task {episode.task!r}: {error}"
+            ) from error
+    return episode
 
 
 @dataclass(slots=True)

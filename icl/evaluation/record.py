@@ -241,7 +241,9 @@ class EpisodeRecord:
             made = cls(**data)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"not a record of schema {SCHEMA_VERSION}: {error}") from error
-        if version >= _SEALED and check != _check(line.rstrip().rpartition(_SEAL)[0] + "}"):
+        if int(version or 0) >= _SEALED and check != _check(
+            line.rstrip().rpartition(_SEAL)[0] + "}"
+        ):
             made._refuse("its checksum does not fit")
         if any(row[p] != max(row) for row, p in zip(made.log_probs, made.predictions, strict=True)):
             made._refuse("a prediction is not the best of its log-probabilities")

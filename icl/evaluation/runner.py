@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from icl import interrupt
 from icl.episodes import Episode, EpisodeSampler
 from icl.errors import IclError
-from icl.evaluation.entrant import Entrant, Model
+from icl.evaluation.entrant import Entrant, Model, suited
 from icl.evaluation.environment import environment
 from icl.evaluation.judge import judge
 from icl.evaluation.keys import learner_key, training_key
@@ -27,9 +27,6 @@ from icl.processes import ALONE, Processes
 from icl.progress import Bar, progress, told
 from icl.training import TrainingConfig
 from icl.training.summary import TrainingSummary
-
-if TYPE_CHECKING:
-    pass
 
 
 class Runner:
@@ -144,7 +141,8 @@ class Runner:
         """
         with ExitStack() as stack:
             with progress("Drawing episodes", counted=False) as bar:
-                drawn = self._folder.drawn(told(self._asked, bar, "episode"))
+                asked = map(partial(suited, self._entrants), self._asked)
+                drawn = self._folder.drawn(told(asked, bar, "episode"))
                 place = stack.enter_context(drawn)
             identity = self._model.identity(self._folder.read_derived("run.json").get("model"))
             self._enter_all(identity)

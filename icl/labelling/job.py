@@ -93,6 +93,7 @@ def label_table(
     table = open_table(new)
     fields = read_fields(table, training.columns)
     _check_columns(table, training)
+    _check_words(method, params or {}, trained, learner, training)
     made, told, identity = _learner(method, params or {}, model, trained, learner)
     from icl.evaluation.keys import digest
 
@@ -188,6 +189,24 @@ def _learner(
 
         model = load_backbone(model)
     return make(method, params, model), [*method_key(method), complete], model.identity
+
+
+def _check_words(
+    method: str,
+    params: Mapping[str, Any],
+    trained: Path | None,
+    name: str | None,
+    training: Training,
+) -> None:
+    """Raise `IclError` for parameters with which labels look alike, before a model loads."""
+    from icl.learners.registry import validate
+
+    if trained is not None:
+        from icl.trained import find_learner
+
+        found = find_learner(trained, name)
+        method, params = found.method, found.params
+    validate(method, params).check_task(training.labels, training.support)
 
 
 def _check_out(out: Path, sources: Sequence[Path], overwrite: bool) -> None:

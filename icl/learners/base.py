@@ -31,6 +31,14 @@ class Params(BaseModel):
         """
         return self.model_dump(mode="json")
 
+    def check_task(self, labels: Labels, shown: Sequence[Example]) -> None:
+        """Raise `IclError` where a task cannot be put before a model as these parameters say.
+
+        Args:
+            labels: the task's; of no label where answers are written.
+            shown: its support set.
+        """
+
     def check_files(self) -> None:
         """Raise `IclError` where a file that a parameter names is missing or does not fit."""
 

@@ -39,6 +39,7 @@ from icl.models.peft_adapter import (
 )
 from icl.models.scorer import ScorePlan, make_plan, make_task_plan, score
 from icl.models.tokens import encode
+from icl.models.words import check_words
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 
@@ -169,6 +170,7 @@ def compile_batch(backbone: Backbone, tasks: Sequence[Support], factors: Factors
         prompts, targets, owner = [], [], []
         for place, (index, examples) in enumerate(group):
             labels = tasks[index][1]
+            check_words(backbone.tokenizer, labels)
             answers = [labels.template.answer(word) for word in labels.words]
             prompts.append(([labels.template.render(e.fields) for e in examples], answers))
             targets += [labels.index(e.label) for e in examples]
@@ -279,6 +281,7 @@ class AdaptedPredictor(Predictor):
     """Scores label words after zero-shot prompts, with one task's adapter."""
 
     def __init__(self, backbone: Backbone, labels: Labels, adapter: Adapter) -> None:
+        check_words(backbone.tokenizer, labels)  # without support nothing else has looked
         self._backbone = backbone
         self._labels = labels
         self._adapter = adapter

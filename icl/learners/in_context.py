@@ -9,7 +9,6 @@ docs/in-context.md, and one idea a file in `icl.prompting`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from icl.learners.base import Learner, Predictor
 from icl.learners.prompt_params import InContextParams, ZeroShotParams
+from icl.models.words import check_words
 from icl.prompting.best_template import best
 from icl.prompting.calibration import (
     TRANSDUCTIVE,
@@ -26,17 +26,13 @@ from icl.prompting.calibration import (
     domain_inputs,
     prior_bias,
 )
-from icl.prompting.chat import chat_format
 from icl.prompting.choice import EMBEDDED
-from icl.prompting.consistency import ChainOfThought, vote
+from icl.prompting.consistency import vote
 from icl.prompting.demonstrations import Demonstrator
 from icl.prompting.ensemble import averaged
-from icl.prompting.format import Format, PlainFormat
 from icl.prompting.scoring import Query, Scorer
-from icl.prompting.templates import instructed, named
-from icl.prompting.verbalisers import reworded
 from icl.tasks.task import Example, Labels
-from icl.tasks.template import Fields, Template
+from icl.tasks.template import Fields
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
@@ -56,7 +52,7 @@ class PromptPredictor(Predictor):
     ) -> None:
         self._backbone = backbone
         self._support = tuple(support)
-        self._labels = reworded(labels, params.words)
+        self._labels = labels
         self._params = params
         self._adapter = adapter
         if adapter is not None:
@@ -72,33 +68,41 @@ class PromptPredictor(Predictor):
         return averaged(members)
 
     def generate(self, texts: Sequence[Fields]) -> list[str]:
-        """Write an answer to each text; of several samples, the one that most agree on."""
+        """Write an answer to each text; of several, the one that most agree on.
+
+        Every template and every order of demonstrations writes as many samples.
+
+        Raises:
+            IclError: the parameters compare labels, or ask in a way that the model has not.
+        """
         from icl.models.generate import generate
 
         params = self._params
-        labels = self._templated(self._names[0])
-        words = dict(zip(labels.names, labels.words, strict=True))
-        chain = ChainOfThought(
-            labels.template, params.answer_marker, params.rationale, params.thought
-        )
-        (shown, *_) = self._demonstrator.arrangements(texts, None)
+        params.check_task(self._labels, self._support)
+        tokenizer = self._backbone.tokenizer
         room = self._backbone.context_length - params.max_new_tokens
-        prompts = [
-            chain.fitted(self._backbone.tokenizer, s, words, fields, room)
-            for s, fields in zip(shown, texts, strict=True)
-        ]
-        separator = labels.template.separator
-        samples = generate(
-            self._backbone,
-            prompts,
-            max_new_tokens=params.max_new_tokens,
-            stop=(*params.stop, *([separator] if separator.strip(" ") else [])),
-            samples=params.samples,
-            temperature=params.temperature,
-            seed=params.seed,
-            adapter=self._adapter,
-        )
-        return [vote([chain.answer(text) for text in written]) for written in samples]
+        votes: list[list[str]] = [[] for _ in texts]
+        for name in params.names:
+            labels = params.worded(self._labels, name)
+            chain = params.chain(tokenizer, labels.template)
+            words = dict(zip(labels.names, labels.words, strict=True))
+            for shown in self._demonstrator.arrangements(texts, None):
+                samples = generate(
+                    self._backbone,
+                    [
+                        chain.fitted(tokenizer, s, words, fields, room)
+                        for s, fields in zip(shown, texts, strict=True)
+                    ],
+                    max_new_tokens=params.max_new_tokens,
+                    stop=(*params.stop, *chain.stops),
+                    samples=params.samples,
+                    temperature=params.temperature,
+                    seed=params.seed,
+                    adapter=self._adapter,
+                )
+                for own, written in zip(votes, samples, strict=True):
+                    own += [chain.answer(text) for text in written]
+        return [vote(own) for own in votes]
 
     @cached_property
     def _demonstrator(self) -> Demonstrator:
@@ -117,45 +121,23 @@ class PromptPredictor(Predictor):
             seed=params.seed,
         )
 
-    @property
-    def _names(self) -> tuple[str, ...]:
-        """The templates that are asked."""
-        named_once = dict.fromkeys((self._params.template, *self._params.templates))
-        return tuple(name for name in named_once if name != "best")
-
     @cached_property
     def _scorers(self) -> list[Scorer]:
-        scorers = [self._scorer(self._templated(name)) for name in self._names]
+        scorers = [self._scorer(self._params.worded(self._labels, n)) for n in self._params.names]
         return [best(scorers, self._support)] if self._params.template == "best" else scorers
 
-    def _templated(self, name: str) -> Labels:
-        params = self._params
-        template = named(name, self._labels.template)
-        parts = {
-            part: value
-            for part in ("input", "target", "separator", "instruction")
-            if (value := getattr(params, part)) is not None
-        }
-        template = instructed(replace(template, **parts), self._labels.words)
-        return replace(self._labels, template=template)
-
     def _scorer(self, labels: Labels) -> Scorer:
-        params = self._params
+        params, tokenizer = self._params, self._backbone.tokenizer
+        check_words(tokenizer, labels)
         return Scorer(
             self._backbone,
             labels,
-            self._format(labels.template),
+            params.format(tokenizer, labels.template),
             params.scoring,
             params.normalise,
             params.domain_prompt,
             self._adapter,
         )
-
-    def _format(self, template: Template) -> Format:
-        chat = self._params.chat
-        if chat == "none":
-            return PlainFormat(template)
-        return chat_format(self._backbone.tokenizer, template, chat, self._params.assistant_prefix)
 
     @staticmethod
     def _queries(shown: Sequence[tuple[Example, ...]], texts: Sequence[Fields]) -> list[Query]:

@@ -39,8 +39,9 @@ def generate(
         backbone: the model; decoders run packed, others by whole passes.
         prompts: texts to continue.
         max_new_tokens: the most tokens of a continuation.
-        stop: strings at which a continuation ends; they are cut off. The model's end-of-sequence
-            tokens always end it.
+        stop: strings at which a continuation ends; they are cut off. One that is a special token,
+            such as a chat's end of turn, ends it where it is chosen, and so do the model's
+            end-of-sequence tokens always.
         samples: continuations of each prompt.
         temperature: 0 takes the likeliest token; above it, logits are divided by it and sampled.
         seed: of the samples.
@@ -62,7 +63,7 @@ def generate(
     if isinstance(backbone, ServerModel):
         return backbone.generate(prompts, max_new_tokens=max_new_tokens, stop=stop,
                                  samples=samples, temperature=temperature, seed=seed)  # fmt: skip
-    ends = _end_tokens(backbone)
+    ends = _end_tokens(backbone) | _special(backbone, stop)
 
     def prepare(some: Sequence[str]) -> tuple[int, Callable[[], list[list[str]]]]:
         encoded = encode(backbone.tokenizer, some)
@@ -148,6 +149,13 @@ def _text(backbone: Backbone, last: list[int], tokens: list[int]) -> str:
 def _generator(seed: int, prompt: str, sample: int) -> np.random.Generator:
     digest = hashlib.sha256(prompt.encode()).digest()
     return np.random.default_rng([seed, sample, int.from_bytes(digest[:8], "big")])
+
+
+def _special(backbone: Backbone, stop: Sequence[str]) -> frozenset[int]:
+    """Return the special tokens among some stops, which are not spelt out in what is decoded."""
+    tokenizer = backbone.tokenizer
+    added = tokenizer.added_tokens_decoder.items()
+    return frozenset(token for token, said in added if said.special and said.content in stop)
 
 
 def _end_tokens(backbone: Backbone) -> frozenset[int]:

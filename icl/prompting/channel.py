@@ -30,7 +30,7 @@ class ChannelTemplate:
 
     def label(self, word: str) -> str:
         """Return the text that names a label, line break included."""
-        return (self.lead + self.body.answer(word)).lstrip() + "\n"
+        return (self.body.before_answer(self.lead) + self.body.answer(word)).lstrip() + "\n"
 
     def prompt(self, demonstrations: Sequence[tuple[Fields, str]], word: str) -> str:
         """Return all that stands before the input whose probability is taken."""
@@ -62,4 +62,4 @@ def cue(template: Template) -> str:
     """
     source = template.input
     end = max(source.rfind("}}"), source.rfind("%}"))
-    return source[end + 2 if end >= 0 else 0 :].lstrip()
+    return template.before_answer(source[end + 2 if end >= 0 else 0 :].lstrip())

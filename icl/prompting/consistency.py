@@ -13,47 +13,50 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from icl.prompting.fitting import fit
+from icl.prompting.format import PlainFormat
 from icl.tasks.task import Example
-from icl.tasks.template import Fields, Template
+from icl.tasks.template import Fields
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from icl.prompting.chat import ChatFormat
+
+Lines = Literal["one", "all"]
+
 
 @dataclass(frozen=True, slots=True)
 class ChainOfThought:
-    """A template whose answers come after a rationale.
+    """A prompt whose answers come after a rationale, and what is read in what a model writes.
 
     Attributes:
-        template: the task's; its target renders the answer.
+        form: how prompts are written; its template's target renders the answer.
         marker: what stands between rationale and answer, e.g. ``The answer is``; empty for
             answers without rationale.
         rationale: the field of a demonstration that holds its rationale, or None.
         opening: what every rationale begins with, e.g. ``Let's think step by step.``
+        lines: whether an answer is ``one`` line or ``all`` that is written.
     """
 
-    template: Template
+    form: PlainFormat | ChatFormat
     marker: str = ""
     rationale: str | None = None
     opening: str = ""
+    lines: Lines = "one"
 
     def prompt(self, shown: Sequence[Example], words: Mapping[str, str], fields: Fields) -> str:
         """Return the text after which the model thinks and answers; no blank at its end."""
-        parts = [self.template.instruction]
-        for example in shown:
-            answer = self.template.answer(words.get(example.label, example.label))
-            thought = example.fields.get(self.rationale, "") if self.rationale else ""
-            before = [t for t in (self.opening, thought.strip(), self.marker) if t]
-            parts.append(self.template.render(example.fields))
-            parts.append("".join(f" {text}" for text in before))
-            parts.append(answer if answer[:1].isspace() or not before else f" {answer}")
-            parts.append(self.template.separator)
-        parts.append(self.template.render(fields))
-        parts.append(f" {self.opening}" if self.opening else "")
-        return "".join(parts)
+        answered = [(e.fields, self._said(e, words.get(e.label, e.label))) for e in shown]
+        return self.form.written(answered, fields, self.opening)
+
+    def _said(self, example: Example, word: str) -> str:
+        answer = self.form.template.answer(word)
+        thought = example.fields.get(self.rationale, "") if self.rationale else ""
+        before = [f" {text}" for text in (self.opening, thought.strip(), self.marker) if text]
+        return "".join(before) + (answer if answer[:1].isspace() or not before else f" {answer}")
 
     def fitted(
         self,
@@ -72,18 +75,41 @@ class ChainOfThought:
             )
         return self.prompt(kept, words, fields)
 
-    def answer(self, completion: str) -> str:
-        """Return the answer in what the model wrote: the line after the last marker.
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """What ends an answer while it is written: the form's own ends.
 
-        A completion that never says the marker answers with its last line that is not empty.
+        Where examples are told apart by the separator alone, as by a blank line, a chain of
+        thought may hold it too: there it ends nothing before the marker (see `answer`).
         """
-        if self.marker and self.marker in completion:
-            said = completion.rsplit(self.marker, 1)[1].strip()
-            return said.splitlines()[0].strip() if said else ""
-        lines = [line.strip() for line in completion.splitlines() if line.strip()]
-        if not lines:
-            return ""
-        return lines[-1] if self.marker else lines[0]
+        return () if self._parts_thoughts else self.form.ends
+
+    @property
+    def _parts_thoughts(self) -> bool:
+        alone = (self.form.template.separator,)
+        return bool(self.marker) and self.form.ends == alone
+
+    def answer(self, completion: str) -> str:
+        """Return the answer in what the model wrote: the line after the last marker, or all of it.
+
+        A completion that never says the marker answers with its last line that is not empty, one
+        of a prompt without a marker with its first.
+        """
+        begun = f"{getattr(self.form, 'prefix', '')} {self.opening}"
+        if self.marker and self.marker in begun:  # it is said already
+            return self._part(completion, 0)
+        before, said, after = completion.partition(self.marker) if self.marker else ("", "", "")
+        if said and self._parts_thoughts:
+            completion = before + said + after.lstrip().partition(self.form.ends[0])[0]
+        if said:
+            return self._part(completion.rsplit(self.marker, 1)[1], 0)
+        return self._part(completion, -1 if self.marker else 0)
+
+    def _part(self, text: str, line: int) -> str:
+        if self.lines == "all":
+            return text.strip()
+        lines = [part.strip() for part in text.splitlines() if part.strip()]
+        return lines[line] if lines else ""
 
 
 def vote(answers: Sequence[str]) -> str:

@@ -11,6 +11,8 @@ from icl.tasks.template import Fields, Template
 
 Demonstrations = Sequence[tuple[Fields, str]]
 """Demonstrations as (fields, the label's word) pairs."""
+Answered = tuple[Fields, str]
+"""A demonstration's fields, and its answer in full, as it stands after the input."""
 
 
 class Format(Protocol):
@@ -19,11 +21,24 @@ class Format(Protocol):
     def prompt(self, demonstrations: Demonstrations, fields: Fields) -> str:
         """Return all that stands before the answer."""
 
+    def written(self, answered: Sequence[Answered], fields: Fields, opening: str = "") -> str:
+        """Return all that stands before what the model writes.
+
+        Args:
+            answered: demonstrations whose answers may hold more than a word, such as a rationale.
+            fields: the query's.
+            opening: how the model's own answer begins; a blank stands before it.
+        """
+
     def answer(self, word: str) -> str:
         """Return the answer as it stands after the prompt, leading blank included."""
 
     def domain(self) -> str:
         """Return the text that stands before an answer where nothing is asked (PMI)."""
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """The texts by which a model shows that its answer is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +51,13 @@ class PlainFormat:
         """Return instruction, demonstrations and the query's input."""
         return self.template.prompt(demonstrations, fields)
 
+    def written(self, answered: Sequence[Answered], fields: Fields, opening: str = "") -> str:
+        """Return instruction, demonstrations, the query's input and the answer's opening."""
+        template = self.template
+        shown = (template.render(f) + answer + template.separator for f, answer in answered)
+        begun = f" {opening}" if opening else ""
+        return template.instruction + "".join(shown) + template.render(fields) + begun
+
     def answer(self, word: str) -> str:
         """Return the template's target."""
         return self.template.answer(word)
@@ -43,6 +65,11 @@ class PlainFormat:
     def domain(self) -> str:
         """Return the template's cue: what stands after its last field, e.g. ``Kind:``."""
         return cue(self.template)
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """The place where a next demonstration would begin."""
+        return tuple(filter(None, [self.template.boundary]))
 
     @property
     def channel(self) -> ChannelTemplate:

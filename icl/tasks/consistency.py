@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from icl.errors import did_you_mean
-from icl.tasks.template import template_fields
+from icl.tasks.template import RESERVED, template_fields
 from icl.yamlfile import fault
 
 if TYPE_CHECKING:
@@ -42,6 +42,13 @@ def check_definition(definition: Definition) -> None:
         enumerate(definition.sources), definition.tasks.items()
     ):
         columns = task.columns_in(source)
+        for field in columns.fields:
+            if field in RESERVED:
+                raise fault(
+                    f"the field {field!r} has the name of a word of Jinja's own, which no template"
+                    f" can show; write field_{field}: {columns.fields[field]}",
+                    "sources", place, "columns", "fields", field,
+                )  # fmt: skip
         _check_options(name, task, columns, place)
         _check_templates(name, task, columns)
 

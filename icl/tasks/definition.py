@@ -11,6 +11,7 @@ from icl.errors import IclError, did_you_mean
 from icl.tasks.consistency import check_definition
 from icl.tasks.source_schema import Columns, OwnColumns, Source, Strict, as_text
 from icl.tasks.template import Template, template_fields
+from icl.tasks.words import clash
 from icl.yamlfile import fault
 
 Metric = Literal["exact_match", "token_f1", "chrf", "bleu", "rouge"]
@@ -119,15 +120,16 @@ class TaskDefinition(Strict):
         for language, words in self.words.items():
             for label in words:
                 self._check_label(label, "words", language, label)
-            shown: dict[str, str] = {}
             for label, word in self.words_in(language).items():
-                at = ("words", language, label)
                 if not word.strip():
-                    raise fault("the word is empty; give one", *at)
-                if word in shown:
-                    both = f"{shown[word]!r} and {label!r}"
-                    raise fault(f"{word!r} is the word of both {both}; give each its own", *at)
-                shown[word] = label
+                    raise fault("the word is empty; give one", "words", language, label)
+        built = [(t, code) for t in self.named_templates.values() for code in t.languages]
+        built += [(t, c) for t in self.named_templates.values() for c in ("", *self.words)]
+        for template, language in built:
+            same = clash(self.words_in(language), template.build(language).target)
+            if same is not None:
+                at = ("words", language, same.second) if language in self.words else ("labels",)
+                raise fault(f"{same}; give each its own", *at)
         return self
 
     @model_validator(mode="after")

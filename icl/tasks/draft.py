@@ -16,6 +16,7 @@ from icl.tasks.json_schema import HEADER
 from icl.tasks.rows import text_of
 from icl.tasks.source_schema import SUFFIXES
 from icl.tasks.tables import read_table
+from icl.tasks.template import RESERVED
 
 LABEL_NAMES = ("label", "labels", "category", "class", "intent", "sentiment", "topic", "target")
 _REFERENCES = ("answer", "output", "target", "reference", "summary", "label")
@@ -210,7 +211,7 @@ def chosen_column(
 def field_name(column: str) -> str:
     """Return a name that a template can say."""
     name = re.sub(r"\W+", "_", column).strip("_").lower()
-    return name if name.isidentifier() else f"field_{name}"
+    return name if name.isidentifier() and name not in RESERVED else f"field_{name}"
 
 
 def _labels(files: _Files, column: str) -> list[str]:

@@ -7,7 +7,7 @@ parts are computed then. So here:
 - of filters and of methods of texts only those are left that make nothing much longer, and the few
   that can (`replace`, `join`) look first;
 - sums, products and ``~`` of texts are measured before they are made, and so is every value shown;
-- nothing is computed when a template is read, and all its loops together end after a while.
+- nothing is computed when a template is read, and its loops and calls together end after a while.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, nodes, pass_context
+from jinja2 import StrictUndefined, Template, Undefined, nodes, pass_context
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-_LONGEST = 1_000_000  # characters of any text, and items of any list
+_LONGEST = 1_000_000  # characters of any text, and items of any list, beside what was given
 _LARGEST = 10_000  # of a number that is multiplied
 _ITEM = 20  # characters that an item which is no text counts for
-_MOST_ROUNDS = 100_000  # of all loops of a template together
+_MOST_ROUNDS = 100_000  # of all loops and calls of a template together
 
 _METHODS = {
     "capitalize", "casefold", "count", "endswith", "find", "get", "index", "isalnum", "isalpha",
@@ -41,6 +41,7 @@ _FILTERS = {
 }  # fmt: skip
 
 _rounds: ContextVar[int] = ContextVar("icl_template_rounds", default=0)
+_longest: ContextVar[int] = ContextVar("icl_template_longest", default=_LONGEST)
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -48,14 +49,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset({"*", "**", "%", "+", "//"})
 
-    def __init__(self) -> None:
-        super().__init__(
-            undefined=StrictUndefined,
-            keep_trailing_newline=True,
-            autoescape=False,
-            optimized=False,
-            finalize=_shown,
-        )
+    def __init__(self, **options: Any) -> None:
+        bounds = {"autoescape": False, "optimized": False, "finalize": _shown}
+        own_ways = {"undefined": StrictUndefined, "keep_trailing_newline": True}
+        super().__init__(**own_ways | options | bounds)
         # What a template shows may depend on nothing but the example.
         self.globals = {"range": _range}
         own = {"join": _join, "replace": _replace, "string": _text, "sum": _sum}
@@ -67,9 +64,18 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """Compile a source; raises whatever Jinja2 does for one that is no template."""
         return self.from_string(_Bounded().visit(self.parse(source)))
 
-    def render(self, template: Template, values: Mapping[str, Any]) -> str:
-        """Return what a template shows; raises `SecurityError` for too much of it."""
-        before = _rounds.set(0)
+    def render(
+        self, template: Template, values: Mapping[str, Any], *, given: int = 0, rounds: int = 0
+    ) -> str:
+        """Return what a template shows; raises `SecurityError` for too much of it.
+
+        Args:
+            template: what `read` has returned.
+            values: what it sees.
+            given: characters that it may show beside the million that any may.
+            rounds: of loops and calls that it may make beside those that any may.
+        """
+        before, length_before = _rounds.set(-rounds), _longest.set(_LONGEST + given)
         parts: list[str] = []
         length = 0
         try:
@@ -79,6 +85,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 parts.append(part)
         finally:
             _rounds.reset(before)
+            _longest.reset(length_before)
         return "".join(parts)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
@@ -96,6 +103,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def call(self, context: Any, called: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call a method of a text, list or mapping, or a global."""
+        _round()
         owner, name = getattr(called, "__self__", None), getattr(called, "__name__", "")
         if isinstance(owner, str | list | tuple | dict):
             if name not in _METHODS:
@@ -155,10 +163,14 @@ def _range(*limits: int) -> range:
 
 def _counted(items: Iterable[Any]) -> Iterator[Any]:
     for item in items:
-        _rounds.set(_rounds.get() + 1)
-        if _rounds.get() > _MOST_ROUNDS:
-            raise SecurityError(f"loops go round more than {_MOST_ROUNDS} times")
+        _round()
         yield item
+
+
+def _round() -> None:
+    _rounds.set(_rounds.get() + 1)
+    if _rounds.get() > _MOST_ROUNDS:
+        raise SecurityError(f"loops and calls go round more than {_MOST_ROUNDS} times")
 
 
 def _has_length(value: Any) -> bool:
@@ -174,8 +186,8 @@ def _number(value: Any) -> int:
 
 
 def _bound(length: int) -> None:
-    if length > _LONGEST:
-        raise SecurityError(f"more than {_LONGEST} characters or items are not allowed")
+    if length > _longest.get():
+        raise SecurityError(f"more than {_longest.get()} characters or items are not allowed")
 
 
 def _replace(text: Any, old: Any, new: Any, count: int | None = None) -> str:
@@ -207,11 +219,12 @@ def _sum(items: Iterable[Any], attribute: Any = None, start: float = 0) -> Any:
 def _text(value: Any) -> str:
     """Return a value as text, once it is seen to be short: lists of lists of lists need not be."""
     if not isinstance(value, str):
-        _weigh(value, 0)
+        weigh(value)
     return str(value)
 
 
-def _weigh(value: Any, length: int) -> int:
+def weigh(value: Any, length: int = 0) -> int:
+    """Return about how long a value is as text, added to a length; raises `SecurityError`."""
     if isinstance(value, int) and value.bit_length() > _LARGEST:
         raise SecurityError("so large a number is not allowed")
     length += len(value) if isinstance(value, str) else _ITEM
@@ -220,10 +233,12 @@ def _weigh(value: Any, length: int) -> int:
         value = [*value.keys(), *value.values()]
     if isinstance(value, list | tuple | set | frozenset):
         for item in value:
-            length = _weigh(item, length)
+            length = weigh(item, length)
     return length
 
 
 def _shown(value: Any) -> Any:
     """See to it that what is shown is short; undefined values are Jinja2's own matter."""
-    return value if isinstance(value, str | StrictUndefined) else _text(value)
+    if isinstance(value, str):  # a block's or a macro's text may be shown in another's, and again
+        _bound(len(value))
+    return value if isinstance(value, str | Undefined) else _text(value)

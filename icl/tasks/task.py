@@ -9,6 +9,7 @@ from typing import Literal
 
 from icl.errors import IclError, did_you_mean
 from icl.tasks.template import Fields, Template
+from icl.tasks.words import clash
 
 Kind = Literal["classification", "multiple_choice", "generation"]
 
@@ -56,6 +57,10 @@ class Labels:
         names: canonical label names in the episode's order; columns of every score matrix.
         words: the verbaliser of each name, as it is shown to a language model.
         template: how examples are put before a language model.
+
+    Raises:
+        IclError: a name stands twice, or two labels look the same as the template's target shows
+            their words.
     """
 
     names: tuple[str, ...]
@@ -67,6 +72,9 @@ class Labels:
             raise IclError(f"{len(self.names)} labels have {len(self.words)} words; give one each.")
         if len(set(self.names)) != len(self.names):
             raise IclError(f"The labels {self.names} hold a duplicate; each may stand once.")
+        same = clash(dict(zip(self.names, self.words, strict=True)), self.template.target)
+        if same is not None:
+            raise IclError(f"In prompts {same}; give each label a word of its own.")
 
     def __len__(self) -> int:
         return len(self.names)

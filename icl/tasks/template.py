@@ -17,6 +17,11 @@ from icl.tasks.sandbox import Sandbox
 Fields = Mapping[str, str]
 
 _SANDBOX = Sandbox()
+# Words of Jinja's own: a field of such a name would never be shown.
+RESERVED = frozenset(
+    {"and", "else", "false", "False", "if", "in", "is", "not", "none", "None", "or", "range",
+     "self", "true", "True"}
+)  # fmt: skip
 # A template is one string: it loads no others and defines nothing.
 _FOREIGN = (nodes.Import, nodes.FromImport, nodes.Include, nodes.Extends, nodes.Macro,
             nodes.CallBlock, nodes.Block)  # fmt: skip
@@ -36,6 +41,13 @@ def template_fields(source: str) -> frozenset[str]:
         raise IclError(
             f"The template {source!r} has a {kind}, which has no place in it; remove it."
         )
+    for part in (part for output in tree.find_all(nodes.Output) for part in output.nodes):
+        shown = _bare(part)
+        if isinstance(shown, nodes.Const) and isinstance(shown.value, bool | None):
+            raise IclError(
+                f"The template {source!r} shows {str(shown.value).lower()!r}, which is a word of"
+                " Jinja's own and no field; give the field another name."
+            )
     reached: list[Any] = [node.attr for node in tree.find_all(nodes.Getattr)]
     reached += [getattr(node.arg, "value", None) for node in tree.find_all(nodes.Getitem)]
     reached += [node.name for node in tree.find_all(nodes.Name)]
@@ -45,6 +57,11 @@ def template_fields(source: str) -> frozenset[str]:
                 f"The template {source!r} reaches for {name!r}, which is not a field; remove it."
             )
     return frozenset(find_undeclared_variables(tree) - set(_SANDBOX.globals))
+
+
+def _bare(node: nodes.Node | None) -> nodes.Node | None:
+    """Return what filters are put to."""
+    return _bare(node.node) if isinstance(node, nodes.Filter) else node
 
 
 @lru_cache(maxsize=1024)
@@ -81,7 +98,8 @@ class Template:
 
     Attributes:
         input: what stands before the answer; sees the example's fields, e.g.
-            ``"Word: {{ text }}\\nKind:"``.
+            ``"Word: {{ text }}\\nKind:"``. A blank at its end is dropped where `target` begins with
+            one.
         target: the answer; sees ``label``, the label's word. It carries its own leading blank.
         separator: stands between demonstrations, and after the last one.
         instruction: stands once at the start, with whatever blank lines should follow it.
@@ -94,7 +112,21 @@ class Template:
 
     def render(self, fields: Fields) -> str:
         """Render one example up to the answer; raises `IclError` for an unknown field."""
-        return render(self.input, fields)
+        return self.before_answer(render(self.input, fields))
+
+    def before_answer(self, text: str) -> str:
+        """Drop blanks at a text's end where the answer brings its own, which would stand twice."""
+        return text.rstrip(" \t") if self.target[:1] in (" ", "\t") else text
+
+    @property
+    def boundary(self) -> str:
+        """Where a model goes on to a next example: the separator, and how every input begins.
+
+        Empty where both are empty or blank.
+        """
+        opening = self.input.partition("{")[0].rstrip()
+        whole = self.separator + opening
+        return whole if whole.strip(" ") else ""
 
     def answer(self, word: str) -> str:
         """Render the answer for a label's word, leading blank included."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers import normalizers
 
 from icl.errors import IclError
 from icl.evaluation.judge import judge
@@ -242,15 +244,22 @@ def test_zero_shot_ignores_the_support_set() -> None:
     assert torch.equal(with_support, log_probs({}, method="zero-shot", support=[]))
 
 
-def test_labels_with_the_same_word_tie_exactly_and_the_tie_is_broken_by_lot() -> None:
-    labels = Labels(problems.NAMES, ("thing", "thing", "thing"), LABELS.template)
-    out = log_probs({}, labels=labels)
-    assert (out == out[:, :1]).all()
-    episode = problems.episode()
-    same = replace(episode, labels=labels)
-    backbone = tiny.backbone()
-    record = judge(make("in-context", {}, backbone), "x", "k", same, backbone)
+def test_labels_that_score_the_same_are_drawn_by_lot() -> None:
+    backbone, episode = tiny.backbone(), problems.episode()
+    record = judge(make("majority", {}, backbone), "x", "k", episode, backbone)
+    assert len({value for row in record.log_probs for value in row}) == 1
     assert len(set(record.predictions)) > 1  # the first label is not favoured
+
+
+def test_labels_of_the_same_tokens_are_refused_by_every_method_that_reads_words() -> None:
+    backbone = tiny.backbone()
+    folding = normalizers.Lowercase()
+    backbone.tokenizer = copy.deepcopy(backbone.tokenizer)
+    backbone.tokenizer.backend_tokenizer.normalizer = folding
+    labels = Labels(problems.NAMES, ("thing", "Thing", "other"), LABELS.template)
+    for method in ("zero-shot", "in-context", "metaicl", "lora", "fomaml"):
+        with pytest.raises(IclError, match="'month' and 'weekday' are the same tokens"):
+            make(method, {}, backbone).adapt(SUPPORT, labels).log_probs(TEXTS)
 
 
 def test_a_label_that_begins_another_has_its_own_score() -> None:

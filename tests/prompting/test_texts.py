@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from icl.prompting.calibration import content_free, domain_inputs
 from icl.prompting.channel import split
 from icl.prompting.consistency import ChainOfThought, vote
+from icl.prompting.format import PlainFormat
 from icl.prompting.probes import read
 from icl.prompting.templates import TEMPLATES, instructed, named, ordered_fields
 from icl.prompting.units import joined, pieces, units
@@ -101,14 +102,16 @@ def test_what_does_not_follow_the_template_is_not_read() -> None:
 
 def test_a_chain_of_thought_stands_before_the_answer() -> None:
     shown = [Example("1", {"text": "2+2", "why": "Two and two."}, "4", "en", "")]
-    chain = ChainOfThought(Template("Q: {{ text }}\nA:"), "The answer is", "why", "Think.")
+    chain = ChainOfThought(
+        PlainFormat(Template("Q: {{ text }}\nA:")), "The answer is", "why", "Think."
+    )
     assert chain.prompt(shown, {}, {"text": "1+1"}) == (
         "Q: 2+2\nA: Think. Two and two. The answer is 4\n\nQ: 1+1\nA: Think."
     )
     assert chain.answer(" One and one. The answer is 2\nmore") == "2"
     assert chain.answer("no idea\n3\n") == "3"
     assert chain.answer("The answer is") == ""
-    assert ChainOfThought(PAIR).answer(" yes\nno") == "yes"
+    assert ChainOfThought(PlainFormat(PAIR)).answer(" yes\nno") == "yes"
 
 
 @given(st.lists(st.sampled_from(["a", "A.", " b", "c", ""]), max_size=8))

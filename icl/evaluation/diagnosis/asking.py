@@ -12,7 +12,7 @@ from icl.evaluation.diagnosis.material import Answer, Finding, Material, correct
 _ASKING = frozenset(
     {"template", "templates", "input", "target", "separator", "instruction", "words", "order",
      "seed", "choice", "demonstrations", "diversity", "chat", "assistant_prefix", "calibration",
-     "normalise", "scoring", "domain_prompt"}
+     "chat_template_kwargs", "normalise", "scoring", "domain_prompt"}
 )  # fmt: skip
 
 
