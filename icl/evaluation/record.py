@@ -15,7 +15,7 @@ from icl.kinds import is_amount
 
 SCHEMA_VERSION = 3
 _READABLE = (1, 2, 3)  # 1 has no written answers, 1 and 2 have no checksum; all else is the same
-_SEALED = 3
+_UNSEALED = (1, 2)
 _SEAL = ',"check":"'
 _ROUNDING = 1e-4
 ACCURACY = "accuracy"
@@ -241,9 +241,7 @@ class EpisodeRecord:
             made = cls(**data)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"not a record of schema {SCHEMA_VERSION}: {error}") from error
-        if int(version or 0) >= _SEALED and check != _check(
-            line.rstrip().rpartition(_SEAL)[0] + "}"
-        ):
+        if version not in _UNSEALED and check != _check(line.rstrip().rpartition(_SEAL)[0] + "}"):
             made._refuse("its checksum does not fit")
         if any(row[p] != max(row) for row, p in zip(made.log_probs, made.predictions, strict=True)):
             made._refuse("a prediction is not the best of its log-probabilities")
