@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from icl.episodes import Episode
 from icl.evaluation.memory import PeakMemory
 from icl.evaluation.record import Cost, EpisodeRecord
-from icl.learners.base import Learner
+from icl.learners.base import Learner, checked_scores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +32,8 @@ def judge(
     With `pool` the learner is shown the episode's pool after the support set.
 
     Raises:
-        ValueError: the scores have another shape than (queries, labels) or are not finite.
+        ValueError: the scores have another shape than (queries, labels).
+        IclError: they are not finite.
     """
     memory = PeakMemory(str(backbone.device))
     memory.reset()
@@ -41,7 +42,7 @@ def judge(
     start = time.perf_counter()
     support = (*episode.support, *episode.pool) if pool else episode.support
     predictor = learner.adapt(support, episode.labels)
-    scores = predictor.log_probs([example.fields for example in episode.query])
+    scores = checked_scores(learner, predictor, [example.fields for example in episode.query])
     seconds = time.perf_counter() - start
     rows = _rows(scores, len(episode.query), episode.ways)
     return EpisodeRecord(
@@ -93,6 +94,4 @@ def predictions(rows: Sequence[Sequence[float]], fingerprint: str) -> tuple[int,
 def _rows(scores: Tensor, queries: int, labels: int) -> tuple[tuple[float, ...], ...]:
     if tuple(scores.shape) != (queries, labels):
         raise ValueError(f"scores have the shape {tuple(scores.shape)}, not {(queries, labels)}")
-    if not scores.isfinite().all():
-        raise ValueError("the scores hold NaN or infinity")
     return tuple(tuple(row) for row in scores.tolist())
