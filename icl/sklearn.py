@@ -17,6 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from icl.errors import IclError, did_you_mean
+from icl.learners.base import checked_scores
 from icl.learners.registry import make, validate
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Template, template_fields
@@ -95,10 +96,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict_log_proba(self, X: Sequence[str]) -> np.ndarray:  # noqa: N803
-        """Return log-probabilities, shape (texts, classes), in the order of `classes_`."""
+        """Return log-probabilities, shape (texts, classes), in the order of `classes_`.
+
+        Raises:
+            IclError: some are not numbers, so that no class is the most probable.
+        """
         check_is_fitted(self)
         texts = as_texts(X)
-        found: np.ndarray = self.predictor_.log_probs([{"text": t} for t in texts]).numpy()
+        fields = [{"text": text} for text in texts]
+        found: np.ndarray = checked_scores(self.learner_, self.predictor_, fields).numpy()
         return found
 
     def predict_proba(self, X: Sequence[str]) -> np.ndarray:  # noqa: N803

@@ -103,6 +103,12 @@ def predict(
         typer.echo(f"  {name}: {number}")
     if found.accuracy is not None:
         typer.echo(f"{found.judged} of them have labels of their own: {found.accuracy:.1%} right.")
+    if found.unknown:
+        labels = ", ".join(f"{name!r} ({rows})" for name, rows in found.unknown.items())
+        typer.echo(
+            f"No labelled row of {train} has {labels}: {sum(found.unknown.values())} rows that"
+            " count as wrong."
+        )
     typer.echo(f"Wrote {found.out}")
 
 

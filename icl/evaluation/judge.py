@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from icl.episodes import Episode
 from icl.evaluation.bill import Bill
 from icl.evaluation.record import EpisodeRecord
-from icl.learners.base import Learner
+from icl.learners.base import Learner, checked_scores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,13 +31,14 @@ def judge(
     With `pool` the learner is shown the episode's pool after the support set.
 
     Raises:
-        ValueError: the scores have another shape than (queries, labels) or are not finite.
+        ValueError: the scores have another shape than (queries, labels).
+        IclError: they are not finite.
     """
     scored = backbone.meter.scored.copy()
     support = (*episode.support, *episode.pool) if pool else episode.support
     with Bill(backbone) as bill:
         predictor = learner.adapt(support, episode.labels)
-        scores = predictor.log_probs([example.fields for example in episode.query])
+        scores = checked_scores(learner, predictor, [example.fields for example in episode.query])
     rows = _rows(scores, len(episode.query), episode.ways)
     return EpisodeRecord(
         learner=name,
@@ -82,6 +83,4 @@ def predictions(rows: Sequence[Sequence[float]], fingerprint: str) -> tuple[int,
 def _rows(scores: Tensor, queries: int, labels: int) -> tuple[tuple[float, ...], ...]:
     if tuple(scores.shape) != (queries, labels):
         raise ValueError(f"scores have the shape {tuple(scores.shape)}, not {(queries, labels)}")
-    if not scores.isfinite().all():
-        raise ValueError("the scores hold NaN or infinity")
     return tuple(tuple(row) for row in scores.tolist())

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from icl.errors import IclError, did_you_mean
 from icl.tasks.draft import LABEL_NAMES, TEXT_NAMES, chosen_column, field_name
-from icl.tasks.rows import Row, text_of
+from icl.tasks.rows import Row, label_of, text_of
 from icl.tasks.source_schema import SUFFIXES
-from icl.tasks.tables import read_table
-from icl.tasks.task import Example, Labels
+from icl.tasks.tables import read_table, stored_class_names
+from icl.tasks.task import Example, Labels, label_name, warn_of_near_labels
 from icl.tasks.template import Fields, Template, template_fields
 
 _MOST_LABELS = 500
@@ -58,10 +58,18 @@ def open_table(path: Path) -> Table:
     if not path.is_file():
         raise IclError(f"There is no file {path}; check the path.")
     rows = tuple(read_table(path))
+    for column, names in (stored_class_names(path) if rows else {}).items():
+        rows = tuple((number, _named(row, column, names)) for number, row in rows)
     if not rows:
         raise IclError(f"{path} has no rows; fill it.")
     columns = tuple(dict.fromkeys(str(column) for _, row in rows for column in row))
     return Table(path, columns, rows)
+
+
+def _named(row: Mapping[str, Any], column: str, names: Sequence[str]) -> Mapping[str, Any]:
+    place = row[column]
+    known = isinstance(place, int) and 0 <= place < len(names)
+    return {**row, column: names[place]} if known else row
 
 
 def read_training(
@@ -98,13 +106,13 @@ def read_training(
     if len(columns) < len(shown):
         raise IclError(f"{path}: two of the columns {shown} make the same field; rename one.")
     fields = read_fields(table, columns)
-    named = [
-        _filled(table.path, number, row, label, "label it or remove the row")
-        for number, row in table.rows
-    ]
+    mend = "label it or remove the row"
+    named = [_filled(table.path, n, row, label, mend, label_of) for n, row in table.rows]
     names = tuple(sorted(set(named)))
     _check_labels(path, label, names)
-    for name in words or {}:
+    warn_of_near_labels(names, str(path))
+    words = {label_name(name): word for name, word in (words or {}).items()}
+    for name in words:
         if name not in names:
             raise IclError(f"--word names the label {name!r}, which {path} does not have."
                            + did_you_mean(name, names))  # fmt: skip
@@ -113,7 +121,7 @@ def read_training(
         for (number, _), own, name in zip(table.rows, fields, named, strict=True)
     )
     built = _template(template, columns, instruction)
-    spoken = tuple((words or {}).get(name, name) for name in names)
+    spoken = tuple(words.get(name, name) for name in names)
     return Training(support, Labels(names, spoken, built), columns, label)
 
 
@@ -136,9 +144,16 @@ def read_fields(table: Table, columns: Mapping[str, str]) -> list[dict[str, str]
     ]
 
 
-def _filled(path: Path, number: int, row: Mapping[str, Any], column: str, mend: str) -> str:
+def _filled(
+    path: Path,
+    number: int,
+    row: Mapping[str, Any],
+    column: str,
+    mend: str,
+    read: Callable[[Mapping[str, Any], str], str] = text_of,
+) -> str:
     try:
-        value = text_of(row, column)
+        value = read(row, column)
     except IclError as error:
         raise IclError(f"{path}, row {number}: {error}") from error
     if not value.strip():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +15,7 @@ from icl.labelling.data import Table, Training, open_table, read_fields, read_tr
 from icl.labelling.journal import Journal, row_key
 from icl.labelling.writing import ENDINGS, write_table
 from icl.progress import progress
-from icl.tasks.source_schema import as_text
+from icl.tasks.rows import label_of
 
 if TYPE_CHECKING:
     from icl.learners.base import Learner
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 PREDICTION, PROBABILITY, EACH = "prediction", "probability", "p_"
 _TOGETHER = 64  # rows that are labelled, and kept, at once
 _DIGITS = 6
+_NEARLY_ALL, _ENOUGH, _APART = 0.9, 10, 0.25  # when one label's many rows are told
 WITHOUT_MODEL = ("majority", "stratified", "tfidf")
 
 
@@ -37,7 +39,8 @@ class Labelled:
         counts: predicted label -> rows.
         kept: rows that an earlier, stopped labelling had computed already.
         accuracy: the share of rows labelled right, where the new table has labels of its own.
-        judged: how many rows that share is of.
+        judged: how many rows that share is of: all with a label of their own.
+        unknown: labels of theirs that no labelled row has -> rows; they count as labelled wrong.
     """
 
     out: Path
@@ -47,6 +50,7 @@ class Labelled:
     kept: int
     accuracy: float | None
     judged: int
+    unknown: Mapping[str, int]
 
 
 def label_table(
@@ -114,15 +118,19 @@ def label_table(
         full.append({**row, **dict(zip(added, (name, shares[column], *shares), strict=True))})
     write_table(out, (*table.columns, *added), full)
     journal.close()
-    judged = _judged(table, training, names)
+    own = own_labels(table, training.label)
+    judged = [name == given for name, given in zip(names, own, strict=True) if given]
+    counts = Counter(names)
+    _warn_of_one_for_all(made.method, counts, training)
     return Labelled(
         out,
         made.method,
         len(training.support),
-        dict(Counter(names)),
+        dict(counts),
         kept,
         sum(judged) / len(judged) if judged else None,
         len(judged),
+        dict(Counter(given for given in own if given and given not in labels.names)),
     )
 
 
@@ -134,9 +142,11 @@ def _scores(
     journal: Journal,
 ) -> list[Sequence[float]]:
     """Return the log-probabilities of all rows, those of the journal as they stand in it."""
+    from icl.learners.base import checked_scores
+
     if learner.transductive:  # an answer depends on all rows: there are no parts to keep
-        found = learner.adapt(training.support, training.labels).log_probs(fields)
-        return [list(row) for row in found.tolist()]
+        predictor = learner.adapt(training.support, training.labels)
+        return [list(row) for row in checked_scores(learner, predictor, fields).tolist()]
     left = {key: own for key, own in zip(keys, fields, strict=True) if key not in journal.rows}
     todo = list(left.items())
     if todo:
@@ -146,12 +156,7 @@ def _scores(
             for start in range(0, len(todo), _TOGETHER):
                 part = todo[start : start + _TOGETHER]
                 bar.say(f"row {start + 1} of {len(todo)}")
-                found = predictor.log_probs([own for _, own in part])
-                if not found.isfinite().all():
-                    raise IclError(
-                        f"The method {learner.method!r} gave scores that are not numbers; take"
-                        " smaller steps or another dtype."
-                    )
+                found = checked_scores(learner, predictor, [own for _, own in part])
                 journal.add([key for key, _ in part], found.tolist())
                 bar.advance(len(part) / len(todo))
     return [journal.rows[key] for key in keys]
@@ -231,8 +236,27 @@ def _check_columns(table: Table, training: Training) -> None:
             )
 
 
-def _judged(table: Table, training: Training, names: Sequence[str]) -> list[bool]:
-    """Return whether each row that has a label of its own was labelled right."""
-    known = set(training.labels.names)
-    own = [as_text(row.get(training.label)) for _, row in table.rows]
-    return [name == given for name, given in zip(names, own, strict=True) if given in known]
+def own_labels(table: Table, column: str) -> list[str]:
+    """Return each row's own label in a table to be labelled, "" where it has none."""
+    found = []
+    for _, row in table.rows:
+        try:
+            found.append(label_of(row, column))
+        except IclError:  # the column, or what stands in it, is missing
+            found.append("")
+    return found
+
+
+def _warn_of_one_for_all(method: str, counts: Counter[str], training: Training) -> None:
+    """Warn where one label takes nearly all rows, and far more than among the labelled ones."""
+    [(name, most)], rows = counts.most_common(1), counts.total()
+    shown = sum(example.label == name for example in training.support)
+    share = shown / len(training.support)
+    if rows >= _ENOUGH and most >= _NEARLY_ALL * rows and most / rows - share >= _APART:
+        warnings.warn(
+            f"The method {method!r} gives {name!r} to {most} of {rows} rows, and {shown} of"
+            f" {len(training.support)} labelled rows have it: it may answer so whatever a text"
+            " says; try another method, such as --method tfidf, or a calibration (`icl methods"
+            " in-context`).",
+            stacklevel=3,
+        )

@@ -142,3 +142,14 @@ class MetaLearner(Learner):
             raise ValueError("The saved state has other names or shapes than this learner.")
         for name, tensor in own.items():
             tensor.data.copy_(state[name])
+
+
+def checked_scores(learner: Learner, predictor: Predictor, texts: Sequence[Fields]) -> Tensor:
+    """Return a predictor's log-probabilities, (queries, labels): where labels are chosen by them.
+
+    Raises:
+        IclError: some are not numbers, so that none is the largest.
+    """
+    from icl.models.finite import finite
+
+    return finite(predictor.log_probs(texts), f"The method {learner.method!r}")

@@ -13,6 +13,7 @@ from icl.errors import IclError
 from icl.models.backbone import Backbone
 from icl.models.budget import bytes_per_row, within_memory
 from icl.models.decoding import Decoder, PlainDecoder
+from icl.models.finite import finite
 from icl.models.lora import Adapter
 from icl.models.server.model import ServerModel
 from icl.models.tokens import encode
@@ -128,6 +129,8 @@ def _decode(
 
 
 def _choose(logits: Tensor, draws: Sequence[np.random.Generator], temperature: float) -> list[int]:
+    if bool(logits.isnan().any()):  # a logit of -inf only rules a token out
+        finite(logits, "The model")
     if temperature == 0:
         likeliest: list[int] = logits.argmax(1).tolist()
         return likeliest

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from icl.errors import IclError
+from icl.models.finite import finite
 from icl.models.lora import Adapter
 from icl.models.scorer import label_scores
 from icl.models.tokens import encode
@@ -78,14 +79,15 @@ class Scorer:
         if not queries:
             return torch.zeros(0, len(self.labels))
         queries = self._fitted(queries)
+        told = f"The model {self.backbone.name!r}"
         if self.scoring == "channel":
-            return self._channel(queries).log_softmax(1)
+            return finite(self._channel(queries).log_softmax(1), told)
         prompts = [self.format.prompt(self._pairs(q.shown), q.fields) for q in queries]
         scores = self._direct(prompts)
         if self.scoring == "pmi":
             domain = self.domain_prompt
             scores = scores - self._direct([self.format.domain() if domain is None else domain])
-        return scores.log_softmax(1)
+        return finite(scores.log_softmax(1), told)
 
     def _direct(self, prompts: Sequence[str]) -> Tensor:
         answers = [self.format.answer(word) for word in self.labels.words]

@@ -10,15 +10,22 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 from icl.errors import IclError, did_you_mean
 from icl.tasks.consistency import check_definition
 from icl.tasks.source_schema import Columns, OwnColumns, Source, Strict, as_text
+from icl.tasks.task import label_name
 from icl.tasks.template import Template, template_fields
 from icl.tasks.words import clash
 from icl.yamlfile import fault
 
 Metric = Literal["exact_match", "token_f1", "chrf", "bleu", "rouge"]
 Apart = Literal["class", "language", "task", "id"]
+_Word = Annotated[
+    str,
+    BeforeValidator(as_text),
+    WithJsonSchema({"type": ["string", "number", "boolean"]}),
+]
 _Label = Annotated[
     str,
     BeforeValidator(as_text),
+    AfterValidator(label_name),
     WithJsonSchema({"type": ["string", "number", "boolean"]}),
 ]
 
@@ -90,7 +97,7 @@ class TaskDefinition(Strict):
     label_map: Mapping[_Label, _Label] = Field(default_factory=dict)
     skip: tuple[_Label, ...] = ()
     incomplete: Literal["refuse", "skip"] = "refuse"
-    words: Mapping[str, Mapping[_Label, _Label]] = Field(default_factory=dict)
+    words: Mapping[str, Mapping[_Label, _Word]] = Field(default_factory=dict)
     metrics: tuple[Metric, ...] = ()
     columns: OwnColumns | None = None
 

@@ -13,9 +13,10 @@ import yaml
 
 from icl.errors import IclError, did_you_mean
 from icl.tasks.json_schema import HEADER
-from icl.tasks.rows import text_of
+from icl.tasks.rows import label_of
 from icl.tasks.source_schema import SUFFIXES
 from icl.tasks.tables import read_table
+from icl.tasks.task import warn_of_near_labels
 from icl.tasks.template import RESERVED
 
 LABEL_NAMES = ("label", "labels", "category", "class", "intent", "sentiment", "topic", "target")
@@ -219,7 +220,7 @@ def _labels(files: _Files, column: str) -> list[str]:
     for file in files.all:
         for number, row in read_table(file):
             try:
-                found[text_of(row, column)] = None
+                found[label_of(row, column)] = None
             except IclError as error:
                 raise IclError(f"{file}, row {number}: {error}") from error
             if len(found) > _MOST_LABELS:
@@ -227,6 +228,7 @@ def _labels(files: _Files, column: str) -> list[str]:
                     f"{file}: the column {column!r} holds more than {_MOST_LABELS} different "
                     "labels; name another with --label, or say --kind generation."
                 )
+    warn_of_near_labels(sorted(found), str(files.root))
     return sorted(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError, did_you_mean
 from icl.tasks.source_schema import Columns, as_text
-from icl.tasks.task import Example, normalise
+from icl.tasks.task import Example, label_name, normalise
 
 if TYPE_CHECKING:
     from icl.tasks.definition import TaskDefinition
@@ -77,7 +78,7 @@ def examples_from_rows(
     seen: dict[str, int] = {}
     for place, (number, row) in enumerate(rows.rows, start=1):
         try:
-            raw = text_of(row, columns.label)
+            raw = label_of(row, columns.label, several=task.kind == "generation")
             if raw in task.skip:
                 continue
             item = _item(row, columns.id, place)
@@ -125,7 +126,7 @@ def value_at(row: Mapping[str, Any], column: str) -> Any:
                 value = value[int(step)]
             else:
                 raise IclError(f"the column {column!r} is missing: there is no {step!r} in it.")
-    if value is None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):  # as pandas has it
         raise _IncompleteError(
             f"the column {column!r} is missing; give it a value or remove the row."
         )
@@ -150,6 +151,25 @@ def text_of(row: Mapping[str, Any], column: str) -> str:
     if "\0" in text:
         raise IclError(f"the column {column!r} holds a zero byte; mend the file's encoding.")
     return text
+
+
+def label_of(row: Mapping[str, Any], column: str, *, several: bool = False) -> str:
+    """Return the label in a column, as `label_name` spells it.
+
+    Args:
+        row: the row.
+        column: the column.
+        several: take a list of texts, joined by blanks, as `text_of` does.
+
+    Raises:
+        IclError: see `text_of`; or the column holds several labels.
+    """
+    value = value_at(row, column)
+    if isinstance(value, list | tuple) and len(value) != 1 and not several:
+        raise IclError(
+            f"the column {column!r} holds {len(value)} labels; give each row one, or name another."
+        )
+    return label_name(text_of(row, column))
 
 
 def _shown(row: Mapping[str, Any], name: str, column: str) -> str:
@@ -209,7 +229,7 @@ def _options(
 
 def _choice(raw: str, options: Mapping[str, str], task: TaskDefinition) -> str:
     label = task.label_map.get(raw, raw)
-    by_text = next((name for name, text in options.items() if text == raw), None)
+    by_text = next((name for name, text in options.items() if label_name(text) == raw), None)
     if label in task.labels:
         if by_text not in (None, label) and raw not in task.label_map:
             raise IclError(

@@ -13,7 +13,7 @@ from icl.tasks.definition import Definition
 from icl.tasks.family import build_family
 from icl.tasks.source_schema import CldrSource, DirectorySource
 from icl.tasks.sources import choose_source
-from icl.tasks.task import Task
+from icl.tasks.task import Task, warn_of_near_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,8 @@ def survey(definition: Definition, data: Path | None) -> Survey:
     family = build_family(definition, data=data)
     count = 0
     seen: Counter[tuple[str, str]] = Counter()
+    for name, own in definition.tasks.items():
+        warn_of_near_labels(own.labels, f"The task {name!r}")
     for name, language in pairs(definition):
         task = family.load(name, language)
         for label, where in task.lone.items():

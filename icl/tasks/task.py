@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,6 +23,42 @@ def normalise(text: str) -> str:
     True
     """
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def label_name(text: str) -> str:
+    """Return a label as it is compared everywhere: composed (NFC), without blanks around it.
+
+    >>> label_name(" cafe\\u0301 ") == label_name("café")
+    True
+    """
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def near_labels(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return pairs of labels that may be one label spelt in two ways, such as Good and good.
+
+    >>> near_labels(["good", "Good", "bad", "1", "1.0"])
+    [('good', 'Good'), ('1', '1.0')]
+    """
+    first: dict[str, str] = {}
+    found = []
+    for name in names:
+        key = normalise(name)
+        with suppress(ValueError, OverflowError):
+            key = str(float(key))
+        if first.setdefault(key, name) != name:
+            found.append((first[key], name))
+    return found
+
+
+def warn_of_near_labels(names: Iterable[str], where: str) -> None:
+    """Warn of labels that differ so little that they may be one."""
+    for one, other in near_labels(names):
+        warnings.warn(
+            f"{where} has the labels {one!r} and {other!r}, which count as two; spell them alike"
+            " if they are one.",
+            stacklevel=3,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,11 +162,66 @@ def test_labels_of_the_new_table_are_held_against_the_predictions(tmp_path: Path
     )
     out = tmp_path / "out.jsonl"
     found = label_table(train, labelled, out, method="tfidf", **COMMON)
-    rows = [json.loads(line) for line in out.read_text().splitlines()][:-1]
-    assert found.judged == len(place.ROWS)
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert found.judged == len(place.ROWS) + 1
+    assert found.unknown == {"?": 1}  # which no method can give: the row is wrong
     right = sum(row["kind"] == row["prediction"] for row in rows) / len(rows)
     assert found.accuracy is not None
     assert math.isclose(found.accuracy, right)
+
+
+def test_spellings_of_a_label_that_nobody_sees_are_one_and_others_are_told(tmp_path: Path) -> None:
+    kinds = ["café ", "cafe\u0301", "month", " month", "Month"]
+    rows = [(text, kinds[i % 5]) for i, (text, _) in enumerate(place.ROWS)]
+    train = place.write(tmp_path / "train.csv", ("phrase", "kind"), rows)
+    new = place.write(tmp_path / "new.csv", ("phrase", "kind"), rows)
+    with pytest.warns(UserWarning, match="the labels 'Month' and 'month', which count as two"):
+        found = label_table(train, new, tmp_path / "o.csv", method="tfidf", **COMMON)
+    assert set(found.counts) <= {"café", "month", "Month"}
+    assert (found.judged, found.unknown) == (len(rows), {})
+
+
+def test_a_label_that_takes_all_rows_is_told_of(tmp_path: Path) -> None:
+    train = place.train(tmp_path)
+    new = place.write(tmp_path / "new.csv", ("phrase",), [(f"qqq {i}",) for i in range(12)])
+    with pytest.warns(UserWarning, match="'majority' gives '.*' to 12 of 12 rows, and 6 of 18"):
+        label_table(train, new, tmp_path / "o.csv", method="majority", **COMMON)
+
+
+def test_classes_that_datasets_stored_as_numbers_have_their_names(tmp_path: Path) -> None:
+    import datasets
+
+    features = datasets.Features(
+        {"phrase": datasets.Value("string"), "kind": datasets.ClassLabel(names=KINDS)}
+    )
+    columns = {
+        "phrase": [t for t, _ in place.ROWS],
+        "kind": [KINDS.index(k) for _, k in place.ROWS],
+    }
+    path = tmp_path / "train.parquet"
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(path)
+    found = label_table(path, place.new(tmp_path), tmp_path / "o.csv", method="tfidf", **COMMON)
+    assert set(found.counts) <= set(KINDS)
+
+
+def test_scores_that_are_no_numbers_label_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from icl.learners.text_baselines import Tfidf
+    from icl.sklearn import FewShotClassifier
+
+    class Broken(Predictor):
+        def log_probs(self, texts: Sequence[Fields]) -> Tensor:
+            return torch.full((len(texts), len(KINDS)), torch.nan)
+
+    monkeypatch.setattr(Tfidf, "adapt", lambda *_: Broken())
+    train, new = place.train(tmp_path), place.new(tmp_path)
+    with pytest.raises(IclError, match="'tfidf' gave scores that are not numbers"):
+        label_table(train, new, tmp_path / "o.csv", method="tfidf", **COMMON)
+    with pytest.raises(IclError, match="'tfidf' gave scores that are not numbers"):
+        FewShotClassifier("tfidf").fit(["a", "b"], [0, 1]).predict(["c"])
 
 
 @pytest.mark.parametrize(
