@@ -194,7 +194,11 @@ class Embedder:
 
     @cached_property
     def _store(self) -> EmbeddingStore:
-        setting = (self.layer, self.pooling, self.instruction, _code())
+        # All that decides a vector beside the text: the model by its bytes, how it is run and
+        # pooled, the code, and the kind of device, since only a CPU gives the same bits each time.
+        backbone = self.backbone
+        place = (backbone.device.type, backbone.context_length)
+        setting = (self.layer, self.pooling, self.instruction, *place, _code())
         digest = hashlib.sha256(repr(setting).encode()).hexdigest()[:16]
         return open_store(f"{self.backbone.identity}-{digest}", self.width)
 
