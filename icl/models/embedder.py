@@ -218,9 +218,13 @@ class Embedder:
 
     @cached_property
     def _name(self) -> str:
-        # what turns a text into a vector: this, and how the model comes
+        # All that decides a vector beside the text: the model by its bytes, how it is run and
+        # pooled, the code from which it comes, and the kind of device, since only a CPU gives the
+        # same bits each time.
+        backbone = self.backbone
+        place = (backbone.device.type, backbone.context_length)
         code = code_of("icl.models.embedder", "icl.models.loading")
-        setting = (self.layer, self.pooling, self.instruction, code)
+        setting = (self.layer, self.pooling, self.instruction, *place, code)
         digest = hashlib.sha256(repr(setting).encode()).hexdigest()[:16]
         return f"{self.backbone.identity}-{digest}"
 
