@@ -272,7 +272,8 @@ class Counter:
     def _texts(
         self, examples: Sequence[Example], episode: Episode, params: Mapping[str, Any]
     ) -> float:
-        rows = encode(self.tokenizer, [self._shown(e, episode, params) for e in examples])
+        texts = [self._shown(e, episode, params) for e in examples]
+        rows = encode(self.tokenizer, texts, closed=True)
         return float(sum(map(len, rows))) if self.encoder else self._packed(rows)
 
     @staticmethod
@@ -299,7 +300,8 @@ class Counter:
         new = {self._shown(e, episode, params): e for e in examples}
         fresh = [example for text, example in new.items() if text not in known]
         known.update(new)
-        rows = encode(self.tokenizer, [self._shown(e, episode, params) for e in fresh])
+        texts = [self._shown(e, episode, params) for e in fresh]
+        rows = encode(self.tokenizer, texts, closed=True)
         return float(sum(made_up(len(row)) for row in rows)) * self._depth(params)
 
     def _by_vectors(self, episode: Episode, method: str, params: Mapping[str, Any]) -> Work:
