@@ -275,7 +275,8 @@ class Counter:
     def _texts(
         self, examples: Sequence[Example], episode: Episode, params: Mapping[str, Any]
     ) -> float:
-        rows = encode(self.tokenizer, [self._shown(e, episode, params) for e in examples])
+        texts = [self._shown(e, episode, params) for e in examples]
+        rows = encode(self.tokenizer, texts, closed=True)
         return float(sum(map(len, rows))) if self.encoder else self._packed(rows)
 
     @staticmethod
@@ -305,7 +306,7 @@ class Counter:
         shown = dict.fromkeys(self._shown(e, episode, params) for e in examples)
         texts = [text for text in shown if text not in known]
         known.update(texts)
-        rows = encode(self.tokenizer, texts)
+        rows = encode(self.tokenizer, texts, closed=True)
         return float(sum(made_up(len(row)) for row in rows)) * self._depth(params)
 
     def _by_vectors(self, episode: Episode, method: str, params: Mapping[str, Any]) -> Work:

@@ -141,7 +141,9 @@ class Embedder:
         if isinstance(self.backbone, Encoder):
             return self.backbone.encode(shown)
         limit = self.backbone.context_length
-        return [row[-limit:] for row in encode(self.backbone.tokenizer, shown)]
+        closed = self.pooling != "prompt"  # which waits for the next word
+        rows = encode(self.backbone.tokenizer, shown, closed=closed)
+        return [row[-limit:] for row in rows]
 
     def run(self, rows: Sequence[IntArray], adapter: Adapter | None = None) -> Tensor:
         """Embed encoded texts as one batch; gradients flow to the adapter unless they are off.
@@ -191,8 +193,11 @@ class Embedder:
             at = [int(np.flatnonzero(row == mask)[-1]) if mask in row else 0 for row in rows]
             return states[each, torch.tensor(at, device=states.device)]
         weights = real.float()
-        if not encoder and self.backbone.tokenizer.bos_token_id is not None:
-            weights[lengths > 1, 0] = 0.0  # a lone BOS stands for an empty text
+        if not encoder:
+            bos = self.backbone.tokenizer.bos_token_id
+            for i, row in enumerate(rows):
+                if len(row) > 1 and row[0] == bos:  # a lone BOS stands for an empty text
+                    weights[i, 0] = 0.0
         if self.pooling == "weighted-mean":
             weights = weights * weights.cumsum(1)
         weights = weights / weights.sum(1, keepdim=True)

@@ -28,6 +28,7 @@ from icl.models.places import check_device, check_map
 from icl.models.plain import plain_scores
 from icl.models.quantised import Bits, prepare, quantised_options
 from icl.models.seq2seq import Seq2Seq
+from icl.models.tokens import check_vocabulary
 from icl.progress import progress
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def load_backbone(
         config = AutoConfig.from_pretrained(
             path, revision=revision, trust_remote_code=trust_remote_code
         )
+        check_vocabulary(name, tokenizer, config)
         if device_map is not None and (config.is_encoder_decoder or is_encoder(config)):
             raise IclError(f"`device_map` is for causal models, and {name!r} is none; drop it.")
         if quantise is not None and getattr(config, "quantization_config", None) is not None:

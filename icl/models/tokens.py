@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,21 +27,58 @@ class EncodedPair:
     answer_from: int
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[IntArray]:
-    """Encode texts as the model's users would: BOS once where the tokenizer adds it, no EOS."""
+def encode(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, closed: bool = False
+) -> list[IntArray]:
+    """Encode texts as the tokenizer's users would, with what it puts before them.
+
+    Args:
+        tokenizer: of the model.
+        texts: to encode.
+        closed: keep what the tokenizer puts behind a text (EOS, SEP), as embeddings want it; a
+            text that goes on, by an answer or a token at a time, is not at its end.
+    """
     if not texts:
         return []
     ids = tokenizer(list(texts), add_special_tokens=True)["input_ids"]
-    eos = _added_eos(tokenizer)
-    arrays = [np.asarray(row, dtype=np.int64) for row in ids]
-    return [a[:-1] if eos is not None and len(a) and a[-1] == eos else a for a in arrays]
+    behind = 0 if closed else _added_behind(tokenizer)
+    return [np.asarray(row[: len(row) - behind], dtype=np.int64) for row in ids]
 
 
-def _added_eos(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Return the id that the tokenizer puts at the end of every text, if it does."""
-    eos: int | None = tokenizer.eos_token_id
-    empty = tokenizer("", add_special_tokens=True)["input_ids"]
-    return eos if eos is not None and len(empty) and empty[-1] == eos != empty[0] else None
+def _added_behind(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return how many tokens the tokenizer puts behind every text."""
+    if not getattr(tokenizer, "closes_texts", True):
+        return 0
+    for probe in ("a", "0", "."):  # not an empty text, of which before and behind cannot be told
+        bare = list(tokenizer(probe, add_special_tokens=False)["input_ids"])
+        whole = list(tokenizer(probe, add_special_tokens=True)["input_ids"])
+        for before in range(len(whole) - len(bare) + 1):
+            if bare and whole[before : before + len(bare)] == bare:
+                return len(whole) - before - len(bare)
+    return 0
+
+
+def check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, config: Any) -> None:
+    """Raise `IclError` where texts can have tokens that a model has no embeddings for.
+
+    Special tokens do not count, which no ordinary text has (Gemma 3's for images).
+
+    Args:
+        name: the model's.
+        tokenizer: its tokenizer.
+        config: its transformers configuration.
+    """
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    if rows is None or len(tokenizer) <= rows:
+        return
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    beyond = [t for t, i in tokenizer.get_vocab().items() if i >= rows and i not in special]
+    if beyond:
+        raise IclError(
+            f"The tokenizer of {name!r} has {len(tokenizer)} tokens, and the model embeddings for"
+            f" {rows} ({min(beyond)!r} has none); the two do not belong together, or the model was"
+            " saved before `resize_token_embeddings`: save it anew after that."
+        )
 
 
 def encode_pairs(

@@ -17,7 +17,8 @@ class ServerTokenizer:
     It does what `icl.models.tokens` asks of a tokenizer, and no more.
     """
 
-    eos_token_id: int | None = None  # neither server puts one at the end of a prompt
+    closes_texts = False  # neither server puts anything behind a prompt
+    eos_token_id: int | None = None
     chat_template: str | None = None
     bos_token: str | None = None
 
@@ -80,6 +81,7 @@ class ByteTokenizer:
     It serves to tell whether a prompt fits into the context, and errs on the safe side.
     """
 
+    closes_texts = False
     eos_token_id: int | None = None
     bos_token_id: int | None = None
     chat_template: str | None = None
