@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from icl.episodes import Episode, EpisodeSampler
+from icl.errors import IclError
 from icl.evaluation.runfolder import RunFolder
 from icl.learners.base import Params
+from icl.learners.registry import trains_columns
 from icl.training import TrainingConfig
 
 if TYPE_CHECKING:
@@ -29,6 +32,34 @@ class Entrant:
     method: str
     params: Params
     training: TrainingConfig | None = None
+
+
+def check_ways(
+    entrants: Iterable[Entrant],
+    training: Mapping[str, EpisodeSampler],
+    episodes: Iterable[Episode],
+) -> Iterator[Episode]:
+    """Yield the episodes on which entrants are judged, as far as all of them can answer.
+
+    Args:
+        entrants: who takes part.
+        training: by name, where meta-learners' training episodes come from.
+        episodes: any number.
+
+    Raises:
+        IclError: an episode has more labels than a learner has trained columns for.
+    """
+    bounds = {e.name: training[e.name].ways for e in entrants
+              if e.name in training and trains_columns(e.method)}  # fmt: skip
+    name = min(bounds, key=bounds.__getitem__, default="")
+    for episode in episodes:
+        if bounds and episode.ways > bounds[name]:
+            raise IclError(
+                f"The learner {name!r} is meta-trained with {bounds[name]} labels a task and would"
+                f" answer by chance among the {episode.ways} of {episode.task!r}; set its"
+                f" `training.ways` to {episode.ways} or more."
+            )
+        yield episode
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from icl import interrupt
 from icl.episodes import Episode, EpisodeSampler
 from icl.errors import IclError
-from icl.evaluation.entrant import Entrant, Model
+from icl.evaluation.entrant import Entrant, Model, check_ways
 from icl.evaluation.environment import environment
 from icl.evaluation.flops import counted, with_flops
 from icl.evaluation.judge import judge
@@ -76,7 +76,7 @@ class Runner:
         self._metrics = metrics
         self._track = track
         self._entrants = entrants
-        self._asked = episodes
+        self._asked = check_ways(entrants, training_episodes, episodes)
         self._model = model
         self._training_episodes = training_episodes
         self._processes = processes
