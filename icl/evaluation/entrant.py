@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from icl.episodes import Episode
+from icl.episodes import Episode, EpisodeSampler
 from icl.errors import IclError
 from icl.learners.base import Params
+from icl.learners.registry import trains_columns
 from icl.training import TrainingConfig
 
 if TYPE_CHECKING:
@@ -46,6 +47,34 @@ def suited(entrants: Sequence[Entrant], episode: Episode) -> Episode:
                 f"The learner {entrant.name!r}, on the task {episode.task!r}: {error}"
             ) from error
     return episode
+
+
+def check_ways(
+    entrants: Iterable[Entrant],
+    training: Mapping[str, EpisodeSampler],
+    episodes: Iterable[Episode],
+) -> Iterator[Episode]:
+    """Yield the episodes on which entrants are judged, as far as all of them can answer.
+
+    Args:
+        entrants: who takes part.
+        training: by name, where meta-learners' training episodes come from.
+        episodes: any number.
+
+    Raises:
+        IclError: an episode has more labels than a learner has trained columns for.
+    """
+    bounds = {e.name: training[e.name].ways for e in entrants
+              if e.name in training and trains_columns(e.method)}  # fmt: skip
+    name = min(bounds, key=bounds.__getitem__, default="")
+    for episode in episodes:
+        if bounds and episode.ways > bounds[name]:
+            raise IclError(
+                f"The learner {name!r} is meta-trained with {bounds[name]} labels a task and would"
+                f" answer by chance among the {episode.ways} of {episode.task!r}; set its"
+                f" `training.ways` to {episode.ways} or more."
+            )
+        yield episode
 
 
 @dataclass(slots=True)

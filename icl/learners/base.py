@@ -102,9 +102,12 @@ class MetaLearner(Learner):
     Attributes:
         joins_episodes: whether the meta-loss of several episodes is other than the mean of theirs
             alone; such a loss is not dealt to several processes.
+        trains_columns: whether it tells labels by columns that training fills one by one, so that
+            it answers no task with more labels than it was trained with.
     """
 
     joins_episodes: ClassVar[bool] = False
+    trains_columns: ClassVar[bool] = False
 
     @abstractmethod
     def meta_loss(self, episodes: Sequence[Episode]) -> tuple[Tensor, Mapping[str, float]]:

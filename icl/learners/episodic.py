@@ -83,6 +83,9 @@ class Net(nn.Module):
         """Fit to some tasks: represented (tasks, n, width), (tasks, n); the graph is kept."""
         raise NotImplementedError
 
+    def check(self, ways: int) -> None:
+        """Raise `IclError` where a new task has more labels than this head can answer."""
+
     def loss(self, scores: Tensor, wanted: Tensor) -> Tensor:
         """Return each task's loss: (tasks, q, ways), (tasks, q) -> (tasks,)."""
         right = scores.log_softmax(-1).gather(2, wanted[..., None])[..., 0]
@@ -228,6 +231,7 @@ class EpisodicLearner(MetaLearner):
             if len(columns) < 2:
                 found.append(uniform(labels))
                 continue
+            net.check(len(columns))
             columns.sort(key=lambda column: labels.names[column])
             place = torch.zeros(len(labels), dtype=torch.long)
             place[columns] = torch.arange(len(columns))

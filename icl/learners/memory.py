@@ -2,7 +2,8 @@
 
 SNAIL (Mishra et al. 2018, arXiv 1707.03141) and MANN (Santoro et al. 2016, arXiv 1605.06065).
 Labels are shown as one-hot columns, permuted by lot in each training episode: what a column means
-can then only be known from the support set.
+can then only be known from the support set. Columns beyond the ways of training are never
+filled: tasks with more labels are refused.
 """
 
 from __future__ import annotations
@@ -37,12 +38,22 @@ class _MemoryNet(Net):
     """What both networks share: inputs of an embedding and a label, and a check of their sizes."""
 
     fixed_columns: ClassVar[bool] = True
+    out: nn.Linear  # to a score for each of `most_ways` columns
 
     def __init__(self, width: int, params: MemoryParams) -> None:
         super().__init__(width, params)
         self._most_ways = params.most_ways
         self._most_examples = params.most_examples
         self.enter = nn.Linear(width, params.inputs)
+
+    def check(self, ways: int) -> None:
+        """Refuse labels whose columns training never filled; their biases are still zero."""
+        trained = int((self.out.bias != 0).sum())
+        if 0 < trained < ways:
+            raise IclError(
+                f"The learner was trained with {trained} labels a task and this one has {ways}; set"
+                f" `training.ways` to {ways} or more and train anew."
+            )
 
     def _inputs(self, vectors: Tensor) -> Tensor:
         # unit vectors have tiny entries; the map wants numbers of a usual size
@@ -156,6 +167,7 @@ class SNAIL(EpisodicLearner):
     """Attention and dilated causal convolutions over (example, label) pairs and the query."""
 
     method: ClassVar[str] = "snail"
+    trains_columns: ClassVar[bool] = True
     Params = SNAILParams
 
     def network(self, width: int, params: Any) -> Net:
@@ -254,6 +266,7 @@ class MANN(EpisodicLearner):
     """
 
     method: ClassVar[str] = "mann"
+    trains_columns: ClassVar[bool] = True
     Params = MANNParams
 
     def network(self, width: int, params: Any) -> Net:

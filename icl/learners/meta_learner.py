@@ -14,6 +14,7 @@ from torch import Tensor
 from icl.episodes.episode import Episode
 from icl.errors import IclError
 from icl.learners.base import MetaLearner, Predictor
+from icl.learners.embedding import present_columns
 from icl.learners.gradient import (
     AdaptedPredictor,
     LoraParams,
@@ -21,6 +22,7 @@ from icl.learners.gradient import (
     WordLoss,
     rows_at_once,
 )
+from icl.learners.majority import uniform
 from icl.learners.meta import Joint, MetaAlgorithm, MetaStep, Problem
 from icl.learners.meta.optimisers import inner_optimiser
 from icl.learners.task_head import BIAS, WEIGHT, Begin, HeadedPredictor, HeadTasks
@@ -185,7 +187,11 @@ class LoraMetaLearner(MetaLearner):
         return self.adapt_batch([(support, labels)])[0]
 
     def adapt_batch(self, tasks: Sequence[Support]) -> list[Predictor]:
-        """Adapt to several support sets at once."""
+        """Adapt to several support sets at once.
+
+        Where only the support says what a label is, and it holds fewer than two labels, every label
+        is alike, as for other heads.
+        """
         found: dict[int, Predictor] = {}
         for group in _alike(tasks):
             some = [tasks[i] for i in group]
@@ -196,6 +202,9 @@ class LoraMetaLearner(MetaLearner):
             else:
                 params = problem.begin(start, problem.tasks)
             for place, i in enumerate(group):
+                if self._head in ("prototypes", "zero") and len(present_columns(*tasks[i])) < 2:
+                    found[i] = uniform(tasks[i][1])
+                    continue
                 own = {
                     n: v[place].detach().clone() for n, v in params.items() if "states/" not in n
                 }

@@ -162,6 +162,11 @@ def is_meta_learner(method: str) -> bool:
     return issubclass(_learner_class(method), MetaLearner)
 
 
+def trains_columns(method: str) -> bool:
+    """Tell whether a method answers no task with more labels than it was trained with."""
+    return bool(getattr(_learner_class(method), "trains_columns", False))
+
+
 def needs_weights(method: str, params: Params) -> bool:
     """Tell whether a method looks into the model, so that none on a server will do."""
     kind = _learner_class(method)

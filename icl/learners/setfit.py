@@ -33,14 +33,16 @@ class SetFitParams(Params):
     """The contrastive tuning.
 
     Attributes:
-        pairs: rounds of pairs: in each, every example meets one of its class and one of another.
+        pairs: rounds of pairs (the paper's R, the setfit package's ``num_iterations``): in each,
+            every example meets one of its class and one of another. The paper's 20 is the default;
+            time goes with it.
         batch: pairs a step.
         learning_rate: of AdamW.
         C: of the logistic regression on the tuned embeddings.
         seed: of the pairs and of dropout.
     """
 
-    pairs: int = Field(default=5, ge=1)
+    pairs: int = Field(default=20, ge=1)
     batch: int = Field(default=16, ge=1)
     learning_rate: float = Field(default=2e-5, gt=0)
     C: float = Field(default=10.0, gt=0)

@@ -10,6 +10,10 @@ Logits are ``z W_k + b_k`` for a text's vector z. The head begins
   ``W_k = 2 c_k``, ``b_k = -|c_k|^2`` for the mean c_k of class k's support, in the graph, so that
   without inner steps a prototypical network comes out;
 - at zero (`zero`): all labels alike.
+
+A label without support is ruled out where only the support says what a label is, as by the other
+heads (`icl.learners.embedding.fill_columns`): its bias is so low that no step moves it.
+Label words mean something without it.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from icl.learners.base import Predictor
+from icl.learners.base import LOG_ZERO, Predictor
 from icl.learners.gradient import Support, mean_by_task
 from icl.learners.meta.problem import spread
 from icl.learners.states import StateBatch, compile_states, pooled
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 
 Begin = Literal["words", "prototypes", "zero"]
 WEIGHT, BIAS, SCALE = "head.weight", "head.bias", "head.scale"
+_NEVER = 2 * LOG_ZERO  # a bias under which a label has `LOG_ZERO` whatever the others' logits
 _STATES = "states/"  # before the names of states that are held as parameters
 
 
@@ -111,6 +116,7 @@ class HeadTasks:
         tasks, ways = len(self._labels), len(self._labels[0])
         width = int(self._backbone.model.config.get_text_config().hidden_size)
         bias = like.new_zeros(tasks, ways)
+        weight = like.new_zeros(tasks, ways, width)
         if self._begin == "words":
             size = like.new_ones(tasks)
             if states is not None:
@@ -118,16 +124,18 @@ class HeadTasks:
                 size = mean_by_task(states.detach().norm(dim=1), batch.owner, tasks)
             rows = torch.stack([word_rows(self._backbone, labels) for labels in self._labels])
             return {WEIGHT: rows.to(like) * size[:, None, None], BIAS: bias, SCALE: size}
-        if self._begin == "zero" or states is None:
-            return {WEIGHT: like.new_zeros(tasks, ways, width), BIAS: bias}
+        if states is None:
+            return {WEIGHT: weight, BIAS: bias}
         batch = self._batches["support"]
         place = batch.owner * ways + batch.targets
-        counts = place.bincount(minlength=tasks * ways).clamp_min(1)
-        sums = states.new_zeros(tasks * ways, states.shape[1]).index_add(
-            0, place, unit(states, self._temperature)
-        )
-        means = (sums / counts[:, None]).reshape(tasks, ways, -1)
-        return {WEIGHT: 2 * means, BIAS: -means.square().sum(-1)}
+        counts = place.bincount(minlength=tasks * ways)
+        if self._begin == "prototypes":
+            sums = states.new_zeros(tasks * ways, states.shape[1]).index_add(
+                0, place, unit(states, self._temperature)
+            )
+            means = (sums / counts.clamp_min(1)[:, None]).reshape(tasks, ways, -1)
+            weight, bias = 2 * means, -means.square().sum(-1)
+        return {WEIGHT: weight, BIAS: bias.masked_fill(counts.view(tasks, ways) == 0, _NEVER)}
 
 
 class HeadedPredictor(Predictor):
@@ -160,7 +168,7 @@ class HeadedPredictor(Predictor):
         with torch.no_grad():
             states = pooled(self._backbone, batch, self._adapter)
             logits = head_logits(states, self._head, batch.owner, self._temperature)
-        return logits.float().log_softmax(1).cpu()
+        return logits.float().log_softmax(1).clamp_min(LOG_ZERO).cpu()
 
 
 def head_logits(

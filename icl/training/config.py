@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class FineTuneConfig(BaseModel):
@@ -61,7 +61,8 @@ class TrainingConfig(BaseModel):
         learning_rate: of the outer optimiser.
         schedule: ``constant``, or down to zero over meta-training: ``linear`` (Reptile) or
             ``cosine`` (MAML++).
-        clip_norm: largest norm of the meta-gradient; None: as it is.
+        clip_norm: largest norm of the meta-gradient; None: as it is. By default 1 with ``adam`` and
+            None with ``sgd``, whose steps are the gradient and nothing else.
         on_divergence: where a loss or gradient is not finite, ``stop``, or ``halve`` the learning
             rate and go on from the last good checkpoint.
         checkpoint_every: steps between checkpoints; 0 for the last step only.
@@ -86,6 +87,14 @@ class TrainingConfig(BaseModel):
     clip_norm: float | None = Field(default=1.0, gt=0)
     on_divergence: Literal["stop", "halve"] = "stop"
     checkpoint_every: int = Field(default=10, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _descent_is_plain(cls, given: Any) -> Any:
+        """Clip no published step: it is done to plain descent only where it is asked for."""
+        if isinstance(given, dict) and given.get("optimiser") == "sgd":
+            return {"clip_norm": None, **given}
+        return given
 
     def deciding(self) -> dict[str, Any]:
         """Return what decides the result, as JSON values."""

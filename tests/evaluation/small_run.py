@@ -42,9 +42,9 @@ def family() -> TaskFamily:
     return TaskFamily("toy", whole.load, splits)
 
 
-def sampler(split: str, shots: tuple[int, ...], seed: int = 0) -> EpisodeSampler:
+def sampler(split: str, shots: tuple[int, ...], seed: int = 0, ways: int = 3) -> EpisodeSampler:
     return EpisodeSampler(
-        family(), split, ways=3, shots=shots, queries=3, setting=Setting("within"), seed=seed
+        family(), split, ways=ways, shots=shots, queries=3, setting=Setting("within"), seed=seed
     )
 
 
@@ -72,7 +72,11 @@ def run(
             entrants,
             episodes(count),
             Model(load, lambda: foretold or tiny.backbone().identity),
-            {e.name: sampler("train", (e.training.shots,)) for e in entrants if e.training},
+            {
+                e.name: sampler("train", (e.training.shots,), ways=e.training.ways or 3)
+                for e in entrants
+                if e.training
+            },
             processes,
         ).run()
     return made

@@ -127,6 +127,15 @@ class _Failing(Learner):
         return self.inner.adapt(support, labels)
 
 
+def test_more_labels_than_a_learner_has_columns_for_are_refused_before_a_model_loads(
+    tmp_path: Path,
+) -> None:
+    training = small_run.TRAINING.model_copy(update={"ways": 2})
+    learners = {"mine": ("snail", {}, training), "metric": ("meta-prototypes", {}, training)}
+    with pytest.raises(IclError, match=r"'mine' is meta-trained with 2 labels.*to 3 or more"):
+        small_run.run(tmp_path, must_not_load, learners)
+
+
 def test_a_failing_learner_is_named_with_its_episode_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from torch import Tensor
 from icl.errors import IclError
 from icl.learners.episodic import Net
 from icl.learners.memory import MANNParams, SNAILParams, _MANNNet, _SNAILNet
+from icl.learners.registry import make
+from tests import tiny_encoders
+from tests.learners import problems
 
 WAYS, WIDTH = 3, 8
 SIZES = {"tune": "nothing", "most_ways": 5, "most_examples": 8, "inputs": 24}
@@ -176,3 +180,20 @@ def test_tasks_beyond_the_networks_size_are_refused(make: Callable[[], Net]) -> 
         make().fit(torch.randn(1, 6, WIDTH), torch.arange(6)[None], 6)
     with pytest.raises(IclError, match="made for 8 support examples and the task has 9"):
         make().fit(torch.randn(1, 9, WIDTH), torch.zeros(1, 9, dtype=torch.long), 2)
+
+
+@pytest.mark.parametrize("method", ["snail", "mann"])
+def test_labels_beyond_those_of_training_are_refused_and_not_guessed(method: str) -> None:
+    learner = make(method, {}, tiny_encoders.encoder())
+    two = problems.NAMES[:2]
+    few = replace(
+        problems.episode(), labels=problems.labels(two), support=tuple(problems.support(2, two)),
+        query=tuple(problems.query(two)),
+    )  # fmt: skip
+    learner.adapt(problems.support(), problems.labels())  # untrained, it guesses among all alike
+    optimiser = torch.optim.Adam(learner.trainable_parameters().values())  # type: ignore[attr-defined]
+    torch.autograd.backward(learner.meta_loss([few])[0])  # type: ignore[attr-defined]
+    optimiser.step()
+    learner.adapt(few.support, few.labels)
+    with pytest.raises(IclError, match=r"with 2 labels a task and this one has 3; set `training"):
+        learner.adapt(problems.support(), problems.labels())

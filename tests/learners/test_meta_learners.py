@@ -10,6 +10,7 @@ from torch import Tensor
 
 from icl.episodes import Episode
 from icl.errors import IclError
+from icl.learners.base import LOG_ZERO
 from icl.learners.meta_learner import LoraMetaLearner
 from icl.learners.prototypes import Prototypes
 from icl.learners.registry import make
@@ -259,3 +260,24 @@ def test_an_encoders_start_is_not_fine_tuned_in_vain() -> None:
     )
     with pytest.raises(IclError, match=r"is an encoder.*not 'multitask-lora'"):
         make("multitask-lora", {}, tiny_encoders.encoder())
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"), [("protomaml", "decoder"), ("protomaml", "encoder"), ("fomaml", "encoder")]
+)
+def test_a_label_without_support_is_ruled_out_where_only_support_says_what_it_is(
+    method: str, kind: str
+) -> None:
+    """As by prototypes: the others' probabilities are those of the task without it."""
+    backbone = tiny.backbone("gpt2") if kind == "decoder" else tiny_encoders.encoder()
+    params = {"targets": ("query",)} if kind == "encoder" else {}
+    learner = make(method, {"inner_rate": 0.1, **params}, backbone)
+    names = (problems.NAMES[0], problems.NAMES[2])
+    texts = [q.fields for q in problems.query()]
+    support = problems.support(2, names)
+    got = learner.adapt(support, problems.labels()).log_probs(texts)
+    expected = learner.adapt(support, problems.labels(names)).log_probs(texts)
+    assert got[:, 1].tolist() == [LOG_ZERO] * len(texts)
+    torch.testing.assert_close(got[:, ::2], expected, atol=1e-5, rtol=0)
+    alone = learner.adapt(problems.support(2, names[:1]), problems.labels()).log_probs(texts)
+    torch.testing.assert_close(alone.exp(), torch.full_like(alone, 1 / 3))

@@ -137,10 +137,7 @@ def test_descent_with_reptile_moves_the_start_towards_the_adapted_ones(tmp_path:
     learner = make("reptile", params, tiny.backbone())
     assert isinstance(learner, MetaLearner)
     before = {n: v.detach().clone() for n, v in learner.trainable_parameters().items()}
-    run, _ = trainer(
-        tmp_path, learner, steps=1, meta_batch=1, optimiser="sgd", learning_rate=0.05,
-        clip_norm=None,
-    )  # fmt: skip
+    run, _ = trainer(tmp_path, learner, steps=1, meta_batch=1, optimiser="sgd", learning_rate=0.05)
     run.fit()
     end = make("reptile", params, tiny.backbone())
     sampler = EpisodeSampler(regular_family(), "test", ways=3, shots=[2], queries=4)
@@ -152,6 +149,18 @@ def test_descent_with_reptile_moves_the_start_towards_the_adapted_ones(tmp_path:
     for name, value in learner.trainable_parameters().items():
         expected = before[name] + 0.5 * (path.end[name][0] - before[name])
         torch.testing.assert_close(value.detach(), expected, atol=1e-6, rtol=1e-4)
+
+
+def test_plain_descent_is_clipped_only_where_it_is_asked_for() -> None:
+    """As Adam always was; and a configuration that was written out whole reads as it was."""
+    norms = [
+        TrainingConfig(**given).clip_norm
+        for given in ({}, {"optimiser": "sgd"}, {"optimiser": "sgd", "clip_norm": 2.0})
+    ]
+    assert norms == [1.0, None, 2.0]
+    for optimiser in ("adam", "sgd"):
+        config = TrainingConfig(optimiser=optimiser)  # type: ignore[arg-type]
+        assert TrainingConfig(**config.model_dump()) == config
 
 
 def test_a_fine_tuned_start_is_trained_without_an_inner_loop_in_its_language(
