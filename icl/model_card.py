@@ -127,7 +127,7 @@ def _results(run: Path, found: Found) -> str:
     boards = summary.boards if len(summary.boards) > 1 else (summary.overall,)
     lines = [
         f"{summary.metric.capitalize()} on episodes of the split `{found.config.episodes.split}`,"
-        " mean and 95 % interval, clustered by episode and item; all learners were judged on the"
+        " mean and 95 % interval, clustered by draw and item; all learners were judged on the"
         " same episodes.",
         "| setting | shots | episodes | chance | this adapter | best other |\n"
         "| --- | --- | --- | --- | --- | --- |",

@@ -42,10 +42,10 @@ def plan(
     metric = metric or whole.metrics[0]
     if metric not in whole.metrics:
         raise IclError(f"No episode is judged by {metric!r}." + did_you_mean(metric, whole.metrics))
-    part = whole.where(metric=metric)
-    if len(part.learners) < 2 or len(part.episodes) < 2:
+    part = whole.where(metric=metric).plain
+    if len(part.learners) < 2 or part.draws < 2:
         raise IclError(
-            f"{pilot} has {len(part.learners)} learner(s) and {len(part.episodes)} episode(s) that"
+            f"{pilot} has {len(part.learners)} learner(s) and {part.draws} draw(s) of episodes that"
             f" {metric} judges; a pilot needs two of each or more."
         )
     print_plan(

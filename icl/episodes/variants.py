@@ -87,6 +87,16 @@ VARIANTS: Mapping[str, Callable[[Episode], Episode]] = {
 }
 
 
+def without_variant(setting: str) -> str:
+    """Return a setting's name without the variant of its labels.
+
+    >>> without_variant("within+flipped-labels"), without_variant("mine+yours")
+    ('within', 'mine+yours')
+    """
+    base, _, name = setting.rpartition("+")
+    return base if name in VARIANTS and base else setting
+
+
 def _needs_labels(episode: Episode, what: str) -> None:
     if episode.ways < 2:
         raise IclError(

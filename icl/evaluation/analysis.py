@@ -2,8 +2,10 @@
 
 Columns: ``learner``; ``episode`` and ``query``, which together name a query that all learners have
 answered; ``right``, the outcome in [0, 1] (or another column, named by `value`). ``item`` names
-what is the same in several episodes or languages; without it, queries are clustered by episode
-only. `icl.evaluation.frame.query_frame` makes such a table of a run's records.
+what is the same in several episodes or languages; without it, queries are clustered by draw only.
+``draw`` names what was drawn once, as an episode at several numbers of shots is; without it, draws
+are told by the columns of `icl.evaluation.frame.query_frame`, which makes such a table of a run's
+records (see `draw_of`), and where these are missing too each episode is a draw of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 
 from icl.errors import IclError, did_you_mean
 from icl.evaluation.decomposition import decompose
+from icl.evaluation.draws import Asked, number_draws, strata
 from icl.evaluation.pairs import pairs
 from icl.evaluation.ranks import Ranks, rank
 from icl.evaluation.resampling import Rows, bootstrap, probability_of_best
@@ -60,9 +63,9 @@ def compare(
 
     Columns: ``first``, ``second``, ``difference`` of means with ``low`` and ``high``; ``p`` of the
     clustered test and ``p_holm``, corrected over the rows of this table; ``low_bootstrap`` and
-    ``high_bootstrap``, over redrawn episodes, and ``p_permutation``, by signs of whole episodes
-    (both blind to items in several episodes); ``p_mcnemar``, blind to all clustering (missing where
-    outcomes are graded); effect sizes ``d_z``, ``h`` and ``superiority`` over episodes (see
+    ``high_bootstrap``, over redrawn draws, and ``p_permutation``, by signs of whole draws
+    (both blind to items in several draws); ``p_mcnemar``, blind to all clustering (missing where
+    outcomes are graded); effect sizes ``d_z``, ``h`` and ``superiority`` over draws (see
     `icl.evaluation.pairs.Pair`).
 
     Args:
@@ -95,11 +98,17 @@ def ranks(
     of `Ranks` are in the order of the table.
 
     Raises:
-        IclError: as `means`, or there are fewer than two learners or values of `by`.
+        IclError: as `means`, there are fewer than two learners or values of `by`, or two values
+            share a draw, as numbers of shots do: then they are no independent observations.
     """
     import pandas as pd
 
     _need(frame, ("learner", "episode", value, by))
+    if (frame.groupby(draw_of(frame).to_numpy())[by].nunique() > 1).any():
+        raise IclError(
+            f"Values of {by!r} share draws (queries or support sets), so they are no independent"
+            " observations to rank over; take another column, such as 'task'."
+        )
     episodes = frame.groupby(["learner", by, "episode"], observed=True)[value].mean()
     scores = episodes.groupby(["learner", by], observed=True).mean().unstack(by)
     if scores.isna().to_numpy().any():
@@ -117,9 +126,9 @@ def ranks(
 def variance(frame: pd.DataFrame, factors: Sequence[str], value: str = RIGHT) -> pd.DataFrame:
     """Part the variance of means among factors such as seed, order, template or training run.
 
-    Every combination of the factors' values must have the same episodes. Columns: ``source`` (a
+    Every combination of the factors' values must have the same draws. Columns: ``source`` (a
     factor, two factors' interaction, or ``rest``), ``share`` of the variance, ``luck`` (the share
-    that noise between episodes alone would give) and ``p`` (F test with episodes as subjects,
+    that noise between draws alone would give) and ``p`` (F test with draws as subjects,
     Holm-corrected over the factors); see `icl.evaluation.decomposition`.
 
     Raises:
@@ -128,13 +137,16 @@ def variance(frame: pd.DataFrame, factors: Sequence[str], value: str = RIGHT) ->
     import pandas as pd
 
     _need(frame, (*factors, "episode", value))
-    cells = frame.groupby([*factors, "episode"], observed=True, sort=True)[value].mean()
-    levels = [list(dict.fromkeys(sorted(frame[name].unique()))) for name in (*factors, "episode")]
-    full = pd.MultiIndex.from_product(levels, names=[*factors, "episode"])
+    frame = frame.assign(_draw=draw_of(frame).to_numpy())
+    keys = [*factors, "_draw"]
+    episodes = frame.groupby([*keys, "episode"], observed=True, sort=True)[value].mean()
+    cells = episodes.groupby(keys, observed=True, sort=True).mean()
+    levels = [list(dict.fromkeys(sorted(frame[name].unique()))) for name in keys]
+    full = pd.MultiIndex.from_product(levels, names=keys)
     whole = cells.reindex(full)
     if whole.isna().any():
         raise IclError(
-            f"Not every combination of {', '.join(factors)} has every episode; keep those that all"
+            f"Not every combination of {', '.join(factors)} has every episode's draw; keep what all"
             " have, or drop a factor."
         )
     array = whole.to_numpy(dtype=np.float64).reshape([len(level) for level in levels])
@@ -152,7 +164,7 @@ def metrics(
 ) -> pd.DataFrame:
     """Return every classification metric of each learner, with bootstrap intervals.
 
-    Labels are pooled by task and name, queries weigh the same, and intervals redraw whole episodes
+    Labels are pooled by task and name, queries weigh the same, and intervals redraw whole draws,
     `draws` times (missing for the worst of several, and for the gap). Columns: ``learner``,
     ``metric``, ``value``, ``low``, ``high``. Metrics of probabilities need the columns
     ``log_probs`` and ``gold_column``; the cross-lingual gap is there where a language is judged
@@ -165,13 +177,28 @@ def metrics(
 
     _need(frame, ("learner", "episode", "task", "gold", "prediction"))
     rows = []
-    for learner, part in frame.groupby("learner", observed=True):
-        episodes = list(part["episode"])
+    clusters = draw_of(frame).to_numpy()
+    for learner, at in frame.groupby("learner", observed=True).indices.items():
+        part = frame.iloc[at]
         for name, function in _drawn_metrics(part).items():
-            found = bootstrap(function, episodes, level=level, draws=draws, seed=seed)
+            found = bootstrap(function, list(clusters[at]), level=level, draws=draws, seed=seed)
             rows.append((learner, name, *found))
         rows += [(learner, name, x, np.nan, np.nan) for name, x in _group_metrics(part).items()]
     return pd.DataFrame(rows, columns=["learner", "metric", "value", "low", "high"])
+
+
+def draw_of(frame: pd.DataFrame) -> pd.Series[Any]:
+    """Return what names each row's draw, see `icl.evaluation.draws`.
+
+    That is the column ``draw``, or what the columns ``task``, ``split``, ``index``, ``setting`` and
+    ``item`` tell; without these, each episode is a draw of its own.
+    """
+    if "draw" in frame:
+        return frame["draw"]
+    asked = _asked(frame)
+    if not asked:
+        return frame["episode"]
+    return frame["episode"].map(dict(zip(asked, number_draws(asked.values()), strict=True)))
 
 
 def _drawn_metrics(part: pd.DataFrame) -> dict[str, Callable[[Rows], float]]:
@@ -244,15 +271,32 @@ def _sample(frame: pd.DataFrame, value: str) -> tuple[list[str], ClusteredSample
     values = table.to_numpy(dtype=np.float64).T
     if not len(table) or not np.all((values >= 0) & (values <= 1)):
         raise IclError(f"The column {value!r} must hold outcomes from 0 to 1, at least one.")
-    episodes = [str(name) for name in table.index.get_level_values("episode")]
-    clusters: list[Sequence[object]] = [episodes]
+    first = frame.assign(_draw=draw_of(frame).to_numpy())
+    first = first.drop_duplicates(["episode", "query"]).set_index(["episode", "query"])
+    first = first.loc[table.index]
+    numbers, episodes = first["_draw"].tolist(), table.index.get_level_values("episode")
+    clusters: list[Sequence[object]] = [numbers]
     if "item" in frame:
         keys = ["task", "item"] if "task" in frame else ["item"]
-        first = frame.drop_duplicates(["episode", "query"]).set_index(["episode", "query"])
-        clusters.append(list(first.loc[table.index, keys].itertuples(index=False, name=None)))
+        clusters.append(list(first[keys].itertuples(index=False, name=None)))
+    asked = _asked(frame)
+    fixed = strata([asked[name] for name in episodes], numbers) if asked else None
     sizes = table.groupby(level="episode").size()
-    weights = [1 / float(sizes[name]) for name in table.index.get_level_values("episode")]
-    return learners, clustered_sample(values, *clusters, weights=weights)
+    weights = [1 / float(sizes[name]) for name in episodes]
+    return learners, clustered_sample(values, *clusters, weights=weights, strata=fixed)
+
+
+def _asked(frame: pd.DataFrame) -> dict[object, Asked]:
+    """Return what tells the draw of each episode; empty where the table lacks a column for it."""
+    telling = ["task", "split", "index", "setting"]
+    if not {*telling, "item"} <= set(frame.columns):
+        return {}
+    items = frame.groupby("episode", observed=True)["item"].agg(frozenset)
+    first = frame.drop_duplicates("episode").set_index("episode")[telling]
+    return {
+        name: Asked(task, split, index, setting, items[name])
+        for name, task, split, index, setting in first.itertuples(name=None)
+    }
 
 
 def _need(frame: pd.DataFrame, columns: Sequence[str]) -> None:

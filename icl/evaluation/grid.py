@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from icl.errors import IclError
+from icl.evaluation.draws import clustered, draws
 from icl.evaluation.record import ACCURACY, EpisodeRecord
 
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ class Grid:
         return tuple(sorted(found, key=lambda name: name != ACCURACY))
 
     @property
+    def draws(self) -> int:
+        """How many draws stand behind the episodes, see `icl.evaluation.draws`."""
+        return len(set(draws(row[0] for row in self.episodes)))
+
+    @property
     def queries(self) -> int:
         """The number of queries over all episodes."""
         return sum(len(row[0].query_ids) for row in self.episodes)
@@ -113,20 +119,11 @@ class Grid:
         return self.scores(ACCURACY)
 
     def scores(self, metric: str) -> ClusteredSample:
-        """Return each learner's score of each query, clustered by episode and by item.
+        """Return each learner's score of each query, clustered by draw and by item.
 
-        Every episode weighs the same. An item is a (task, parallel id): the same item in another
-        language or another episode is not an independent one. All episodes need the metric.
+        See `icl.evaluation.draws`. All episodes need the metric.
         """
-        from icl.evaluation.statistics import clustered_sample
-
-        rows = [row[0] for row in self.episodes]
-        return clustered_sample(
-            [[x for r in self.of(name) for x in r.outcomes(metric)] for name in self.learners],
-            [r.fingerprint for r in rows for _ in r.query_ids],
-            [(r.task, item) for r in rows for item in r.parallel_ids],
-            weights=[1 / len(r.query_ids) for r in rows for _ in r.query_ids],
-        )
+        return clustered([self.of(name) for name in self.learners], metric)
 
 
 def grid(records: Iterable[EpisodeRecord]) -> Grid:

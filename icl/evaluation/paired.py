@@ -21,7 +21,7 @@ DRAWS = 9_999
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
     """Return McNemar's exact two-sided p-value: a binomial test of the queries that differ.
 
-    It takes queries as independent. Where they are clustered (queries of one episode share a
+    It takes queries as independent. Where they are clustered (queries of one draw share a
     support set) it finds differences too often; it is right for one shared set of queries.
 
     Raises:
@@ -52,7 +52,8 @@ def permutation(
     that the test holds its level (Phipson & Smyth 2010).
 
     Args:
-        differences: mean difference of each independent cluster, e.g. episode, shape (clusters,).
+        differences: of each independent cluster, e.g. draw, shape (clusters,): its mean, or where
+            clusters weigh unequally what it adds to the whole.
         draws: random sign patterns.
         seed: of the patterns.
 

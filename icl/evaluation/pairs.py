@@ -24,14 +24,14 @@ class Pair:
     """The first learner against the second, on the same queries.
 
     Attributes:
-        difference, low, high: of means, with its interval, clustered by episode and item.
+        difference, low, high: of means, with its interval, clustered by draw and item.
         p, p_holm: of that difference; corrected over all pairs that were asked for.
-        low_bootstrap, high_bootstrap: percentile interval over redrawn whole episodes; blind to
-            items in several episodes.
-        p_permutation: by signs of whole episodes; blind likewise.
+        low_bootstrap, high_bootstrap: percentile interval over redrawn whole draws, as many of
+            each stratum as there are; blind to items in several draws.
+        p_permutation: by signs of whole draws; blind likewise.
         p_mcnemar: exact binomial of the queries that differ; blind to all clustering. None where
             outcomes are graded.
-        d_z, h, superiority: see `icl.evaluation.paired.Effect`.
+        d_z, h, superiority: over draws, see `icl.evaluation.paired.Effect`.
     """
 
     first: str
@@ -62,7 +62,7 @@ def pairs(
 
     Args:
         learners: in the order of the sample's series.
-        sample: whose first clustering is by episode.
+        sample: whose first clustering is by draw.
         against: compare all with this learner only.
         level: of the intervals.
         seed: of the bootstrap.
@@ -76,15 +76,16 @@ def pairs(
     if not asked:
         return ()
     d = sample.differences(level)
-    by_episode = cluster_means(sample)
-    gaps = np.stack([by_episode[i] - by_episode[j] for i, j in asked])
-    low, high = _bootstrap(gaps, level, seed)
+    totals, shares = cluster_totals(sample)
+    by_draw = totals / shares
+    gaps = np.stack([totals[i] - totals[j] for i, j in asked])
+    low, high = _bootstrap(gaps, sample, level, seed)
     p_permutation = permutations(gaps)
     p_holm = holm(np.array([d.p[at] for at in asked]))
     graded = bool(np.any((sample.values != 0) & (sample.values != 1)))
     found = []
     for n, (i, j) in enumerate(asked):
-        size = effect(by_episode[i], by_episode[j])
+        size = effect(by_draw[i], by_draw[j])
         found.append(
             Pair(
                 first=learners[i],
@@ -108,16 +109,30 @@ def pairs(
     return tuple(found)
 
 
-def cluster_means(sample: ClusteredSample) -> Floats:
-    """Return the mean of each series in each cluster of the first clustering (series, clusters)."""
+def cluster_totals(sample: ClusteredSample) -> tuple[Floats, Floats]:
+    """Return what each cluster of the first clustering adds to each series' mean, and its weight.
+
+    Shapes: (series, clusters) and (clusters,). The totals over the weights are the clusters' means.
+    """
     codes = sample.clusters[0]
-    counts = np.bincount(codes)
-    return np.stack([np.bincount(codes, weights=row) / counts for row in sample.values])
+    totals = [np.bincount(codes, weights=row * sample.weights) for row in sample.values]
+    shares = np.asarray(np.bincount(codes, weights=sample.weights), np.float64)
+    return np.stack(totals), shares
 
 
-def _bootstrap(gaps: Floats, level: float, seed: int) -> tuple[Floats, Floats]:
-    """Return percentile intervals of the mean of each row over redrawn columns, (rows,) each."""
-    episodes = gaps.shape[1]
-    drawn = np.random.default_rng(seed).multinomial(episodes, [1 / episodes] * episodes, _DRAWS)
-    low, high = np.quantile(drawn @ gaps.T / episodes, [(1 - level) / 2, (1 + level) / 2], axis=0)
+def _bootstrap(
+    gaps: Floats, sample: ClusteredSample, level: float, seed: int
+) -> tuple[Floats, Floats]:
+    """Return percentile intervals of each row's sum over redrawn clusters, (rows,) each."""
+    rng, shares = np.random.default_rng(seed), cluster_totals(sample)[1]
+    strata = np.zeros(len(shares), dtype=np.int64)
+    strata[sample.clusters[0]] = sample.strata
+    found = np.zeros((_DRAWS, len(gaps)))
+    for stratum in np.unique(strata):
+        members = np.flatnonzero(strata == stratum)
+        drawn = rng.multinomial(len(members), [1 / len(members)] * len(members), _DRAWS)
+        # the mean of what was redrawn, weighing as much as the stratum did
+        scale = shares[members].sum() / (drawn @ shares[members])
+        found += drawn @ gaps[:, members].T * scale[:, None]
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return low, high

@@ -1,21 +1,23 @@
-"""How many episodes it takes to see a difference, from a pilot.
+"""How many draws it takes to see a difference, from a pilot.
 
-With ``d`` the difference of two learners on a query, a pilot of E episodes with q queries each
-gives three variances of its mean: clustered by episode, clustered by item, and of independent
-queries. Their differences are moment estimates of the components
+With ``d`` the difference of two learners on a query, the mean over all that a draw asks of it (at
+several shots, say), a pilot of D draws with q queries each gives three variances of its mean:
+clustered by draw, clustered by item, and of independent queries. Their differences are moment
+estimates of the components
 
-    d = mean + episode effect + item effect + rest,   variances v_e, v_i, v_r,
+    d = mean + draw effect + item effect + rest,   variances v_d, v_i, v_r,
 
-and N episodes then have the variance
+and N draws then have the variance
 
-    v_e / N + v_i (1 / M + (1 - 1 / M) / (N q)) + v_r / (N q).
+    v_d / N + v_i (1 / M + (1 - 1 / M) / (N q)) + v_r / (N q).
 
-M is the number of items that episodes are drawn from: as often as two queries of different
-episodes are the same item, so many times one in M. More episodes do not help against the term in
-1 / M: then it takes more items, not more episodes.
+M is the number of items that draws take from: as often as two queries of different draws are the
+same item, so many times one in M. More draws do not help against the term in 1 / M: then it takes
+more items, not more draws.
 
-The power is that of the test in `icl.evaluation.statistics`: Student's t with one less than the
-smaller number of clusters as degrees of freedom.
+The power is that of the test in `icl.evaluation.statistics`: Student's t with the smaller number of
+clusters less the number of strata as degrees of freedom. See `icl.evaluation.draws`: where each
+draw is done at two numbers of shots, N draws are 2 N episodes.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from icl.evaluation.statistics import ClusteredSample
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Floats = NDArray[np.float64]
+
 _MOST = 1_000_000
 ALPHA = 0.05
 
@@ -40,9 +44,10 @@ class Components:
     """Where the variance of a paired difference comes from.
 
     Attributes:
-        episode, item, rest: variances of one query's difference.
-        queries: of an episode, on average.
+        episode, item, rest: variances of one query's difference; `episode` that of draws.
+        queries: of a draw, on average.
         items: how many there are to draw from; infinite where none came twice.
+        strata: how many there are, each with a mean of its own.
     """
 
     episode: float
@@ -50,76 +55,78 @@ class Components:
     rest: float
     queries: float
     items: float
+    strata: int = 1
 
-    def variance(self, episodes: int) -> float:
-        """Return the variance of the mean difference over so many episodes."""
-        total = episodes * self.queries
+    def variance(self, draws: int) -> float:
+        """Return the variance of the mean difference over so many draws."""
+        total = draws * self.queries
         twice = 1 / self.items
-        return (
-            self.episode / episodes + self.item * (twice + (1 - twice) / total) + self.rest / total
-        )
+        return self.episode / draws + self.item * (twice + (1 - twice) / total) + self.rest / total
 
-    def clusters(self, episodes: int) -> int:
-        """Return the smaller number of clusters: of episodes, or of items that will be seen."""
-        total = episodes * self.queries
+    def clusters(self, draws: int) -> int:
+        """Return the smaller number of clusters: of draws, or of items that will be seen."""
+        total = draws * self.queries
         if math.isinf(self.items):
-            return episodes
+            return draws
         unseen = math.exp(total * math.log1p(-1 / self.items)) if self.items > 1 else 0.0
-        return max(1, min(episodes, math.floor(self.items * (1 - unseen))))
+        return max(1, min(draws, math.floor(self.items * (1 - unseen))))
 
 
 def components(sample: ClusteredSample, first: int, second: int) -> Components:
     """Estimate the components of the difference of two series of a pilot.
 
     Args:
-        sample: clustered by episode and, if there is a second clustering, by item.
+        sample: clustered by draw and, if there is a second clustering, by item.
         first, second: which two series.
 
     Raises:
-        ValueError: the pilot has fewer than two episodes.
+        ValueError: the pilot has no degree of freedom, as with fewer than two draws.
     """
-    episodes, *more = sample.clusters
-    count = int(episodes.max()) + 1
-    if count < 2:
-        raise ValueError("a pilot needs two episodes or more")
-    total = len(sample.weights)
-    queries = total / count
+    if len(np.unique(sample.clusters[0])) <= sample.lost:
+        raise ValueError("a pilot needs two episodes or more, of as many draws, in each setting")
+    # What a draw asks of an item at several shots is one query.
+    codes, query = sample.clusters, np.arange(len(sample.weights))
+    if len(codes) > 1:
+        cells, query = np.unique(np.stack(codes), axis=1, return_inverse=True)
+        codes, query = tuple(cells), np.asarray(query).reshape(-1)
     gap = (sample.values[first] - sample.values[second])[None]
-    centred = (gap - (gap @ sample.weights)[:, None]) * sample.weights
-    single = float((centred**2).sum()) * total / max(total - 1, 1)
-    by_episode = _clustered(centred[0], episodes)
+    scores = np.asarray(np.bincount(query, weights=sample.scores(gap)[0]), np.float64)
+    weights = np.bincount(query, weights=sample.weights)
+    draws, *more = codes
+    total, lost = len(weights), sample.lost
+    queries = total / (int(draws.max()) + 1)
+    single = _clustered(scores, np.arange(total), lost)
     # shares of one cluster are squared where its effect is shared
-    shared = float((np.bincount(episodes, weights=sample.weights) ** 2).sum())
-    alone = float((sample.weights**2).sum())
-    episode = max(0.0, (by_episode - single) / (shared - alone)) if shared > alone else 0.0
-    item, items = 0.0, math.inf
+    shared = float((np.bincount(draws, weights=weights) ** 2).sum())
+    alone = float((weights**2).sum())
+    draw, item, items = 0.0, 0.0, math.inf
+    if shared > alone:
+        draw = max(0.0, (_clustered(scores, draws, lost) - single) / (shared - alone))
     if more:
-        codes = more[0]
-        counts = np.bincount(codes)
-        pairs = (total**2 - float((np.bincount(episodes) ** 2).sum())) / 2
-        within = np.unique(np.stack([episodes, codes]), axis=1, return_counts=True)[1]
-        same = (float((counts**2).sum()) - float((within**2).sum())) / 2
+        counts = np.bincount(more[0])
+        pairs = (total**2 - float((np.bincount(draws) ** 2).sum())) / 2
+        same = (float((counts**2).sum()) - total) / 2  # no item stands twice in a draw
         items = pairs / same if same else math.inf
-        shared = float((np.bincount(codes, weights=sample.weights) ** 2).sum())
+        shared = float((np.bincount(more[0], weights=weights) ** 2).sum())
         if shared > alone * (1 + 1e-9):
-            item = max(0.0, (_clustered(centred[0], codes) - single) / (shared - alone))
-    whole = single / alone
-    return Components(episode, item, max(0.0, whole - episode - item), queries, max(items, 1.0))
+            item = max(0.0, (_clustered(scores, more[0], lost) - single) / (shared - alone))
+    rest = max(0.0, single / alone - draw - item)
+    return Components(draw, item, rest, queries, max(items, 1.0), lost)
 
 
-def power(found: Components, difference: float, episodes: int, alpha: float = ALPHA) -> float:
-    """Return the chance to find a true difference with p below alpha in so many episodes.
+def power(found: Components, difference: float, draws: int, alpha: float = ALPHA) -> float:
+    """Return the chance to find a true difference with p below alpha in so many draws.
 
     Args:
         found: the components.
         difference: the true difference of means, in (0, 1).
-        episodes: how many.
+        draws: how many.
         alpha: what p must be below; divide it by the number of comparisons that are made.
     """
     from scipy.stats import nct, t
 
-    freedom = found.clusters(episodes) - 1
-    variance = found.variance(episodes)
+    freedom = found.clusters(draws) - found.strata
+    variance = found.variance(draws)
     if freedom < 1:
         return 0.0
     if variance <= 0:
@@ -133,7 +140,9 @@ def power(found: Components, difference: float, episodes: int, alpha: float = AL
 def episodes_needed(
     found: Components, difference: float, wanted: float, alpha: float = ALPHA
 ) -> int | None:
-    """Return the fewest episodes that reach a power, or None where no number does.
+    """Return the fewest draws that reach a power, or None where no number does.
+
+    A draw is one episode, or several at as many numbers of shots.
 
     Raises:
         ValueError: a difference or a power that is not between 0 and 1.
@@ -154,7 +163,7 @@ def episodes_needed(
     return high
 
 
-def _clustered(scores: NDArray[np.float64], codes: NDArray[np.int64]) -> float:
+def _clustered(scores: Floats, codes: NDArray[np.int64], lost: int) -> float:
     totals = np.bincount(codes, weights=scores)
     groups = len(np.unique(codes))
-    return float(totals @ totals) * groups / max(groups - 1, 1)
+    return float(totals @ totals) * groups / max(groups - lost, 1)

@@ -152,10 +152,9 @@ class EpisodeRecord:
     @property
     def changed(self) -> bool:
         """Whether the episode's labels were changed, see `icl.episodes.variants`."""
-        from icl.episodes.variants import VARIANTS
+        from icl.episodes.variants import without_variant
 
-        _, plus, name = self.setting.rpartition("+")
-        return bool(plus) and name in VARIANTS
+        return without_variant(self.setting) != self.setting
 
     @property
     def metrics(self) -> tuple[str, ...]:

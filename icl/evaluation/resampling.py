@@ -35,10 +35,10 @@ def probability_of_best(sample: ClusteredSample, *, draws: int = 20_000, seed: i
         draws: how many.
         seed: of the draws.
     """
-    single = [part for part in sample.covariances() if np.trace(part) > 0]
-    if not single or sample.smallest_clustering < 2:  # nothing is known about the spread
+    *single, total = sample.covariances()
+    covariance = total if np.trace(total) > 0 else max(single, key=np.trace)
+    if sample.freedom < 1 or np.trace(covariance) <= 0:  # nothing is known about the spread
         return np.full(len(sample.mean), 1 / len(sample.mean))
-    covariance = max(single, key=np.trace)
     values, vectors = np.linalg.eigh(covariance)
     root = vectors * np.sqrt(np.clip(values, 0.0, None))
     noise = np.random.default_rng(seed).standard_normal((draws, len(values)))
@@ -59,7 +59,7 @@ def bootstrap(
 
     Args:
         statistic: of rows given by their numbers, some more than once.
-        clusters: the cluster of each row, e.g. its episode.
+        clusters: the cluster of each row, e.g. its draw.
         level: of the interval.
         draws: how often as many clusters as there are, are drawn with replacement.
         seed: of the draws.

@@ -19,6 +19,7 @@ import numpy as np
 
 from icl.errors import IclError
 from icl.evaluation.decomposition import Effect, decompose
+from icl.evaluation.draws import draws
 from icl.evaluation.grid import Grid, grid
 from icl.evaluation.record import EpisodeRecord
 
@@ -100,7 +101,8 @@ class Sensitivity:
     Attributes:
         factors: their names with their levels, shots last.
         prompts: how many there are.
-        validation_episodes, test_episodes: how many each was judged on, at each number of shots.
+        validation_episodes, test_episodes: how many draws each was judged on, an episode of each
+            at each number of shots.
         deviation: of the cell means over all shots, as a share.
         effects: single factors and pairs, the largest share first.
         rest: the share of interactions of three and more factors.
@@ -166,7 +168,7 @@ def sensitivity(
     return Sensitivity(
         factors=factors,
         prompts=len(prompts),
-        validation_episodes=len(parts[validation].episodes) // len(shots),
+        validation_episodes=parts[validation].draws,
         test_episodes=values.shape[-1],
         deviation=float(means.std()),
         effects=effects,
@@ -190,20 +192,21 @@ def _array(
     factors: Mapping[str, tuple[str, ...]],
     shots: Sequence[int],
 ) -> Floats:
-    """Lay accuracies out by factor, shots and episode; an episode has the same queries at all."""
-    places: dict[tuple[object, ...], dict[int, tuple[EpisodeRecord, ...]]] = {}
-    for row in part.episodes:
-        first = row[0]
-        key = (first.setting, first.task, first.index, first.query_ids)
-        places.setdefault(key, {})[first.shots] = row
-    whole = [rows for rows in places.values() if len(rows) == len(shots)]
+    """Lay accuracies out by factor, shots and draw; a draw has the same queries at all shots."""
+    by_draw: dict[int, dict[int, list[tuple[EpisodeRecord, ...]]]] = {}
+    for draw, row in zip(draws(row[0] for row in part.episodes), part.episodes, strict=True):
+        by_draw.setdefault(draw, {}).setdefault(row[0].shots, []).append(row)
+    whole = [rows for rows in by_draw.values() if len(rows) == len(shots)]
     if not whole:
         raise IclError("No test episode was done at every number of shots; run the study again.")
     values = np.full((*map(len, factors.values()), len(whole)), np.nan)
     for column, name in enumerate(part.learners):
         at = tuple(factors[f].index(prompts[name][f]) for f in prompts[name])
         for i, number in enumerate(shots):
-            values[(*at, i)] = [rows[number][column].accuracy for rows in whole]
+            values[(*at, i)] = [
+                sum(row[column].accuracy for row in rows[number]) / len(rows[number])
+                for rows in whole
+            ]
     if np.isnan(values).any():
         raise IclError("The prompts are not a full factorial: a combination of levels is missing.")
     return values

@@ -1,26 +1,28 @@
 """Intervals and paired comparisons of means over clustered observations.
 
 Why not a percentile bootstrap: the queries of a few-shot evaluation are clustered twice. Queries
-of one episode share its support set; queries that are the same item (a translation in another
-language, or the same item drawn again) share its difficulty, across episodes. With the couple of
-dozen episodes that people can afford, and both kinds of likeness, percentile bootstraps over one
-clustering covered the truth in 84 to 91 % of simulated experiments instead of 95 %, and the
-two-way ("pigeonhole") bootstrap in 98 to 99 % at 1.3 times the width needed (a slow test repeats
-this). The closed form used here covers 94 to 98 % in the simulated worlds of its tests, takes
-milliseconds and needs no seed:
+of one draw (see `icl.evaluation.draws`) share its support sets; queries that are the same item (a
+translation in another language, or the same item drawn again) share its difficulty, across draws.
+With the couple of dozen draws that people can afford, and both kinds of likeness, percentile
+bootstraps over one clustering covered the truth in 84 to 91 % of simulated experiments instead of
+95 %, and the two-way ("pigeonhole") bootstrap in 98 to 99 % at 1.3 times the width needed (a slow
+test repeats this). The closed form used here covers as often as it says from 12 draws on
+(docs/statistics.md has the figures), takes milliseconds and needs no seed:
 
 - the two-way cluster-robust variance (Cameron, Gelbach & Miller 2011, "Robust inference with
-  multiway clustering"): the sum over clusterings, less what is counted twice;
-  never below any single clustering's variance, which guards against negative estimates;
-- turned into an effective number of queries and a Wilson interval with Student's t on one less
-  than the smallest number of clusters as degrees of freedom (Korn & Graubard 1998, "Confidence
-  intervals for proportions with small expected number of positive counts estimated from survey
-  data", apply this to Clopper-Pearson), which behaves near 0 and 1;
+  multiway clustering"): the sum over clusterings, less what is counted twice. Where that is not
+  above nought, which few clusters can make it, the largest of a single clustering's;
+- around the mean of each stratum, if there are strata: what is fixed by design, as the number of
+  draws of each setting, varies in no replication and belongs in no variance;
+- turned into an effective number of queries and a Wilson interval with Student's t on the smallest
+  number of clusters less the number of strata as degrees of freedom (Korn & Graubard 1998,
+  "Confidence intervals for proportions with small expected number of positive counts estimated
+  from survey data", apply this to Clopper-Pearson), which behaves near 0 and 1;
 - the same covariance gives every paired difference, so intervals and p-values agree: p < 0.05
   exactly where the 95 % interval excludes zero.
 
-What the intervals are about: new episodes and new items of the same tasks and languages. The
-tasks and languages are taken as they are, not as a sample of others.
+What the intervals are about: new draws and new items of the same tasks, languages and settings,
+which are taken as they are, not as a sample of others.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     Codes = NDArray[np.int64]
 
 LEVEL = 0.95
+_NIL = 1e-15  # variances up to this are rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +73,15 @@ class ClusteredSample:
     Attributes:
         values: shape (series, observations), e.g. 1 where a learner labels a query right.
         clusters: one array of cluster codes, shape (observations,), for each clustering; e.g.
-            the episode and the item of each query.
+            the draw and the item of each query.
         weights: shape (observations,), sums to 1.
+        strata: codes of what is fixed by design, shape (observations,); all 0 where nothing is.
     """
 
     values: Floats
     clusters: tuple[Codes, ...]
     weights: Floats
+    strata: Codes
 
     @property
     def mean(self) -> Floats:
@@ -88,36 +93,50 @@ class ClusteredSample:
         """The number of clusters of the clustering that has the fewest."""
         return min(len(np.unique(codes)) for codes in self.clusters)
 
+    @property
+    def lost(self) -> int:
+        """How many means are estimated: one a stratum."""
+        return int(self.strata.max()) + 1
+
+    @property
+    def freedom(self) -> int:
+        """The degrees of freedom of the variances; below 1 nothing is known."""
+        return self.smallest_clustering - self.lost
+
+    def scores(self, values: Floats) -> Floats:
+        """Return what each observation adds to the error of the mean of some series.
+
+        They are weighted deviations from the mean of the stratum, shape (series, observations).
+        """
+        shares = np.bincount(self.strata, weights=self.weights)
+        one = self.strata == np.arange(len(shares))[:, None]  # (strata, observations)
+        means = ((values * self.weights) @ one.T) / np.where(shares > 0, shares, 1.0)
+        return np.asarray((values - means[:, self.strata]) * self.weights)
+
     def covariances(self) -> list[Floats]:
         """Return covariance matrices of the means, shape (series, series): one a clustering, then
-        the combined one. A contrast's variance is the largest of theirs.
+        the combined one. For a contrast's variance see `combined`.
         """
-        scores = (self.values - self.mean[:, None]) * self.weights
-        single = [_cluster_covariance(scores, codes) for codes in self.clusters]
+        scores, lost = self.scores(self.values), self.lost
+        single = [_cluster_covariance(scores, codes, lost) for codes in self.clusters]
         total = np.sum(single, axis=0)
         for size in range(2, len(self.clusters) + 1):
             for subset in combinations(self.clusters, size):
-                total = total + (-1) ** (size + 1) * _cluster_covariance(scores, _cross(subset))
+                crossed = _cluster_covariance(scores, _cross(subset), lost)
+                total = total + (-1) ** (size + 1) * crossed
         return [*single, total]
 
     def means(self, level: float = LEVEL) -> Means:
         """Return the means with intervals.
 
-        An interval is never narrower than independent queries would give. Where a series is all
-        right (or all wrong) nothing is known about its clustering, so each cluster of the smallest
-        clustering counts as one single trial: 24 episodes all right give about [0.85, 1], not
-        [1, 1]. With a single cluster the interval is [0, 1].
+        Where a series is all right (or all wrong) nothing is known about its clustering, so each
+        cluster of the smallest clustering counts as one single trial: 24 draws all right give
+        about [0.85, 1], not [1, 1]. Without a degree of freedom the interval is [0, 1].
         """
-        mean, clusters = self.mean, self.smallest_clustering
-        variance = np.max([np.diagonal(part) for part in self.covariances()], axis=0)
-        binomial = mean * (1 - mean)
-        trials = _effective(binomial, variance, otherwise=clusters)
-        # Right and wrong vary by mean * (1 - mean); graded scores vary less, so that each of them
-        # tells as much as several trials.
-        spread = (self.values - mean[:, None]) ** 2 @ self.weights
-        worth = np.where(spread > 1e-15, binomial / np.maximum(spread, 1e-15), 1.0)
-        trials = np.minimum(trials, worth / np.sum(self.weights**2))
-        low, high = _wilson(mean, trials, clusters, level)
+        mean = self.mean
+        variance = combined([np.diagonal(part) for part in self.covariances()])
+        trials = _effective(mean * (1 - mean), variance, otherwise=self.smallest_clustering)
+        low, high = _wilson(mean, trials, self.freedom, level)
         return Means(mean, low, high)
 
     def differences(self, level: float = LEVEL) -> Differences:
@@ -126,24 +145,23 @@ class ClusteredSample:
         The difference d in [-1, 1] is treated as the proportion (1 + d) / 2. Two series that are
         equal everywhere get the interval that says "no cluster of so many differed".
         """
-        mean, clusters = self.mean, self.smallest_clustering
+        mean, clusters, freedom = self.mean, self.smallest_clustering, self.freedom
         difference = mean[:, None] - mean[None, :]
-        variance = np.max(
+        variance = combined(
             [
                 np.diagonal(part)[:, None] + np.diagonal(part)[None, :] - 2 * part
                 for part in self.covariances()
-            ],
-            axis=0,
+            ]
         )
         trials = _effective(1 - difference**2, variance, otherwise=clusters)
-        low, high = (2 * end - 1 for end in _wilson((1 + difference) / 2, trials, clusters, level))
-        if clusters > 1:
-            p = 2 * _student().sf(np.abs(difference) * np.sqrt(trials), clusters - 1)
+        low, high = (2 * end - 1 for end in _wilson((1 + difference) / 2, trials, freedom, level))
+        if freedom > 0:
+            p = 2 * _student().sf(np.abs(difference) * np.sqrt(trials), freedom)
         else:
             p = np.ones_like(difference)
         _, same = np.unique(self.values, axis=0, return_inverse=True)
         equal = same.reshape(-1, 1) == same.reshape(1, -1)
-        _, differed = _wilson(np.zeros(1), np.full(1, float(clusters)), clusters, level)
+        _, differed = _wilson(np.zeros(1), np.full(1, float(clusters)), freedom, level)
         return Differences(
             difference=np.where(equal, 0.0, difference),
             low=np.where(equal, -differed, low),
@@ -156,6 +174,7 @@ def clustered_sample(
     values: Sequence[Sequence[float]] | Floats,
     *clusters: Sequence[object],
     weights: Sequence[float] | Floats | None = None,
+    strata: Sequence[object] | None = None,
 ) -> ClusteredSample:
     """Make a `ClusteredSample` from plain sequences; cluster names may be anything hashable.
 
@@ -167,14 +186,25 @@ def clustered_sample(
     """
     array = np.atleast_2d(np.asarray(values, dtype=np.float64))
     observations = array.shape[1]
-    if not clusters or any(len(names) != observations for names in clusters):
+    fixed = [0] * observations if strata is None else strata
+    if not clusters or any(len(names) != observations for names in (*clusters, fixed)):
         raise ValueError(f"each clustering needs one name for each of {observations} observations")
     if observations == 0 or not np.all((array >= 0) & (array <= 1)):
         raise ValueError("values must be at least one observation in [0, 1]")
     share = np.ones(observations) if weights is None else np.asarray(weights, dtype=np.float64)
     if share.shape != (observations,) or not (np.all(share >= 0) and share.sum() > 0):
         raise ValueError("weights must be one number of at least 0 for each observation")
-    return ClusteredSample(array, tuple(map(_codes, clusters)), share / share.sum())
+    codes = tuple(map(_codes, clusters))
+    return ClusteredSample(array, codes, share / share.sum(), _codes(fixed))
+
+
+def combined(parts: Sequence[Floats]) -> Floats:
+    """Return the variances to go by, of those of single clusterings and the combined one, last.
+
+    That is the combined one where it is above nought, else the largest of the others.
+    """
+    *single, total = parts
+    return np.where(total > _NIL, total, np.max(single, axis=0))
 
 
 def holm(p_values: Sequence[float] | Floats) -> Floats:
@@ -215,26 +245,26 @@ def _cross(clusterings: Sequence[Codes]) -> Codes:
     return np.asarray(codes, dtype=np.int64).reshape(-1)
 
 
-def _cluster_covariance(scores: Floats, codes: Codes) -> Floats:
-    """Sum the outer products of each cluster's total score; G / (G - 1) makes it unbiased."""
+def _cluster_covariance(scores: Floats, codes: Codes, lost: int) -> Floats:
+    """Sum the outer products of each cluster's total score; G / (G - lost) makes it unbiased."""
     order = np.argsort(codes, kind="stable")
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
     totals = np.add.reduceat(scores[:, order], starts, axis=1)
     groups = len(starts)
-    return np.asarray(totals @ totals.T * (groups / max(groups - 1, 1)))
+    return np.asarray(totals @ totals.T * (groups / max(groups - lost, 1)))
 
 
 def _effective(binomial: Floats, variance: Floats, otherwise: int) -> Floats:
     """Return how many independent trials would have this variance, `otherwise` where it is nil."""
-    known = (variance > 1e-15) & (binomial > 1e-12)
+    known = (variance > _NIL) & (binomial > 1e-12)
     return np.where(known, binomial / np.where(known, variance, 1.0), float(otherwise))
 
 
-def _wilson(p: Floats, trials: Floats, clusters: int, level: float) -> tuple[Floats, Floats]:
-    """Return Wilson's interval for a proportion of `trials`, with t of clusters - 1 for z."""
-    if clusters < 2:
+def _wilson(p: Floats, trials: Floats, freedom: int, level: float) -> tuple[Floats, Floats]:
+    """Return Wilson's interval for a proportion of `trials`, with Student's t for z."""
+    if freedom < 1:
         return np.zeros_like(p), np.ones_like(p)
-    square = _student().ppf((1 + level) / 2, clusters - 1) ** 2 / trials
+    square = _student().ppf((1 + level) / 2, freedom) ** 2 / trials
     centre = (p + square / 2) / (1 + square)
     half = np.sqrt(square * p * (1 - p) + square**2 / 4) / (1 + square)
     return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)

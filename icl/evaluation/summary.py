@@ -65,6 +65,8 @@ class Board:
     Attributes:
         setting, shots: which episodes; None pools all whose labels were not changed.
         episodes, queries: how many each learner was judged on.
+        draws: how many stand behind the episodes: what intervals count, since the shots of one
+            draw share queries and supports (see `icl.evaluation.draws`).
         chance: the accuracy of even guessing; 0 for written answers.
         metric: what the rows' figures are means of.
     """
@@ -73,6 +75,7 @@ class Board:
     shots: int | None
     episodes: int
     queries: int
+    draws: int
     chance: float
     rows: tuple[Row, ...]
     metric: str = ACCURACY
@@ -285,6 +288,7 @@ def _board(part: Grid, metric: str, setting: str | None = None, shots: int | Non
         shots=shots,
         episodes=len(part.episodes),
         queries=part.queries,
+        draws=part.draws,
         chance=part.chance,
         rows=tuple(sorted(rows, key=lambda row: -row.accuracy)),
         metric=metric,

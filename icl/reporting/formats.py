@@ -26,6 +26,16 @@ def markdown(text: str) -> str:
     return re.sub(r"([\\|*_`<\[])", r"\\\1", " ".join(text.split()))
 
 
+def episodes_of(episodes: int, draws: int) -> str:
+    """Say how many episodes, and how many draws stand behind them where these are fewer.
+
+    >>> episodes_of(48, 24), episodes_of(24, 24)
+    ('48 episodes of 24 draws', '24 episodes')
+    """
+    said = f"{episodes} episode{'s' * (episodes != 1)}"
+    return said if draws == episodes else f"{said} of {draws} draw{'s' * (draws != 1)}"
+
+
 def metric_name(metric: str) -> str:
     """Name a metric in the middle of a sentence.
 

@@ -224,6 +224,7 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
     return [
         ("learners", str(len(summary.learners))),
         ("episodes, the same for all", str(board.episodes)),
+        *([("draws behind them", str(board.draws))] if board.draws != board.episodes else []),
         ("queries", str(board.queries)),
         ("query languages", str(len({line.language for line in summary.languages}))),
         ("shots", ", ".join(map(str, shots))),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 from typing import TYPE_CHECKING
 
 from icl.evaluation.grid import Grid
 from icl.evaluation.power import ALPHA, Components, components, episodes_needed
 from icl.evaluation.power import power as power_of
-from icl.reporting.formats import metric_name, percent, points
+from icl.reporting.formats import episodes_of, metric_name, percent, points
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +27,7 @@ def print_plan(
     """Print, for every pair of a pilot's learners, how many episodes show a true difference.
 
     Args:
-        part: the pilot's episodes that the metric judges, two or more, of two learners or more.
+        part: the pilot's episodes that the metric judges, of two draws and two learners or more.
         metric: what is to differ.
         console: where to print.
         difference: the true difference, as a share.
@@ -38,12 +39,14 @@ def print_plan(
 
     pairs = list(combinations(range(len(part.learners)), 2))
     comparisons = comparisons or len(pairs)
-    sample = part.scores(metric)
+    sample, draws = part.scores(metric), part.draws
+    each = len(part.episodes) / draws  # episodes of a draw
     alpha = ALPHA / comparisons
     found: list[tuple[str, str, float, Components, int | None]] = []
     for i, j in pairs:
         parts = components(sample, i, j)
-        needed = episodes_needed(parts, difference, power, alpha)
+        fewest = episodes_needed(parts, difference, power, alpha)
+        needed = None if fewest is None else math.ceil(fewest * each)
         gap = float(sample.mean[i] - sample.mean[j])
         found.append((part.learners[i], part.learners[j], gap, parts, needed))
     found.sort(key=lambda row: (row[4] is None, row[4] or 0), reverse=True)
@@ -53,7 +56,7 @@ def print_plan(
     console.print()
     table = Table(
         title=Text(
-            f"Pilot: {len(part.episodes)} episodes, {part.queries} queries; p below"
+            f"Pilot: {episodes_of(len(part.episodes), draws)}, {part.queries} queries; p below"
             f" {ALPHA:g} after correction for {comparisons} comparison"
             f"{'s' * (comparisons != 1)}"
         ),
@@ -66,7 +69,7 @@ def print_plan(
     for heading in ("In the pilot", "Power there", "Episodes needed"):
         table.add_column(heading, justify="right", no_wrap=True)
     for first, second, gap, parts, needed in found:
-        there = power_of(parts, difference, len(part.episodes), alpha)
+        there = power_of(parts, difference, draws, alpha)
         table.add_row(
             Text(first),
             Text(second),

@@ -23,7 +23,7 @@ FORMULA = (
 HONEST = (
     "Each best prompt was chosen on the validation episodes alone; its accuracy there is "
     "optimistic, its test accuracy is not. Hindsight is the highest test accuracy of any prompt, "
-    "which nobody could have chosen. Intervals: 95 %, clustered by episode and item."
+    "which nobody could have chosen. Intervals: 95 %, clustered by draw and item."
 )
 
 

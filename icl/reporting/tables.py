@@ -93,8 +93,8 @@ PAIR_HEADS = (
 )  # fmt: skip
 
 _COLUMNS = (
-    "setting", "shots", "metric", "episodes", "queries", "chance", "learner", "method", "value",
-    "low", "high", "difference", "difference_low", "difference_high", "p", "seconds",
+    "setting", "shots", "metric", "episodes", "draws", "queries", "chance", "learner", "method",
+    "value", "low", "high", "difference", "difference_low", "difference_high", "p", "seconds",
     "prompt_tokens", "computed_tokens", "peak_memory_mb", "trained_parameters", "forward_flops",
     "backward_flops", "shared",
 )  # fmt: skip

@@ -10,6 +10,7 @@ from icl.evaluation.summary import Board, Row, Summary, summarise
 from icl.reporting.formats import (
     count,
     duration,
+    episodes_of,
     metric_name,
     metric_title,
     p_value,
@@ -53,7 +54,7 @@ def print_table(
     console.print()
     console.print(
         Text(
-            "Intervals: 95 %, clustered by episode and item. To best: difference in points, paired "
+            "Intervals: 95 %, clustered by draw and item. To best: difference in points, paired "
             "on identical episodes, with p Holm-corrected over all pairs. Time and tokens computed "
             "are an episode's.",
             style="dim",
@@ -77,8 +78,8 @@ def print_pairs(pairs: Sequence[Pair], console: Console) -> None:
     console.print(table)
     console.print(
         Text(
-            "95 % interval and p: clustered by episode and item, p Holm-corrected over all pairs; "
-            "the ones to report. Bootstrap and permutation redraw whole episodes and are blind to "
+            "95 % interval and p: clustered by draw and item, p Holm-corrected over all pairs; "
+            "the ones to report. Bootstrap and permutation redraw whole draws and are blind to "
             "items in several of them; McNemar's is blind to all clustering, right for one shared "
             "test set.",
             style="dim",
@@ -93,7 +94,7 @@ def board_title(board: Board) -> str:
         if board.setting is None
         else f"{board.setting}, {board.shots} shot{'s' * (board.shots != 1)}"
     )
-    size = f"{which}: {board.episodes} episodes, {board.queries} queries"
+    size = f"{which}: {episodes_of(board.episodes, board.draws)}, {board.queries} queries"
     return f"{size}, chance {percent(board.chance)}" if board.metric == ACCURACY else size
 
 

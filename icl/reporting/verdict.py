@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from icl.evaluation.record import ACCURACY
 from icl.evaluation.summary import Board, Summary
-from icl.reporting.formats import NBSP, metric_name, percent, span
+from icl.reporting.formats import NBSP, episodes_of, metric_name, percent, span
 
 SIGNIFICANT = 0.05
 DAGGER = "†"  # marks transductive learners
@@ -28,7 +28,7 @@ def verdict(summary: Summary) -> str:
     if not any(row.above_chance for row in board.rows):
         return (
             f"No learner is clearly above chance ({percent(board.chance)}) on these "
-            f"{board.episodes} episodes; the highest is {best.learner} with {figures}."
+            f"{_these(board)}; the highest is {best.learner} with {figures}."
         )
     return f"{best.learner} learns best: {figures} of the queries right, {_lead(board)}."
 
@@ -42,8 +42,12 @@ def _written(board: Board, figures: str) -> str:
             " compare it with."
         )
     if best.accuracy == 0:
-        return f"No learner's answers have any {name} on these {board.episodes} episodes."
+        return f"No learner's answers have any {name} on these {_these(board)}."
     return f"{best.learner} writes best: {name} {figures}, {_lead(board)}."
+
+
+def _these(board: Board) -> str:
+    return episodes_of(board.episodes, board.draws)
 
 
 def _lead(board: Board) -> str:
@@ -53,11 +57,11 @@ def _lead(board: Board) -> str:
         return (
             "clearly more than "
             + (others[0].learner if len(others) == 1 else f"each of the {len(others)} others")
-            + f" on the same {board.episodes} episodes"
+            + f" on the same {_these(board)}"
         )
     if len(open_) == len(others):
         who = open_[0] if len(open_) == 1 else "any other learner"
-        return f"but its lead over {who} may be luck on these {board.episodes} episodes"
+        return f"but its lead over {who} may be luck on these {_these(board)}"
     return f"clearly more than {_rest(len(others) - len(open_))}, but {_may_be_luck(open_)}"
 
 

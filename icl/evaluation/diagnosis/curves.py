@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from icl.evaluation.diagnosis.differences import draw, paired, unpaired
+from icl.evaluation.diagnosis.differences import paired, same_queries, unpaired
 from icl.evaluation.diagnosis.material import (
     Answer,
     Finding,
@@ -13,6 +13,7 @@ from icl.evaluation.diagnosis.material import (
     names,
     sure,
 )
+from icl.evaluation.draws import draws
 from icl.evaluation.record import EpisodeRecord
 from icl.metrics.curves import area_under_shots
 
@@ -22,7 +23,7 @@ _ENOUGH = 5  # draws on either side of what is tested unpaired
 def saturation(material: Material) -> Answer:
     """Answer by each step of shots, on the same queries, support sets nested."""
     question = "Where does accuracy saturate with shots?"
-    shots, draws = _nested(material)
+    shots, rows_of = _nested(material)
     if len(shots) < 2:
         return Answer(
             "saturation",
@@ -34,7 +35,7 @@ def saturation(material: Material) -> Answer:
     curves: list[Finding] = []
     for name in material.ranked:
         i = material.whole.learners.index(name)
-        at = {k: [rows[k][i] for rows in draws] for k in shots}
+        at = {k: [rows[k][i] for rows in rows_of] for k in shots}
         means = {k: _mean(at[k], material.metric) for k in shots}
         area = area_under_shots(means)
         curves.append(Finding(name, "area under the curve, by log shots", area, unit="share"))
@@ -67,12 +68,12 @@ def _until(tested: tuple[Finding, ...], steps: int, shots: list[int]) -> str:
 def _nested(
     material: Material,
 ) -> tuple[list[int], list[dict[int, tuple[EpisodeRecord, ...]]]]:
-    """Return the numbers of shots, and the draws that were done at all of them."""
-    by_draw: dict[tuple[object, ...], dict[int, tuple[EpisodeRecord, ...]]] = {}
+    """Return the numbers of shots, and the queries that were asked at all of them."""
+    by_queries: dict[tuple[object, ...], dict[int, tuple[EpisodeRecord, ...]]] = {}
     for row in material.plain:
-        by_draw.setdefault(draw(row[0]), {})[row[0].shots] = row
-    shots = sorted({k for rows in by_draw.values() if len(rows) > 1 for k in rows})
-    return shots, [rows for rows in by_draw.values() if len(rows) == len(shots)]
+        by_queries.setdefault(same_queries(row[0]), {})[row[0].shots] = row
+    shots = sorted({k for rows in by_queries.values() if len(rows) > 1 for k in rows})
+    return shots, [rows for rows in by_queries.values() if len(rows) == len(shots)]
 
 
 def _ways(records: list[EpisodeRecord]) -> float:
@@ -103,7 +104,7 @@ def sources(material: Material) -> Answer:
         best_of[target] = max(sorted(away), key=lambda s: _mean(away[s], material.metric))
         for source, records in sorted(away.items()):
             own = by_source.get(target, [])
-            if min(len({draw(r) for r in side}) for side in (records, own)) >= _ENOUGH:
+            if min(len(set(draws(side))) for side in (records, own)) >= _ENOUGH:
                 d = unpaired([records], [own], material.metric)
                 what = f"{target} from {source}, less from {target} itself"
                 findings.append(Finding(best, what, d.value, d.low, d.high, d.p))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from icl.evaluation.diagnosis.differences import base, draw, paired, unpaired
+from icl.episodes.variants import without_variant
+from icl.evaluation.diagnosis.differences import paired, same_queries, unpaired
 from icl.evaluation.diagnosis.material import (
     Answer,
     Finding,
@@ -37,12 +38,12 @@ def labels(material: Material) -> Answer:
 
 
 def _variant_findings(material: Material, only: str | None = None) -> list[Finding]:
-    plain = {(draw(row[0]), row[0].shots): row for row in material.plain if row[0].shots}
+    plain = {(same_queries(row[0]), row[0].shots): row for row in material.plain if row[0].shots}
     pairs: dict[str, list[tuple[tuple[EpisodeRecord, ...], tuple[EpisodeRecord, ...]]]] = {}
     for row in material.whole.episodes:
         first = row[0]
-        variant = first.setting[len(base(first.setting)) + 1 :]
-        other = plain.get((draw(first), first.shots))
+        variant = first.setting[len(without_variant(first.setting)) + 1 :]
+        other = plain.get((same_queries(first), first.shots))
         if other is not None and variant in ((only,) if only else _VARIANTS):
             pairs.setdefault(variant, []).append((row, other))
     found = []
@@ -110,7 +111,7 @@ def _held_in(material: Material, trained: list[str], reference: str) -> list[Fin
     records: dict[str, dict[str, dict[str, EpisodeRecord]]] = {}
     own = [r for row in material.plain for r in row]
     for record in (*own, *material.others):
-        if "+" not in record.setting and material.metric in record.metrics:
+        if not record.changed and material.metric in record.metrics:
             split = records.setdefault(record.split, {})
             split.setdefault(record.fingerprint, {})[record.learner] = record
     found = []

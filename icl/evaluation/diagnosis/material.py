@@ -86,7 +86,7 @@ class Material:
     @cached_property
     def plain(self) -> tuple[tuple[EpisodeRecord, ...], ...]:
         """The episodes whose labels nobody has changed, a record of each learner."""
-        return tuple(row for row in self.whole.episodes if "+" not in row[0].setting)
+        return tuple(row for row in self.whole.episodes if not row[0].changed)
 
     def of(self, learner: str) -> list[EpisodeRecord]:
         """Return a learner's records of plain episodes."""
