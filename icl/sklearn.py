@@ -126,7 +126,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 hint = did_you_mean(str(name), map(str, classes))
                 raise IclError(f"`words` names {name!r}, which is no class of y.{hint}")
         words = [str((self.words or {}).get(c, c)) for c in classes]
-        same = clash(dict(zip(map(repr, classes), words, strict=True)))
+        same = clash(dict(zip(map(str, classes), words, strict=True)))
         if same is not None:
             raise IclError(f"{same}; give each class a word of its own in `words`.")
         return tuple(words)

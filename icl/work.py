@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from icl.episodes import Episode
+from icl.learners.prompt_params import InContextParams
 from icl.models.tokens import encode, encode_pairs
 from icl.models.trie import IntArray, pack
 from icl.prompting.calibration import content_free, domain_inputs
 from icl.prompting.channel import split
-from icl.tasks.task import Example
+from icl.prompting.order import BY_ENTROPY
+from icl.tasks.task import Example, Labels
 from icl.training import TrainingConfig
 
 if TYPE_CHECKING:
@@ -62,6 +64,13 @@ def _trained(tokens: float, back: float = _BACKWARD) -> Work:
     return Work(tokens, tokens * (1 + back))
 
 
+def _asked(method: str, params: Mapping[str, Any]) -> InContextParams:
+    """Return how a method prompts."""
+    if method == "metaicl":
+        return InContextParams(scoring=params["scoring"], normalise=params["normalise"])
+    return InContextParams(**params)
+
+
 def _some(episode: Episode, query: Example, count: int) -> list[Example]:
     """Return so many examples in the support set's order, those of the query's label first."""
     first = sorted(
@@ -89,8 +98,9 @@ class Counter:
         if method in WITHOUT_MODEL:
             return Work()
         if method in PROMPTING or method == "metaicl":
-            shown = () if method == "zero-shot" else self._demonstrations(episode, params)
-            return self._prompted(episode, shown, params)
+            asked = _asked(method, params)
+            shown = () if method == "zero-shot" else self._demonstrations(episode, asked)
+            return self._prompted(episode, shown, asked)
         if method in OVER_LORA:
             steps = params.get("adapt_steps")
             steps = params.get("inner_steps", params.get("steps")) if steps is None else steps
@@ -119,7 +129,9 @@ class Counter:
         for episode in episodes:
             if method == "metaicl":
                 one: Work | None = _trained(
-                    self._prompted(episode, episode.support, params, rows=True).tokens
+                    self._prompted(
+                        episode, episode.support, _asked(method, params), rows=True
+                    ).tokens
                 )
             elif method in OVER_LORA:
                 one = self._outer(episode, method, params)
@@ -137,75 +149,76 @@ class Counter:
     # Prompting
 
     def _demonstrations(
-        self, episode: Episode, params: Mapping[str, Any]
+        self, episode: Episode, params: InContextParams
     ) -> tuple[Example, ...] | None:
         """Return what stands in every prompt; None where each query has its own."""
-        if params.get("choice", "all") in ("knn", "bm25", "mmr", "dpp"):
+        if params.choice in ("knn", "bm25", "mmr", "dpp"):
             return None
-        return episode.support[: params.get("demonstrations")]
+        return episode.support[: params.demonstrations]
 
     def _prompted(
         self,
         episode: Episode,
         shown: Sequence[Example] | None,
-        params: Mapping[str, Any],
+        params: InContextParams,
         *,
         rows: bool = False,
     ) -> Work:
         """Count prompts; `rows` for one target a query, the right one, as in meta-training."""
         queries = [q.fields for q in episode.query]
-        tokens: float
         if shown is None:  # some examples for each query: here the same for those of one label
-            turned = [
-                _some(episode, query, int(params["demonstrations"])) for query in episode.query
-            ]
-            tokens = self._scored(episode, list(zip(turned, queries, strict=True)), params)
-            if params["choice"] != "bm25":
-                tokens += self._embedded((*episode.support, *episode.query), episode, {})
+            before = [_some(episode, query, params.demonstrations or 0) for query in episode.query]
         else:
-            tokens = self._scored(episode, [(shown, q) for q in queries], params, rows=rows)
-        members = max(1, len(params.get("templates", ())) + (params.get("template") != "best"))
-        members *= int(params.get("ensemble_orders", 1))
+            before = [list(shown)] * len(queries)
         free: list[Mapping[str, str]] = []
-        if params.get("calibration") == "contextual" and queries:
+        if params.calibration == "contextual" and queries:
             free = list(content_free(queries[0]))
-        elif params.get("calibration") == "domain" and episode.support:
-            free = list(domain_inputs(episode.support, int(params["seed"])))
-        if free:
-            before = [shown] if shown is not None else [turned[0]] * len(queries)
-            tokens += self._scored(episode, [(s, f) for s in before for f in free], params)
-        if params.get("order", "given") in ("global-entropy", "local-entropy") and shown:
-            probes = [queries[i % len(queries)] for i in range(int(params["probe_count"]))]
-            one = self._scored(episode, [(shown, probe) for probe in probes], params)
-            tokens += int(params["candidates"]) * one
-        return _forward(tokens * members)
+        elif params.calibration == "domain" and episode.support:
+            free = list(domain_inputs(episode.support, params.seed))
+        contexts = before if shown is None else before[:1]
+        tokens = 0.0
+        for name in params.names:
+            labels = params.worded(episode.labels, name)
+            asked = list(zip(before, queries, strict=True))
+            tokens += self._scored(labels, asked, params, rows=rows)
+            if free:
+                tokens += self._scored(labels, [(s, f) for s in contexts for f in free], params)
+            if params.order in BY_ENTROPY and shown:
+                probes = [queries[i % len(queries)] for i in range(params.probe_count)]
+                one = self._scored(labels, [(shown, probe) for probe in probes], params)
+                tokens += params.candidates * one
+        tokens *= params.ensemble_orders
+        if shown is None and params.choice != "bm25":
+            tokens += self._embedded((*episode.support, *episode.query), episode, {})
+        return _forward(tokens)
 
     def _scored(
         self,
-        episode: Episode,
+        labels: Labels,
         asked: Sequence[tuple[Sequence[Example], Mapping[str, str]]],
-        params: Mapping[str, Any],
+        params: InContextParams,
         *,
         rows: bool = False,
     ) -> float:
         """Count the distinct tokens of demonstrations, inputs and answers, scored or written."""
-        labels, template = episode.labels, episode.labels.template
         words = dict(zip(labels.names, labels.words, strict=True))
-        before = [[(e.fields, words.get(e.label, e.label)) for e in s] for s, _ in asked]
-        if not labels.names:  # written answers
-            prompts = [template.prompt(s, f) for s, (_, f) in zip(before, asked, strict=True)]
-            samples = int(params.get("samples", 1)) * int(params.get("max_new_tokens", 0))
+        if not labels.names:
+            chain = params.chain(self.tokenizer, labels.template)
+            prompts = [chain.prompt(shown, words, fields) for shown, fields in asked]
+            samples = params.samples * params.max_new_tokens
             return self._packed(encode(self.tokenizer, prompts)) + samples * len(prompts)
-        if params.get("scoring") == "channel":
-            turned = split(template)
+        before = [[(e.fields, words[e.label]) for e in shown] for shown, _ in asked]
+        if params.scoring == "channel":
+            turned = split(labels.template)
             groups: dict[str, list[str]] = {}
-            for shown, (_, fields) in zip(before, asked, strict=True):
+            for pairs, (_, fields) in zip(before, asked, strict=True):
                 for word in labels.words:
-                    groups.setdefault(turned.prompt(shown, word), []).append(turned.input(fields))
+                    groups.setdefault(turned.prompt(pairs, word), []).append(turned.input(fields))
             rows_of = [self._rows([prompt], inputs) for prompt, inputs in groups.items()]
             return self._packed([row for rows in rows_of for row in rows])
-        prompts = [template.prompt(s, f) for s, (_, f) in zip(before, asked, strict=True)]
-        answers = [template.answer(word) for word in labels.words]
+        form = params.format(self.tokenizer, labels.template)
+        prompts = [form.prompt(s, f) for s, (_, f) in zip(before, asked, strict=True)]
+        answers = [form.answer(word) for word in labels.words]
         return self._pairs(prompts, answers[:1] if rows else answers)
 
     def _pairs(self, prompts: Sequence[str], answers: Sequence[str]) -> float:

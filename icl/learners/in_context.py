@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
+from icl.errors import IclError
 from icl.learners.base import Learner, Predictor
 from icl.learners.prompt_params import InContextParams, ZeroShotParams
 from icl.models.words import check_words
@@ -171,7 +172,16 @@ class ZeroShot(Learner):
         return params.choice in EMBEDDED or params.order == "similarity"
 
     def __init__(self, backbone: Backbone, params: ZeroShotParams) -> None:
-        """Score with this backbone."""
+        """Score with this backbone.
+
+        Raises:
+            IclError: prompts are to be laid out as chats, which the backbone's server does itself.
+        """
+        if params.chat != "none" and getattr(backbone, "chats", False):
+            raise IclError(
+                "A chat server lays out chats itself; set `chat: none` for the learner, or"
+                " `model.server.api: completions`."
+            )
         self._backbone = backbone
         self._params = InContextParams(**params.model_dump())
         # here it is the parameters that decide, not the class

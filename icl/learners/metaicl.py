@@ -23,6 +23,7 @@ from icl.models.lora import Adapter, lowest_layer
 from icl.models.scorer import make_pair_plan, score
 from icl.prompting.channel import split
 from icl.prompting.fitting import fit
+from icl.prompting.lengths import Normalise
 from icl.prompting.seeds import shuffled
 from icl.tasks.task import Example, Labels
 
@@ -31,18 +32,26 @@ if TYPE_CHECKING:
 
 
 class MetaICLParams(LoraParams):
-    """The adapter, and the direction: ``direct`` scores labels, ``channel`` scores inputs."""
+    """The adapter, and how labels are scored.
+
+    Attributes:
+        scoring: the direction: ``direct`` scores labels, ``channel`` scores inputs.
+        normalise: what a score is divided by where a label is chosen; ``token`` is the authors'
+            own: the mean over the target's tokens, as in the loss.
+    """
 
     scoring: Literal["direct", "channel"] = "direct"
+    normalise: Normalise = "token"
 
 
 class MetaICL(MetaLearner):
     """Learn LoRA factors with which the model learns from demonstrations in its prompt.
 
     The loss of a query is the mean over its target's tokens of their negative log-probability
-    over the whole vocabulary, as in the authors' code; the target is the label's word, or in the
-    channel form the input. In training the demonstrations stand in an order drawn for each
-    episode; afterwards in the episode's own.
+    over the whole vocabulary; the target is the label's word, or in the channel form the input.
+    The label with the least such loss is chosen. Both are so in the authors' code
+    (facebookresearch/MetaICL, metaicl/model.py, `run_model` and `do_predict`). In training the
+    demonstrations stand in an order drawn for each episode; afterwards in the episode's own.
     """
 
     method: ClassVar[str] = "metaicl"
@@ -92,7 +101,8 @@ class MetaICL(MetaLearner):
         adapter = Adapter(
             {name: value.detach().clone() for name, value in self._factors.items()}, self._scale
         )
-        params = InContextParams(scoring=self._params.scoring)
+        own = self._params
+        params = InContextParams(scoring=own.scoring, normalise=own.normalise)
         return PromptPredictor(self._backbone, support, labels, params, adapter)
 
     def _written(self, shown: Sequence[Example], labels: Labels, query: Example) -> tuple[str, str]:

@@ -8,9 +8,10 @@ All forms subtract a bias from each label's log-probability and normalise again:
   content-free inputs "N/A", "" and "[MASK]".
 - domain-context (Fei et al. 2023, arXiv 2305.19148): the same over texts of random words from the
   support set, as long as its texts are.
-- batch (Zhou et al. 2023, arXiv 2309.17249): ``b(y) = mean_x log p(y | D, x)`` over the queries
-  themselves. It sees all queries at once: it is transductive, and a query's answer depends on the
-  others'.
+- batch (Zhou et al. 2023, arXiv 2309.17249): ``b(y) = log mean_x p(y | D, x)`` over the queries
+  themselves: the mean is one of probabilities, by which they are divided, not one of logarithms,
+  which some implementations take. It sees all queries at once: it is transductive, and a query's
+  answer depends on the others'.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ def prior_bias(scorer: Scorer, queries: Sequence[Query], free: Sequence[Fields])
 
 
 def batch_bias(log_probs: Tensor) -> Tensor:
-    """Return ``mean_x log p(y | x)`` over the queries, shape (labels,)."""
-    return log_probs.mean(0)
+    """Return ``log mean_x p(y | x)`` over the queries, shape (labels,)."""
+    return log_probs.logsumexp(0) - math.log(len(log_probs))
 
 
 def content_free(like: Fields) -> list[Fields]:

@@ -194,3 +194,53 @@ def test_a_dry_run_counts_prompts_and_what_may_be_written(material: Path, tmp_pa
     # 2 more samples of 4 tokens for each of the 4 queries of 6 episodes
     assert voted == shown + 2 * 4 * 4 * 6
     assert plain < shown
+
+
+def test_a_dry_run_counts_every_template_order_and_chat_as_they_are_asked(
+    material: Path, tmp_path: Path
+) -> None:
+    from icl.config import load_config
+    from icl.forecast import forecast
+
+    chatty = tmp_path / "chatty"
+    tiny.save(chatty)
+    tokenizer = tiny.tokenizer()
+    (chatty / "chat_template.jinja").write_text(
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    path = write(
+        material,
+        tmp_path,
+        "learners:",
+        """learners:
+  three: {method: in-context, max_new_tokens: 4, templates: [question], ensemble_orders: 2}
+  chat: {method: in-context, max_new_tokens: 4, chat: turns}
+""",
+    )
+    path.write_text(path.read_text().replace(str(material / "model"), str(chatty)))
+    config = load_config(path)
+    found = {line.learner: line.tokens for line in forecast(config, tmp_path).lines}
+    plain, three, chat = (found[name] for name in ("in-context", "three", "chat"))
+    assert plain is not None
+    assert three is not None
+    assert chat is not None
+    assert 3 * plain < three < 5 * plain
+    more = len(tokenizer("<end><assistant><user>", add_special_tokens=False)["input_ids"])
+    assert chat > plain + 6 * more
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [("calibration: contextual", "`calibration: contextual` is about labels"),
+     ("rationale: why", "`rationale: why` names no field")],
+)  # fmt: skip
+def test_parameters_that_compare_labels_are_refused_before_a_model_loads(
+    line: str, told: str, material: Path, tmp_path: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    path = write(material, tmp_path, "{method: in-context, ", f"{{method: in-context, {line}, ")
+    monkeypatch.setattr("icl.models.loading.load_backbone", None)
+    assert icl(monkeypatch, "run", path, "--out", tmp_path / "run") == 2
+    said = capsys.readouterr().err
+    assert f"The learner 'in-context', on the task 'echo': {told}" in said
+    assert len(said.strip().splitlines()) == 1

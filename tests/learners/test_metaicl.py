@@ -14,7 +14,9 @@ from icl.learners.registry import make
 from icl.models.backbone import Backbone
 from icl.models.lora import Adapter
 from icl.models.scorer import make_plan, score
+from icl.prompting.channel import split
 from icl.prompting.seeds import shuffled
+from icl.tasks.task import Labels
 from icl.training import TrainingConfig
 from icl.training.trainer import MetaTrainer, TrainingSummary
 from tests import tiny
@@ -80,8 +82,42 @@ def test_the_loss_is_the_papers_with_its_gradient(scoring: str, top_layers: int 
 def test_untrained_it_is_in_context_learning(scoring: str) -> None:
     support, labels = problems.support(2), problems.labels()
     ours = make("metaicl", {"scoring": scoring}, backbone()).adapt(support, labels)
-    plain = make("in-context", {"scoring": scoring}, backbone()).adapt(support, labels)
+    same = {"scoring": scoring, "normalise": "token"}
+    plain = make("in-context", same, backbone()).adapt(support, labels)
     torch.testing.assert_close(ours.log_probs(TEXTS), plain.log_probs(TEXTS), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("scoring", ["direct", "channel"])
+def test_a_label_is_chosen_by_the_mean_over_its_targets_tokens(scoring: str) -> None:
+    words = ("May", "a very long name of a weekday", "an organ")
+    labels = Labels(problems.NAMES, words, problems.TEMPLATE)
+    shown, named = problems.support(1), dict(zip(problems.NAMES, words, strict=True))
+    pairs = [(e.fields, named[e.label]) for e in shown]
+    turned = split(problems.TEMPLATE)
+    means = []
+    for text in TEXTS:
+        for word in words:
+            if scoring == "direct":
+                prompt, target = problems.TEMPLATE.prompt(pairs, text), f" {word}"
+            else:
+                prompt, target = turned.prompt(pairs, word), turned.input(text)
+            model, tokenizer = backbone().model, backbone().tokenizer
+            ids, start = tokenizer(prompt + target)["input_ids"], tokenizer(prompt)["input_ids"]
+            begin = next((i for i, t in enumerate(start) if ids[i] != t), len(start))
+            with torch.no_grad():
+                logs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+            means.append(
+                sum(logs[i - 1, ids[i]] for i in range(begin, len(ids))) / (len(ids) - begin)
+            )
+    expected = torch.tensor(means).reshape(len(TEXTS), len(words)).log_softmax(1)
+    found = make("metaicl", {"scoring": scoring}, backbone()).adapt(shown, labels).log_probs(TEXTS)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    summed = make("metaicl", {"scoring": scoring, "normalise": "sum"}, backbone())
+    other = summed.adapt(shown, labels).log_probs(TEXTS)
+    if scoring == "direct":  # of a short and a long word, the sum takes the short one
+        assert (other.argmax(1) != found.argmax(1)).any()
+    else:  # the inputs are the same for all labels, but for a token across the boundary
+        assert not torch.allclose(other, found)
 
 
 def test_trained_factors_change_what_is_predicted_and_are_counted() -> None:

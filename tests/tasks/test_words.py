@@ -10,9 +10,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from icl.cli.predict import _words
 from icl.errors import IclError
+from icl.labelling import label_table
 from icl.labelling.data import read_training
+from icl.learners.registry import validate
 from icl.prompting.channel import cue, split
+from icl.sklearn import FewShotClassifier
 from icl.tasks import load_family
 from icl.tasks.draft import draft_definition
 from icl.tasks.task import Labels
@@ -94,3 +98,39 @@ def test_a_blank_between_input_and_answer_stands_once(target: str) -> None:
         assert cue(doubled) == cue(single)
     turned = split(doubled)
     assert turned.prompt([], "month") + turned.input(fields) == "Kind: month\nWord: Juni"
+
+
+def test_words_of_parameters_are_held_against_the_tasks_own() -> None:
+    labels = Labels(("bad", "good"), ("bad", "good"), Template("{{ text }}:"))
+    for params in ({"words": {"bad": "good"}}, {"words": {"good": " bad"}},
+                   {"target": " {{ label | first }}", "words": {"bad": "go"}}):  # fmt: skip
+        with pytest.raises(IclError, match="the word of both 'bad' and 'good'"):
+            validate("in-context", params).check_task(labels, ())
+    validate("in-context", {"words": "letter"}).check_task(labels, ())
+    with pytest.raises(IclError, match="each its own"):
+        validate("zero-shot", {"words": {"bad": "x", "good": "x"}})
+
+
+def test_predict_refuses_words_that_are_alike_before_a_model_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("icl.models.loading.load_backbone", None)
+    train, new, out = table(tmp_path, "text"), tmp_path / "new.csv", tmp_path / "out.csv"
+    new.write_text("text\na cow\n")
+    for options in ({"words": {"x": "same", "y": "same "}},
+                    {"params": {"words": {"x": "y"}}}):  # fmt: skip
+        with pytest.raises(IclError, match="the word of both 'x' and 'y'"):
+            label_table(train, new, out, **options)
+    with pytest.raises(IclError, match="'x' twice"):
+        _words(["x=a", "x=b"])
+
+
+def test_an_estimator_refuses_words_and_templates_that_are_not_its_own() -> None:
+    texts, classes = ["a good day", "a bad day"], [1, 0]
+    for options, told in (({"words": {2: "x"}}, "names 2, which is no class"),
+                        ({"words": {1: "x", 0: "x "}}, "'x' is the word of both '0' and '1'"),
+                        ({"template": "Text:"}, "shows no field"),
+                        ({"template": "{{ txt }}"}, "shows txt")):  # fmt: skip
+        with pytest.raises(IclError, match=told):
+            FewShotClassifier("tfidf", **options).fit(texts, classes)
+    FewShotClassifier("tfidf", words={1: "good", 0: "bad"}).fit(texts, classes)

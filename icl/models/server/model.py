@@ -39,6 +39,7 @@ class ServerModel(Backbone):
     Attributes:
         scoring: the way in which label scores are got: that of the configuration, or, for
             ``auto``, the first that the server has of next-token, echo, generated and choice.
+        chats: whether the server lays out chats itself.
         scored: how many label scores were got in which way so far, see `Scores.ways`.
     """
 
@@ -73,6 +74,7 @@ class ServerModel(Backbone):
         self._context = config.context or info.context or _UNLIMITED
         self._session = Session(self.client, name, info.kind, self.meter)
         self._session.settle()
+        self.chats = self._session.chat
         self.tokenizer, knows_ids = self._find_tokenizer(config)
         self.scoring, self._scorer = self._find_scorer(config, knows_ids)
 
