@@ -56,7 +56,7 @@ class Backbone:
     """
 
     memory_budget: int | None = None
-    _origin: Origin | None = None
+    origin: Origin | None = None
     _mark: str = ""
 
     def __init__(
@@ -141,15 +141,15 @@ class Backbone:
         that was changed in memory since, and where the files have changed since: the content of
         model and tokenizer as they lie in memory. See `icl.models.identity`.
         """
-        if self._origin is not None and self._mark == memory_mark(self.model, self.tokenizer):
-            told = self._origin.identity()
+        if self.origin is not None and self._mark == memory_mark(self.model, self.tokenizer):
+            told = self.origin.identity()
             if told is not None:
                 return told
         return memory_identity(self.model, self.tokenizer)
 
     def comes_from(self, origin: Origin | None) -> None:
         """Note the files that the model was loaded from just now."""
-        self._origin, self._mark = origin, memory_mark(self.model, self.tokenizer)
+        self.origin, self._mark = origin, memory_mark(self.model, self.tokenizer)
 
     def hidden(
         self,

@@ -27,6 +27,7 @@ from icl.models.offline import GEMMA, MINILM, packaged_gemma, packaged_minilm
 from icl.models.places import check_device, check_map
 from icl.models.plain import plain_scores
 from icl.models.quantised import Bits, prepare, quantised_options
+from icl.models.sentence import fetch_modules
 from icl.models.seq2seq import Seq2Seq
 from icl.models.tokens import check_vocabulary
 from icl.progress import progress
@@ -119,6 +120,8 @@ def load_backbone(
         backbone = _wrapped(config, path, options, where, tokenizer, name)
     if fetched:
         commit = getattr(config, "_commit_hash", None)
+        with _faults_told(name):
+            fetch_modules(name, commit or revision)
         origin = origin_of(revision=commit or revision)
     backbone.comes_from(origin)
     return backbone
