@@ -217,7 +217,7 @@ def _model(model: str | Backbone) -> Model:
 
     if isinstance(model, str):
         return make_model(ModelConfig(name=model))
-    return Model(lambda: model, None)
+    return Model(lambda: model)
 
 
 def _judged(

@@ -179,11 +179,10 @@ def _folder(variable: str, folder: Path) -> Finding:
 
 
 def _models() -> Iterator[Finding]:
-    from icl.models.offline import GEMMA, MINILM, gemma_version, packaged_minilm
+    from icl.models.offline import GEMMA, MINILM, gemma_folder, packaged_minilm
 
     try:
-        folder = cache_dir() / "models" / f"{GEMMA}-{gemma_version()}"
-        wrong = damage(folder)
+        wrong = damage(gemma_folder())
         state = "converted and whole" if wrong is None else "converted on first use (a minute)"
         yield Finding("models", f"packaged:{GEMMA}", state)
     except IclError as error:

@@ -23,8 +23,8 @@ from icl.evaluation.runfolder import RunFolder
 from icl.evaluation.runner import Runner
 from icl.evaluation.written import WRITERS, cannot_write
 from icl.metrics.written import check as check_metrics
+from icl.models.identity import model_identity
 from icl.models.server.config import ServerConfig
-from icl.models.signature import model_signature
 from icl.processes import ALONE, Processes
 from icl.progress import progress
 from icl.tasks import TaskFamily, load_family
@@ -308,12 +308,8 @@ def make_model(config: ModelConfig, processes: Processes = ALONE) -> Model:
             backbone.memory_budget = backbone.budget() // processes.neighbours
         return backbone
 
-    return Model(load, model_signature(config.name, config.revision, _kind(config)))
-
-
-def _kind(config: ModelConfig) -> str:
-    """Return what the weights are held in."""
-    return config.dtype if config.quantise is None else f"{config.dtype}, {config.quantise}"
+    deciding = config.model_dump(include={"revision", "dtype", "quantise", "trust_remote_code"})
+    return Model(load, partial(model_identity, config.name, **deciding))
 
 
 def _served(config: ModelConfig, server: ServerConfig) -> Model:
@@ -323,4 +319,4 @@ def _served(config: ModelConfig, server: ServerConfig) -> Model:
         return ServerModel(config.name, server, revision=config.revision)
 
     # Only the server knows what it serves today: it is asked each time.
-    return Model(load, None)
+    return Model(load)

@@ -279,7 +279,7 @@ class Counter:
     def _shown(example: Example, episode: Episode, params: Mapping[str, Any]) -> str:
         if params.get("prompted"):
             return episode.labels.template.render(example.fields)
-        return str(params.get("instruction", "")) + "\n".join(example.fields.values())
+        return str(params.get("instruction") or "") + "\n".join(example.fields.values())
 
     def _depth(self, params: Mapping[str, Any]) -> float:
         """Return the share of the layers that an embedding needs; see `FeatureParams`."""

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from icl.evaluation.runfolder import RunFolder
 from icl.learners.base import Params
 from icl.training import TrainingConfig
 
@@ -37,11 +36,11 @@ class Model:
 
     Attributes:
         load: loads it.
-        signature: see `icl.models.signature.model_signature`.
+        foretell: tells its identity without loading it, or None where that cannot be told.
     """
 
     load: Callable[[], Backbone]
-    signature: str | None
+    foretell: Callable[[], str | None] = lambda: None
     _backbone: Backbone | None = None
 
     def backbone(self) -> Backbone:
@@ -50,17 +49,12 @@ class Model:
             self._backbone = self.load()
         return self._backbone
 
-    def identity(self, folder: RunFolder) -> str:
-        """Return the backbone's identity: remembered by the folder where the signature is."""
-        known = folder.read_derived("model.json")
-        if self.signature is not None and known.get("signature") == self.signature:
-            remembered = known.get("identity")
-            if isinstance(remembered, str):
-                return remembered
-        return self.remember(folder)
+    def identity(self, known: str | None) -> str:
+        """Return the backbone's identity.
 
-    def remember(self, folder: RunFolder) -> str:
-        """Return the identity of the backbone as it is loaded, and let the folder remember it."""
-        identity = self.backbone().identity
-        folder.write_json("model.json", {"signature": self.signature, "identity": identity})
-        return identity
+        It is loaded unless its files tell that it is the one that was known before: a model that
+        cannot be loaded is found out before anything is written.
+        """
+        if known is not None and self._backbone is None and self.foretell() == known:
+            return known
+        return self.backbone().identity

@@ -125,8 +125,8 @@ class Runner:
         for record in self._folder.store.scan():
             self._done.setdefault(record.learner_key, set()).add(record.fingerprint)
         left = self._left()
-        if left and self._model.backbone().identity != identity:  # the signature was blind to it
-            identity = self._model.remember(self._folder)
+        if left and self._model.backbone().identity != identity:  # exchanged just now
+            identity = self._model.backbone().identity
             self._enter_all(identity)
             self._write_roster(identity)
             left = self._left()
@@ -147,7 +147,7 @@ class Runner:
             with progress("Drawing episodes", counted=False) as bar:
                 drawn = self._folder.drawn(told(self._asked, bar, "episode"))
                 place = stack.enter_context(drawn)
-            identity = self._model.identity(self._folder)
+            identity = self._model.identity(self._folder.read_derived("run.json").get("model"))
             self._enter_all(identity)
             place()
         self._episodes = self._folder.episodes()

@@ -10,8 +10,9 @@ from pydantic import Field
 from torch import Tensor
 
 from icl.learners.base import Params
-from icl.models.embedder import Embedder, Pooling
+from icl.models.embedder import Embedder
 from icl.models.encoder import Encoder
+from icl.models.sentence import Pooling, sentence_of
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 
@@ -23,12 +24,13 @@ class FeatureParams(Params):
     """How texts are embedded.
 
     Attributes:
-        layer: states after so many layers; -1 for the last ones. By default the last of an encoder,
-            and two thirds of the way up a causal model, where its states say most about what it
-            has read; `icl.learners.layer_probe` picks one on validation episodes.
-        pooling: see `Embedder`; by default the mean of an encoder's and the last of a causal
-            model's states.
-        instruction: stands before every text.
+        layer: states after so many layers; -1 for the last ones. By default the last of an encoder
+            and of a model with sentence-transformers' files, and two thirds of the way up any other
+            causal model, where its states say most about what it has read;
+            `icl.learners.layer_probe` picks one on validation episodes.
+        pooling: see `Embedder`; by default what sentence-transformers' files beside the model say,
+            else the mean of an encoder's and the last of a causal model's states.
+        instruction: stands before every text; by default the prompt that those files name, if any.
         prompted: embed the rendered template instead of the bare text.
         normalise: scale vectors to unit length.
         whiten: centre vectors and scale their directions by the support set's shrunk covariance.
@@ -36,7 +38,7 @@ class FeatureParams(Params):
 
     layer: int | None = Field(default=None, ge=-1)
     pooling: Pooling | None = None
-    instruction: str = ""
+    instruction: str | None = None
     prompted: bool = False
     normalise: bool = True
     whiten: bool = False
@@ -47,11 +49,12 @@ class Features:
 
     def __init__(self, backbone: Backbone, params: FeatureParams) -> None:
         encoder = isinstance(backbone, Encoder)
-        middle = -1 if encoder else round(2 * len(backbone.layers) / 3)
+        own = sentence_of(backbone) is not None
+        middle = -1 if encoder or own else round(2 * len(backbone.layers) / 3)
         self.embedder = Embedder(
             backbone,
             middle if params.layer is None else params.layer,
-            params.pooling or ("mean" if encoder else "last"),
+            params.pooling or (None if own else "mean" if encoder else "last"),
             params.instruction,
         )
         self._params = params

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +15,12 @@ from icl.errors import IclError
 from icl.models import norms, products
 from icl.models.budget import free_bytes
 from icl.models.ends import Ends, run_for_ends
+from icl.models.identity import Origin, memory_identity, memory_mark
 from icl.models.keyvalues import KeyValues
 from icl.models.layout import Layout
 from icl.models.lora import Adapter, adapted_output
 from icl.models.normaliser import Normaliser
-from icl.models.places import all_tensors, at_hand, first_device, is_spread
+from icl.models.places import at_hand, first_device, is_spread
 from icl.models.precision import at_least_float32
 from icl.models.spread import following
 from icl.models.state import ForwardState, activate, active
@@ -71,6 +71,8 @@ class Backbone:
     """
 
     memory_budget: int | None = None
+    origin: Origin | None = None
+    _mark: str = ""
 
     def __init__(
         self,
@@ -142,19 +144,21 @@ class Backbone:
 
     @cached_property
     def identity(self) -> str:
-        """A hash of architecture, dtype, tokenizer and weights: 16 hexadecimal digits.
+        """A hash of all that decides the model's numbers: 16 hexadecimal digits.
 
-        Each tensor enters with its name, shape, and up to 4096 evenly spaced values, so that the
-        hash is cheap for large models and still differs for any retrained one.
+        Of a model that was loaded by name: its files' bytes, dtype and bits. Of any other, of one
+        that was changed in memory since, and where the files have changed since: the content of
+        model and tokenizer as they lie in memory. See `icl.models.identity`.
         """
-        digest = hashlib.sha256(type(self.model).__name__.encode())
-        digest.update(str(len(self.tokenizer)).encode())
-        for name, tensor in all_tensors(self.model):
-            flat = tensor.flatten()
-            step = max(1, flat.numel() // 4096)
-            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(flat[::step].float().cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        if self.origin is not None and self._mark == memory_mark(self.model, self.tokenizer):
+            told = self.origin.identity()
+            if told is not None:
+                return told
+        return memory_identity(self.model, self.tokenizer)
+
+    def comes_from(self, origin: Origin | None) -> None:
+        """Note the files that the model was loaded from just now."""
+        self.origin, self._mark = origin, memory_mark(self.model, self.tokenizer)
 
     def hidden(
         self,

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,14 +22,14 @@ from icl.closure import code_of
 from icl.errors import IclError
 from icl.models.backbone import Backbone
 from icl.models.embedding_store import EmbeddingStore, Vectors, content_key, open_store
-from icl.models.encoder import Encoder
+from icl.models.encoder import Encoder, encode_whole
 from icl.models.layout import lay_out
 from icl.models.lora import Adapter
+from icl.models.sentence import Dense, Pooling, Sentence, sentence_of
 from icl.models.state import ForwardState, activate
 from icl.models.tokens import encode
 from icl.models.trie import IntArray, join, pack
 
-Pooling = Literal["last", "mean", "weighted-mean", "cls", "prompt"]
 _TOKENS_AT_ONCE = 8192
 _PADDED_TOKENS_AT_ONCE = 2048  # an encoder's batch stays in a processor's cache
 _STEP = 4  # on a CPU, lengths are made up to multiples of it
@@ -42,22 +42,64 @@ class Embedder:
     Attributes:
         backbone: the model, causal or an encoder.
         layer: states after so many layers; -1 for the last (for causal models normed) ones.
-        pooling: of the tokens' states: the ``last`` one's; their ``mean`` (BOS left out; [CLS] and
+        pooling: of the tokens' states; by default what sentence-transformers' files beside the
+            model say (then also their linear maps are applied, to the last states), else their
+            mean. The ``last`` one's; their ``mean`` (BOS left out; [CLS] and
             [SEP] of encoders taken in, as sentence-transformers does); ``weighted-mean``, token i
             of n weighing i, since a causal model's later states have read more (SGPT, Muennighoff
-            2022, arXiv 2202.08904); ``cls``, the first one's; ``prompt``, the state that predicts
-            the next word after ``This sentence : "..." means in one word:"`` (PromptEOL, Jiang et
-            al. 2023, arXiv 2307.16645), or that of the mask in ``... means [MASK].`` for encoders
-            (PromptBERT, Jiang et al. 2022, arXiv 2201.04337).
-        instruction: stands before every text.
+            2022, arXiv 2202.08904); ``cls``, the first one's; ``max``, each number's greatest;
+            ``mean-sqrt``, their sum over the root of their count; ``prompt``, the state that
+            predicts the next word after ``This sentence : "..." means in one word:"`` (PromptEOL,
+            Jiang et al. 2023, arXiv 2307.16645), or that of the mask in ``... means [MASK].`` for
+            encoders (PromptBERT, Jiang et al. 2022, arXiv 2201.04337).
+        instruction: stands before every text; by default the prompt that the model's files name,
+            if any.
         keep: keep vectors for later calls and processes.
     """
 
     backbone: Backbone
     layer: int = -1
-    pooling: Pooling = "mean"
-    instruction: str = ""
+    pooling: Pooling | None = None
+    instruction: str | None = None
     keep: bool = True
+
+    def __post_init__(self) -> None:
+        """Raise `IclError` where the model's own way to embed cannot be gone here."""
+        if self._by_files and self._own is not None and self._own.refused:
+            raise IclError(self._own.refused)
+
+    @cached_property
+    def _own(self) -> Sentence | None:
+        """What the model's files say."""
+        return sentence_of(self.backbone)
+
+    @property
+    def _by_files(self) -> bool:
+        return self.pooling is None and self._own is not None
+
+    @cached_property
+    def _way(self) -> Pooling:
+        return self.pooling or ("mean" if self._own is None else self._own.pooling)
+
+    @cached_property
+    def _before(self) -> str:
+        """What stands before every text."""
+        if self.instruction is not None:
+            return self.instruction
+        return "" if self._own is None else self._own.prompt
+
+    @cached_property
+    def _after(self) -> tuple[Dense, ...]:
+        """The linear maps that follow the pooling."""
+        if self._own is None or not self._by_files or not self._is_last:
+            return ()
+        assert self.backbone.origin is not None
+        files = self.backbone.origin.files
+        return tuple(Dense(folder, files, self.backbone.name) for folder in self._own.after)
+
+    @property
+    def _is_last(self) -> bool:
+        return self.layer in (-1, len(self.backbone.layers))
 
     def embed(self, texts: Sequence[str]) -> Tensor:
         """Embed texts: float32 on the CPU, shape (texts, width).
@@ -111,12 +153,14 @@ class Embedder:
 
     def encode(self, texts: Sequence[str]) -> list[IntArray]:
         """Encode texts as this embedder shows them to the model; cut at the model's context."""
-        shown = [self.instruction + text for text in texts]
-        if self.pooling == "prompt":
+        shown = [self._before + text for text in texts]
+        if self._way == "prompt":
             shown = [self._prompt.replace("{}", text) for text in shown]
         if isinstance(self.backbone, Encoder):
             return self.backbone.encode(shown)
         limit = self.backbone.context_length
+        if self._by_files and self._own is not None:
+            return encode_whole(self.backbone, shown, min(limit, self._own.longest or limit))
         return [row[-limit:] for row in encode(self.backbone.tokenizer, shown)]
 
     def run(self, rows: Sequence[IntArray], adapter: Adapter | None = None) -> Tensor:
@@ -143,7 +187,7 @@ class Embedder:
         layout = lay_out(trie, backbone.device)
         if adapter is None:
             return backbone.layer_states(layout, self.layer)
-        if self.layer in (-1, len(backbone.layers)):
+        if self._is_last:
             return backbone.hidden(layout, adapter=adapter)
         state = ForwardState(layout, adapter, stop=self.layer)
         backbone.meter.computed_tokens += layout.rows * self.layer / len(backbone.layers)
@@ -154,24 +198,34 @@ class Embedder:
         return state.stopped[0][0]
 
     def _pool(self, states: Tensor, real: Tensor, rows: Sequence[IntArray]) -> Tensor:
-        """Pool padded states, shape (texts, length, width), to (texts, width)."""
+        """Pool padded states, shape (texts, length, width), to (texts, width of a vector)."""
+        vectors = self._pooled(states, real, rows)
+        for dense in self._after:
+            vectors = dense(vectors)
+        return vectors
+
+    def _pooled(self, states: Tensor, real: Tensor, rows: Sequence[IntArray]) -> Tensor:
         lengths = real.sum(1)
         encoder = isinstance(self.backbone, Encoder)
         each = torch.arange(len(states), device=states.device)
-        if self.pooling == "cls":
+        if self._way == "cls":
             return states[:, 0]
-        if self.pooling == "last" or (self.pooling == "prompt" and not encoder):
+        if self._way == "max":
+            return states.masked_fill(~real[:, :, None], float("-inf")).amax(1)
+        if self._way == "last" or (self._way == "prompt" and not encoder):
             return states[each, lengths - 1]
-        if self.pooling == "prompt":
+        if self._way == "prompt":
             mask: Any = self.backbone.tokenizer.mask_token_id
             at = [int(np.flatnonzero(row == mask)[-1]) if mask in row else 0 for row in rows]
             return states[each, torch.tensor(at, device=states.device)]
         weights = real.float()
-        if not encoder and self.backbone.tokenizer.bos_token_id is not None:
+        leave = not encoder and not self._by_files
+        if leave and self.backbone.tokenizer.bos_token_id is not None:
             weights[lengths > 1, 0] = 0.0  # a lone BOS stands for an empty text
-        if self.pooling == "weighted-mean":
+        if self._way == "weighted-mean":
             weights = weights * weights.cumsum(1)
-        weights = weights / weights.sum(1, keepdim=True)
+        total = weights.sum(1, keepdim=True)
+        weights = weights / (total.sqrt() if self._way == "mean-sqrt" else total)
         return (weights[:, None, :] @ states)[:, 0]
 
     @cached_property
@@ -189,14 +243,21 @@ class Embedder:
     @cached_property
     def width(self) -> int:
         """Numbers in a vector."""
+        if self._after:
+            return self._after[-1].linear.out_features
         config: Any = self.backbone.model.config
         return int(config.get_text_config().hidden_size)
 
     @cached_property
     def _store(self) -> EmbeddingStore:
-        # what turns a text into a vector: this, and how the model comes
+        # All that decides a vector beside the text: the model by its bytes, how it is run and
+        # pooled, the code of this and of how models come, and the kind of device, since only a
+        # CPU gives the same bits each time.
+        backbone = self.backbone
+        place = (backbone.device.type, backbone.context_length)
+        way = (self.layer, self._way, self._before, self._by_files, self._own)
         code = code_of("icl.models.embedder", "icl.models.loading")
-        setting = (self.layer, self.pooling, self.instruction, code)
+        setting = (*way, *place, code)
         digest = hashlib.sha256(repr(setting).encode()).hexdigest()[:16]
         return open_store(f"{self.backbone.identity}-{digest}", self.width)
 

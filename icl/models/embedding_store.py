@@ -1,10 +1,14 @@
-"""`EmbeddingStore`: vectors by content hash in one memory-mapped file, shared by many processes.
+"""`EmbeddingStore`: vectors by content hash in one file, shared by many processes.
 
 A file is a row of records of one size: the key (16 bytes), the number of tokens, the vector
-(little-endian float32) and a checksum of all three (8 bytes). Records are only ever added at the
-end, under a lock; readers take none. A writer killed halfway leaves a part of a record at the end,
-which readers do not see and the next writer cuts off. A record whose checksum does not fit is as if
-it were not there: its text is embedded again and added anew.
+(little-endian float32) and a checksum of all three (8 bytes), keyed by the store's name. Records
+are only ever added at the end, under a lock; readers take none. A writer killed halfway leaves a
+part of a record at the end, which readers do not see and the next writer cuts off.
+
+What a reader remembers of a file is only where to look. Each record is read anew, and its key and
+checksum are held against what was asked for, in the bytes that are handed out: whatever others cut,
+replace or overwrite meanwhile, a text gets its own vector or none, and is then embedded again and
+added anew. Files are read, not mapped: a mapped file that is cut short ends the process.
 """
 
 from __future__ import annotations
@@ -12,7 +16,8 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +28,8 @@ from icl.cache import cache_dir
 
 VARIABLE = "ICL_EMBEDDINGS"
 OFF = "off"
-_KEY_BYTES, _CHECK_BYTES = 16, 8
+_KEY_BYTES, _CHECK_BYTES, _SEAL_BYTES = 16, 8, 64
+_AT_ONCE = 4096  # records that are looked at in one piece
 _OPEN: dict[tuple[str, int], EmbeddingStore] = {}
 
 Vectors = NDArray[np.float32]
@@ -50,11 +56,13 @@ class EmbeddingStore:
     """Vectors of one model and setting.
 
     Args:
-        path: the file, made when the first vector is written; None to keep vectors in memory.
+        path: the file, made when the first vector is written; None to keep vectors in memory. A
+            file of another name is another store, whose records are not taken for this one's.
         width: numbers in a vector.
     """
 
     def __init__(self, path: Path | None, width: int) -> None:
+        name = "" if path is None else path.stem
         self._path = path
         self._width = width
         self._record = np.dtype(
@@ -66,9 +74,9 @@ class EmbeddingStore:
             ]
         )
         self._memory: dict[bytes, tuple[int, Vectors]] = {}
-        self._records: np.ndarray = np.empty(0, self._record)
+        self._seal = name.encode()[-_SEAL_BYTES:]
         self._place: dict[bytes, int] = {}
-        self._checked: set[int] = set()
+        self._seen: tuple[int, int, int] = (0, 0, 0)  # device, inode and records looked at
 
     def read(self, keys: Sequence[bytes]) -> tuple[NDArray[np.bool_], Vectors, Counts]:
         """Look keys up.
@@ -77,25 +85,76 @@ class EmbeddingStore:
             Which keys are there, shape (keys,), their vectors, shape (keys, width), and how many
             tokens their texts have, shape (keys,); zeros for those that are not there.
         """
-        if self._path is not None:
-            self._refresh()
         found = np.zeros(len(keys), dtype=bool)
         vectors = np.zeros((len(keys), self._width), dtype=np.float32)
         tokens = np.zeros(len(keys), dtype=np.int64)
-        rows, at = [], []
+        for i, record in self._on_disk(keys):
+            found[i], vectors[i], tokens[i] = True, record["vector"], record["tokens"]
         for i, key in enumerate(keys):
-            row = self._place.get(key)
-            if row is not None and self._is_sound(row, key):
-                rows.append(row)
-                at.append(i)
-            elif key in self._memory:
+            if not found[i] and key in self._memory:
                 tokens[i], vectors[i] = self._memory[key]
                 found[i] = True
-        if rows:
-            vectors[at] = self._records["vector"][rows]
-            tokens[at] = self._records["tokens"][rows]
-            found[at] = True
         return found, vectors, tokens
+
+    def _on_disk(self, keys: Sequence[bytes]) -> Iterator[tuple[int, np.void]]:
+        """Yield the places of keys that the file has, and their records."""
+        if self._path is None:
+            return
+        left = list(range(len(keys)))
+        try:
+            with self._path.open("rb", buffering=0) as file:
+                for _ in range(2):
+                    self._look(file)
+                    missed, astray = [], False
+                    for i in left:
+                        row = self._place.get(keys[i])
+                        record = None if row is None else self._record_at(file, row)
+                        if record is not None and record["key"].tobytes() == keys[i]:
+                            yield i, record
+                        else:
+                            missed.append(i)
+                            astray |= row is not None
+                    if not astray:
+                        return
+                    left, self._place, self._seen = missed, {}, (0, 0, 0)  # not what was seen
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._give_up(error)
+
+    def _look(self, file: FileIO) -> None:
+        """Learn where the records are that were added since the last look."""
+        found, size = os.fstat(file.fileno()), self._record.itemsize
+        device, inode, count = self._seen
+        now = found.st_size // size
+        if (found.st_dev, found.st_ino) != (device, inode) or now < count:
+            self._place, count = {}, 0
+        file.seek(count * size)
+        while count < now:
+            some = np.frombuffer(_read(file, min(now - count, _AT_ONCE) * size), np.uint8)
+            rows = some[: len(some) // size * size].reshape(-1, size)
+            data = rows[:, :_KEY_BYTES].tobytes()
+            for i in range(len(rows)):  # a later record replaces an earlier one of the same key
+                self._place[data[i * _KEY_BYTES : (i + 1) * _KEY_BYTES]] = count + i
+            count += len(rows)
+            if not len(rows):
+                break  # it was cut short meanwhile
+        self._seen = (found.st_dev, found.st_ino, count)
+
+    def _record_at(self, file: FileIO, row: int) -> np.void | None:
+        """Read a record, or None where there is no whole one."""
+        size = self._record.itemsize
+        file.seek(row * size)
+        data = _read(file, size)
+        if len(data) < size or data[-_CHECK_BYTES:] != self._checksum(data):
+            return None
+        record: np.void = np.frombuffer(data, self._record)[0]
+        return record
+
+    def _checksum(self, record: bytes) -> bytes:
+        """Hash a record; its last bytes are left out, where the hash stands."""
+        body = record[:-_CHECK_BYTES]
+        return hashlib.blake2b(body, digest_size=_CHECK_BYTES, key=self._seal).digest()
 
     def write(self, keys: Sequence[bytes], vectors: Vectors, tokens: Counts) -> None:
         """Keep vectors, shape (keys, width), and numbers of tokens, (keys,), for all processes.
@@ -109,8 +168,9 @@ class EmbeddingStore:
         records["key"] = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, _KEY_BYTES)
         records["tokens"] = tokens
         records["vector"] = vectors
-        for record in records:
-            record["check"] = np.frombuffer(_checksum(record), np.uint8)
+        for i in range(len(records)):
+            check = self._checksum(records[i].tobytes())
+            records["check"][i] = np.frombuffer(check, np.uint8)
         try:
             self._append(self._path, records.tobytes())
         except OSError as error:
@@ -138,41 +198,11 @@ class EmbeddingStore:
                 file.truncate(file.tell() - torn)
             file.write(data)
 
-    def _refresh(self) -> None:
-        """Map what has been added since the last look."""
-        assert self._path is not None
-        try:
-            count = self._path.stat().st_size // self._record.itemsize
-        except OSError:
-            count = 0
-        if count == len(self._records):
-            return
-        if count < len(self._records):  # the user emptied the cache
-            self._place, self._checked = {}, set()
-            self._records = np.empty(0, self._record)
-        if count == 0:
-            return
-        first = len(self._records)
-        try:
-            self._records = np.memmap(self._path, self._record, "r", shape=(count,))
-        except OSError as error:
-            self._give_up(error)
-            return
-        keys = np.ascontiguousarray(self._records["key"][first:]).tobytes()
-        for i in range(count - first):  # a later record replaces an earlier one of the same key
-            self._place[keys[i * _KEY_BYTES : (i + 1) * _KEY_BYTES]] = first + i
 
-    def _is_sound(self, row: int, key: bytes) -> bool:
-        if row in self._checked:
-            return True
-        record = self._records[row]
-        if record["check"].tobytes() != _checksum(record):
-            del self._place[key]
-            return False
-        self._checked.add(row)
-        return True
-
-
-def _checksum(record: np.void) -> bytes:
-    data = b"".join(record[part].tobytes() for part in ("key", "tokens", "vector"))
-    return hashlib.blake2b(data, digest_size=_CHECK_BYTES).digest()
+def _read(file: FileIO, count: int) -> bytes:
+    """Read so many bytes, or fewer at the file's end."""
+    parts = []
+    while count > 0 and (part := file.read(count)):
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)

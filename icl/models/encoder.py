@@ -21,6 +21,7 @@ from icl.models.backbone import Backbone
 from icl.models.check import widened
 from icl.models.layout import Layout
 from icl.models.lora import Adapter
+from icl.models.sentence import sentence_of
 from icl.models.state import ForwardState, activate
 from icl.models.trie import IntArray
 
@@ -100,29 +101,16 @@ class Encoder(Backbone):
         )
         if padding_first:
             positions -= int(config.pad_token_id) + 1
-        return min(positions, int(self.tokenizer.model_max_length))
+        own = sentence_of(self)
+        longest = own.longest if own is not None and own.longest else positions
+        return min(positions, longest, int(self.tokenizer.model_max_length))
 
     def encode(self, texts: Sequence[str]) -> list[IntArray]:
         """Encode texts as the tokenizer does, special tokens included.
 
         A text that is longer than the context is cut, with a warning.
         """
-        if not texts:
-            return []
-        tokenizer: Any = self.tokenizer
-        limit = self.context_length
-        rows = tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
-        long = [i for i, row in enumerate(rows) if len(row) > limit]
-        if long:
-            warnings.warn(
-                f"{len(long)} of {len(texts)} texts are longer than the {limit} tokens that"
-                f" {self.name!r} takes and were cut.",
-                stacklevel=2,
-            )
-            cut = tokenizer([texts[i] for i in long], truncation=True, max_length=limit)
-            for i, row in zip(long, cut["input_ids"], strict=True):
-                rows[i] = row
-        return [np.asarray(row, dtype=np.int64) for row in rows]
+        return encode_whole(self, texts, self.context_length)
 
     def states(
         self,
@@ -190,6 +178,27 @@ class Encoder(Backbone):
     def head(self) -> NoReturn:
         """Refuse: there is none."""
         raise IclError(no_head(self))
+
+
+def encode_whole(backbone: Backbone, texts: Sequence[str], limit: int) -> list[IntArray]:
+    """Encode texts, special tokens included; one of more than `limit` tokens is cut and told."""
+    if not texts:
+        return []
+    tokenizer: Any = backbone.tokenizer
+    own = sentence_of(backbone)
+    shown = list(texts) if own is None else [own.shown(text) for text in texts]
+    rows = tokenizer(shown, truncation=False, verbose=False)["input_ids"]
+    long = [i for i, row in enumerate(rows) if len(row) > limit]
+    if long:
+        warnings.warn(
+            f"{len(long)} of {len(texts)} texts are longer than the {limit} tokens that"
+            f" {backbone.name!r} takes and were cut.",
+            stacklevel=3,
+        )
+        cut = tokenizer([shown[i] for i in long], truncation=True, max_length=limit)
+        for i, row in zip(long, cut["input_ids"], strict=True):
+            rows[i] = row
+    return [np.asarray(row, dtype=np.int64) for row in rows]
 
 
 def no_head(backbone: Backbone) -> str:

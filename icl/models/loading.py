@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +22,12 @@ from icl.models.budget import is_out_of_memory
 from icl.models.check import check_packing
 from icl.models.encoder import Encoder, check_encoder
 from icl.models.encoder import register as register_encoder_attention
+from icl.models.identity import find_origin
 from icl.models.offline import GEMMA, MINILM, packaged_gemma, packaged_minilm
 from icl.models.places import check_device, check_map
 from icl.models.plain import plain_scores
 from icl.models.quantised import Bits, prepare, quantised_options
+from icl.models.sentence import fetch_modules
 from icl.models.seq2seq import Seq2Seq
 from icl.progress import progress
 
@@ -80,6 +83,12 @@ def load_backbone(
             " machine with all your rights.",
             stacklevel=2,
         )
+    origin_of = partial(
+        find_origin, name, dtype=dtype, quantise=quantise, trust_remote_code=trust_remote_code
+    )
+    fetched = not Path(path).is_dir()
+    # before anything is read, so that what changes meanwhile is seen
+    origin = None if fetched else origin_of()
     tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
     where = check_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     options = {
@@ -106,21 +115,41 @@ def load_backbone(
             raise IclError(f"The model {name!r} was saved in few bits already; drop `quantise`.")
         if isinstance(device_map, Mapping):
             check_map(device_map, _without_weights(config, trust_remote_code), quantise)
-        if config.is_encoder_decoder:
-            return Seq2Seq(_model("ForSeq2SeqLM", path, options, where, "eager"), tokenizer, name)
-        if is_encoder(config):
-            encoder = _model("", path, options, where, register_encoder_attention())
-            found = Encoder(encoder, tokenizer, name)
-            check_encoder(found)
-            return found
-        try:
-            packed = _model("ForCausalLM", path, options, where, attention.register())
-            backbone = Backbone(packed, tokenizer, name)
-            check_packing(backbone)
-        except (IclError, ValueError, NotImplementedError, KeyError) as error:
-            plain = _model("ForCausalLM", path, options, where, None)  # no better: it says why
-            warnings.warn(_falls_back(name, error), stacklevel=2)
-            backbone = Backbone(plain, tokenizer, name, own_road=plain_scores)
+        backbone = _wrapped(config, path, options, where, tokenizer, name)
+    if fetched:
+        commit = getattr(config, "_commit_hash", None)
+        with _faults_told(name):
+            fetch_modules(name, commit or revision)
+        origin = origin_of(revision=commit or revision)
+    backbone.comes_from(origin)
+    return backbone
+
+
+def _wrapped(
+    config: Any,
+    path: str,
+    options: Mapping[str, Any],
+    where: torch.device,
+    tokenizer: PreTrainedTokenizerBase,
+    name: str,
+) -> Backbone:
+    """Load a model and put it under the hand of icl."""
+    if config.is_encoder_decoder:
+        return Seq2Seq(_model("ForSeq2SeqLM", path, options, where, "eager"), tokenizer, name)
+    if is_encoder(config):
+        found = Encoder(
+            _model("", path, options, where, register_encoder_attention()), tokenizer, name
+        )
+        check_encoder(found)
+        return found
+    try:
+        packed = _model("ForCausalLM", path, options, where, attention.register())
+        backbone = Backbone(packed, tokenizer, name)
+        check_packing(backbone)
+    except (IclError, ValueError, NotImplementedError, KeyError) as error:
+        plain = _model("ForCausalLM", path, options, where, None)  # no better: it says why
+        warnings.warn(_falls_back(name, error), stacklevel=3)
+        return Backbone(plain, tokenizer, name, own_road=plain_scores)
     return backbone
 
 

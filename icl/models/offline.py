@@ -39,22 +39,24 @@ def packaged_gemma() -> Path:
             directory cannot be written or is full.
     """
     package = _package()
-    folder = cache_dir() / "models" / f"{GEMMA}-{gemma_version()}"
     return build_once(
-        folder,
+        gemma_folder(),
         lambda draft: _convert(package, draft),
         what="the packaged Gemma 3 270M",
         size=_PEAK_BYTES,
     )
 
 
-def gemma_version() -> str:
-    """Return what decides the converted model's content: the parts' checksum and our format.
+def gemma_folder() -> Path:
+    """Return where the converted model lies once it is made.
+
+    What decides its content is in the name: the parts' checksum and our format.
 
     Raises:
         IclError: the extra ``offline`` is not installed.
     """
-    return f"{_package().EXPECTED_SHA256[:12]}-{_FORMAT}"
+    version = f"{_package().EXPECTED_SHA256[:12]}-{_FORMAT}"
+    return cache_dir() / "models" / f"{GEMMA}-{version}"
 
 
 def packaged_minilm() -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError
+from icl.models.identity import files_digest
 from icl.models.lora import MAGNITUDE, LoraSpec, adapted_modules
 
 if TYPE_CHECKING:
@@ -119,11 +119,8 @@ def check_fits(adapter: PeftAdapter, spec: LoraSpec) -> None:
 
 
 def adapter_digest(folder: Path) -> str:
-    """Hash an adapter's two files: 16 hexadecimal digits of SHA-256."""
-    found = hashlib.sha256()
-    for file in (CONFIG, WEIGHTS):
-        found.update((folder / file).read_bytes())
-    return found.hexdigest()[:16]
+    """Hash an adapter's two files: 16 hexadecimal digits; raises `IclError` where it cannot."""
+    return files_digest({file: folder / file for file in (CONFIG, WEIGHTS)})[:16]
 
 
 def start_factors(

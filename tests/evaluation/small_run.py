@@ -16,6 +16,7 @@ from icl.models.backbone import Backbone
 from icl.processes import ALONE, Processes
 from icl.tasks.task import Split, TaskFamily
 from icl.training import TrainingConfig
+from tests import tiny
 from tests.episodes.toy_families import regular_family
 
 TRAINING = TrainingConfig(steps=4, meta_batch=2, shots=1, queries=3, checkpoint_every=1)
@@ -56,7 +57,7 @@ def run(
     load: Callable[[], Backbone],
     learners: Mapping[str, tuple[str, dict[str, Any], TrainingConfig | None]] = LEARNERS,
     count: int = 3,
-    signature: str | None = "tiny",
+    foretold: str | None = None,
     processes: Processes = ALONE,
 ) -> RunFolder:
     """Run the learners on the first so many episode indices."""
@@ -70,7 +71,7 @@ def run(
             made,
             entrants,
             episodes(count),
-            Model(load, signature),
+            Model(load, lambda: foretold or tiny.backbone().identity),
             {e.name: sampler("train", (e.training.shots,)) for e in entrants if e.training},
             processes,
         ).run()

@@ -103,7 +103,7 @@ def test_memory_does_not_grow_with_the_number_of_episodes(tmp_path: Path) -> Non
         asked = small_run.sampler("test", (1,)).episodes(count)
         folder = RunFolder(tmp_path / str(count))
         entrant = Entrant("majority", "majority", validate("majority", {}))
-        model = Model(lambda: backbone, "tiny")
+        model = Model(lambda: backbone)
         tracemalloc.start()
         Runner(folder, [entrant], asked, model, {}).run()
         _, most = tracemalloc.get_traced_memory()

@@ -61,7 +61,7 @@ def test_records_tell_what_the_episode_holds(whole_run: RunFolder) -> None:
 
 
 def test_a_finished_run_is_repeated_without_loading_a_model(whole_run: RunFolder) -> None:
-    names = ("records.jsonl", "environment.json", "episodes.jsonl", "run.json", "model.json")
+    names = ("records.jsonl", "environment.json", "episodes.jsonl", "run.json")
     before = [(whole_run.path / name).read_bytes() for name in names]
     (whole_run.path / "environment.json").write_bytes(before[1] + b"\n")  # of another machine
     small_run.run(whole_run.path, must_not_load)
@@ -72,13 +72,13 @@ def test_a_finished_run_is_repeated_without_loading_a_model(whole_run: RunFolder
 
 def test_a_model_that_may_have_changed_is_loaded_and_asked(whole_run: RunFolder) -> None:
     with pytest.raises(AssertionError, match="a model was loaded"):
-        small_run.run(whole_run.path, must_not_load, signature="another")
-    small_run.run(whole_run.path, tiny.backbone, signature="tiny")  # sets the folder right again
+        small_run.run(whole_run.path, must_not_load, foretold="another")
+    small_run.run(whole_run.path, tiny.backbone)  # sets the folder right again
 
 
 def test_another_model_redoes_everything(tmp_path: Path) -> None:
     small_run.run(tmp_path, tiny.backbone, QUICK)
-    run = small_run.run(tmp_path, lambda: tiny.backbone("qwen2"), QUICK, signature="another")
+    run = small_run.run(tmp_path, lambda: tiny.backbone("qwen2"), QUICK, foretold="another")
     assert len(run.store.read()) == 2 * len(QUICK) * len(run.read_episodes())
 
 

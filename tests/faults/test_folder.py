@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from icl.evaluation.record import EpisodeRecord
@@ -42,7 +43,7 @@ def change_first_record(field: str, value: object) -> tuple[dict[str, object], s
 
 
 @pytest.mark.parametrize("content", ODD)
-@pytest.mark.parametrize("name", ["model.json", "run.json", "environment.json", "finished.json"])
+@pytest.mark.parametrize("name", ["run.json", "environment.json", "finished.json"])
 def test_what_a_run_makes_itself_it_makes_again(
     name: str, content: str, run: Path, place: Place
 ) -> None:
@@ -182,18 +183,18 @@ def test_a_start_that_fails_leaves_the_configuration_with_its_results(
 def test_embeddings_that_cannot_be_read_are_kept_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import numpy as np
-
     path, key, vector = tmp_path / "e.vectors", content_key("a"), np.ones((1, 4), np.float32)
     EmbeddingStore(path, 4).write([key], vector, np.array([2]))
 
     def shut(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(np, "memmap", shut)
     store = EmbeddingStore(path, 4)
-    with pytest.warns(UserWarning, match=r"e\.vectors \(Permission denied\); this run keeps them"):
-        assert not store.read([key])[0].any()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", shut)
+        told = r"e\.vectors \(Permission denied\); this run keeps them"
+        with pytest.warns(UserWarning, match=told):
+            assert not store.read([key])[0].any()
     store.write([key], vector, np.array([2]))
     assert store.read([key])[0].all()
 

@@ -105,21 +105,26 @@ def test_a_model_that_memory_does_not_hold_is_one_sentence(
         load_backbone(str(model), device="cpu")
 
 
-def test_another_model_in_the_same_place_is_found_when_it_is_loaded(place: Place) -> None:
-    """Its files have the sizes and times of those that the run's folder remembers."""
+@pytest.mark.parametrize("of", ["weights", "tokenizer"])
+def test_another_model_in_the_same_place_is_found_behind_sizes_and_times(
+    of: str, place: Place
+) -> None:
     config = quick(place, "learners:\n  zero-shot: {method: zero-shot}\n")
     model = tiny.save(place.folder / "other")
     config.write_text(config.read_text().replace(f"{place.folder}/model", str(model)))
     assert place.icl("run", config, "--out", "run", "--limit", 1)[0] == 0
-    before = json.loads(Path("run/model.json").read_text())
-    weights = model / "model.safetensors"
-    times = weights.stat()
-    rewrite(model, lambda t: [v.mul_(0.5) for v in t.values()])
-    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    before = json.loads(Path("run/run.json").read_text())
+    changed = model / ("model.safetensors" if of == "weights" else "tokenizer_config.json")
+    times = changed.stat()
+    if of == "weights":
+        rewrite(model, lambda t: [v.mul_(0.5) for v in t.values()])
+    else:
+        changed.write_text(changed.read_text().replace('"pad_token": "</s>"', '"pad_token": "<s>"'))
+    os.utime(changed, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert changed.stat().st_mtime_ns == times.st_mtime_ns
     assert place.icl("run", config, "--out", "run", "--limit", 2)[0] == 0
-    after = json.loads(Path("run/model.json").read_text())
-    assert after["signature"] == before["signature"]
-    assert after["identity"] != before["identity"]
+    after = json.loads(Path("run/run.json").read_text())
+    assert after["model"] != before["model"]
     lines = [json.loads(line) for line in Path("run/records.jsonl").read_text().splitlines()]
     assert len({line["learner_key"] for line in lines}) == 2
     (row,) = json.loads(Path("run/run.json").read_text())["learners"]

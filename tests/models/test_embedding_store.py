@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +84,97 @@ def test_a_corrupt_record_is_as_if_it_were_not_there_and_can_be_written_anew(
     put(store, [2])
     assert right(store, [1, 2, 3]) == 3
     assert right(EmbeddingStore(path, WIDTH), [1, 2, 3]) == 3
+
+
+def filled(folder: Path, numbers: list[int], width: int = WIDTH, name: str = "a") -> Path:
+    """Make another file of the same store elsewhere, with records in this order."""
+    path = folder / f"{name}.vectors"
+    store = EmbeddingStore(path, width)
+    if width == WIDTH:
+        put(store, numbers)
+    else:
+        keys = [content_key(str(n)) for n in numbers]
+        store.write(keys, np.ones((len(keys), width), np.float32), np.array(numbers))
+    return path
+
+
+Exchange = Callable[[Path, Path], object]  # puts the content of one file under the name of another
+EXCHANGES: dict[str, Exchange] = {
+    "replaced": lambda other, path: other.replace(path),
+    "overwritten": lambda other, path: path.write_bytes(other.read_bytes()),
+}
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+@pytest.mark.parametrize("numbers", [[3, 2, 1], [9, 8, 7, 2], [2]])
+def test_a_file_exchanged_under_a_reader_gives_each_text_its_own_vector_or_none(
+    numbers: list[int], exchange: str, tmp_path: Path
+) -> None:
+    path = filled(tmp_path, [1, 2, 3])
+    reader = EmbeddingStore(path, WIDTH)
+    assert right(reader, [1, 2, 3]) == 3
+    EXCHANGES[exchange](filled(tmp_path / "other", numbers), path)
+    assert right(reader, [2]) == 1
+    right(reader, [1, 2, 3, *numbers])
+    put(reader, [1, 3, 9])
+    assert right(reader, [1, 2, 3, 9]) == 4
+
+
+def test_records_of_another_store_or_width_are_none_of_this_ones(tmp_path: Path) -> None:
+    path = filled(tmp_path, [1, 2, 3])
+    reader = EmbeddingStore(path, WIDTH)
+    assert right(reader, [1, 2, 3]) == 3
+    for other in (
+        filled(tmp_path / "model", [1, 2, 3, 4], name="of-another-model"),
+        filled(tmp_path / "width", list(range(9)), width=WIDTH + 1),
+    ):
+        other.replace(path)
+        assert right(reader, [1, 2, 3]) == 0
+    put(reader, [1, 2])
+    assert right(reader, [1, 2, 3]) == 2
+
+
+def _harm(path: Path, seed: int, stop: float) -> None:
+    """Do to a store's file whatever a process may, until it is time."""
+    chance = random.Random(seed)
+    own = path.parent / str(seed)
+    store = EmbeddingStore(path, WIDTH)
+    numbers = range(60)
+    while time.monotonic() < stop:
+        what = chance.choice(["put", "put", "put", "cut", "bytes", "gone", *EXCHANGES])
+        some = chance.sample(numbers, chance.randint(1, 40))
+        with contextlib.suppress(FileNotFoundError):
+            if what == "put":
+                put(store, some)
+            elif what in EXCHANGES:
+                shutil.rmtree(own, ignore_errors=True)
+                EXCHANGES[what](filled(own, some, width=WIDTH + chance.randint(0, 1)), path)
+            elif what == "cut":
+                os.truncate(path, chance.randint(0, path.stat().st_size + 99))
+            elif what == "gone":
+                path.unlink()
+            else:
+                with path.open("r+b") as file:
+                    file.seek(chance.randint(0, path.stat().st_size))
+                    file.write(chance.randbytes(9))
+
+
+def test_no_text_gets_anothers_vector_whatever_two_processes_do_to_the_file(
+    tmp_path: Path,
+) -> None:
+    context = multiprocessing.get_context("fork")
+    path, stop = tmp_path / "a.vectors", time.monotonic() + 3
+    others = [context.Process(target=_harm, args=(path, s, stop)) for s in (1, 2)]
+    for process in others:
+        process.start()
+    reader, chance, seen = EmbeddingStore(path, WIDTH), random.Random(0), 0
+    while any(process.is_alive() for process in others):
+        seen += right(reader, chance.sample(range(60), 20))
+    assert [process.exitcode for process in others] == [0, 0]
+    assert seen > 0
+    put(reader, list(range(60)))
+    assert right(EmbeddingStore(path, WIDTH), list(range(60))) == 60
+    assert right(reader, list(range(60))) == 60
 
 
 def _write(path: Path, first: int) -> None:

@@ -123,7 +123,6 @@ def test_a_hub_format_directory_loads_as_an_encoder(tmp_path: Path, architecture
     loaded = load_backbone(str(tiny_encoders.save(tmp_path, architecture)), device="cpu")
     assert isinstance(loaded, Encoder)
     own = tiny_encoders.encoder(architecture)
-    assert loaded.identity == own.identity
     torch.testing.assert_close(
         loaded.states(loaded.encode(TEXTS))[0], own.states(own.encode(TEXTS))[0]
     )

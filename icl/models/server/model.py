@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from icl.closure import code_of
 from icl.errors import IclError
 from icl.models.backbone import Backbone, Meter
+from icl.models.identity import tokenizer_digest
 from icl.models.server.choice import ChoiceScorer
 from icl.models.server.client import Client
 from icl.models.server.config import ServerConfig
@@ -84,7 +85,7 @@ class ServerModel(Backbone):
 
     @cached_property
     def identity(self) -> str:
-        """A hash of address, API, model, way of scoring and its code: 16 hexadecimal digits.
+        """A hash of address, API, model, tokenizer, way of scoring and its code, 16 hex digits.
 
         The model is known by its name, the revision that the user states, and what the server says
         of it (llama.cpp: its sizes and quantisation; vLLM: its origin). A hosted model may change
@@ -93,6 +94,8 @@ class ServerModel(Backbone):
         config = self.client.config
         code = code_of(__name__)  # of this road to a model; no learner's own module leads here
         parts = [config.url, config.api, self.client.model, self.scoring, code]
+        if config.tokenizer is not None:  # of this machine, by its content
+            parts.append(tokenizer_digest(self.tokenizer))
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
