@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from icl.episodes import EpisodeSampler
 from icl.evaluation import keys
 from icl.evaluation.keys import learner_key, training_key
 from icl.training import TrainingConfig
+from tests.episodes.toy_families import make_family
 from tests.evaluation import small_run
 
 LEARNER: dict[str, Any] = {
@@ -66,3 +68,21 @@ def test_other_training_episodes_change_a_training_key() -> None:
 
     assert key(0) == key(0)
     assert len({key(0), key(1), key(0, learning_rate=0.2)}) == 3
+
+
+def test_data_that_no_early_episode_shows_is_part_of_a_training_key() -> None:
+    """A row that the first hundred episodes never draw decides what the later ones draw."""
+
+    def sampler(text: str) -> EpisodeSampler:
+        rows = [(f"{i}", f"{i}", f"text {i}", "ab"[i % 2]) for i in range(2000)]
+        rows[1234] = ("1234", "1234", text, "a")
+        family = make_family({("task", "en"): rows}, ("a", "b"))
+        return EpisodeSampler(family, "test", ways=2, shots=[1], queries=2)
+
+    def key(one: EpisodeSampler) -> str:
+        return training_key("fomaml", {}, TrainingConfig(), "model", one)
+
+    one, other = sampler("text 1234"), sampler("another text")
+    assert list(one.episodes(100)) == list(other.episodes(100))
+    assert key(one) == key(sampler("text 1234"))
+    assert key(one) != key(other)

@@ -90,7 +90,7 @@ class ServerModel(Backbone):
 
     @cached_property
     def identity(self) -> str:
-        """A hash of address, API, model, tokenizer, way of scoring and its code: 16 digits.
+        """A hash of address, API, model, tokenizer, way of scoring and its code, 16 hex digits.
 
         The model is known by its name, the revision that the user states, and what the server says
         of it (llama.cpp: its sizes and quantisation; vLLM: its origin). A hosted model may change
