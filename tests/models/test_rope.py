@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModel, ModernBertConfig
 
 from icl.models import waves
 from icl.models.backbone import Backbone
 from icl.models.embedder import Embedder
+from icl.models.encoder import Encoder, check_encoder, register
 from icl.models.generate import generate
 from icl.models.lora import Adapter, LoraSpec, init_lora
 from icl.models.plain import plain_scores
@@ -152,3 +156,30 @@ def test_a_switch_costs_no_more_rows_than_it_must() -> None:
     trie = pack_for(backbone, [*short, *long])
     assert len(trie.tokens) == (15 + 1 + 3) + (15 + 30)  # the shared rows once on either side
     assert len(pack_for(tiny.backbone(), [*short, *long]).tokens) == 15 + 4 + 30
+
+
+def test_an_encoder_reads_each_text_of_a_padded_batch_as_it_reads_it_alone() -> None:
+    kind = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
+    config = ModernBertConfig(
+        vocab_size=320, hidden_size=32, intermediate_size=48, num_hidden_layers=3,
+        num_attention_heads=4, max_position_embeddings=18, local_attention=8, pad_token_id=1,
+        rope_parameters={"full_attention": kind, "sliding_attention": kind},
+        bos_token_id=0, eos_token_id=1, cls_token_id=0, sep_token_id=1,
+    )  # fmt: skip
+
+    def made(implementation: str) -> Any:
+        torch.manual_seed(0)
+        model = AutoModel.from_config(config, attn_implementation=implementation).eval()
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                torch.nn.init.normal_(parameter, std=0.3)
+        return model
+
+    encoder = Encoder(made(register()), tiny.tokenizer(), "modernbert")
+    check_encoder(encoder)
+    rows = [np.arange(2, 2 + length) for length in (7, 18, 19, 30)]
+    with torch.no_grad():
+        found, _ = encoder.states(rows)
+        for row, states in zip(rows, found, strict=True):
+            alone = made("sdpa")(input_ids=torch.from_numpy(row)[None]).last_hidden_state[0]
+            torch.testing.assert_close(states[: len(row)], alone, atol=1e-4, rtol=0)
