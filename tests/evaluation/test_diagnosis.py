@@ -162,6 +162,18 @@ def test_meta_learning_is_compared_with_multi_task_training_and_its_compute():
     assert "3 × its tokens" in next(f.what for f in answer.findings if f.subject == "weak")
 
 
+def test_a_meta_learner_stands_against_plain_training_of_its_own_kind():
+    records = list(run({"maml": 0.6, "proto": 0.6, "words": 0.9, "vectors": 0.3}))
+    learners = {
+        "maml": {"method": "maml"}, "proto": {"method": "meta-prototypes"},
+        "words": {"method": "multitask-lora"}, "vectors": {"method": "multitask"},
+    }  # fmt: skip
+    answer = ask("multi-task", records, learners=learners, meta_training=trained(*learners))
+    assert "own kind: proto; worse: maml." in answer.said
+    less = {f.subject: f.what.split(";")[0] for f in answer.findings}
+    assert less == {"maml": "less words", "proto": "less vectors"}
+
+
 def test_training_on_more_languages_is_compared_where_nothing_else_differs():
     def maml(languages: list[str], rank: int = 8) -> dict[str, Any]:
         return {"method": "maml", "rank": rank, "training": {"languages": languages, "steps": 5}}

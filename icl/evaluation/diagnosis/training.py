@@ -21,7 +21,8 @@ from icl.training.log import read_log
 
 _STABLE = 0.95  # of the steps, the support loss falls in at least so many
 _EQUAL = 1.1  # compute within a factor of this counts as equal
-_PLAIN = "multitask"
+_PLAIN = ("multitask", "multitask-lora")
+_HEADS = ("meta-prototypes", "meta-matching", "relation", "snail", "mann")  # the first one's rivals
 _SUPPORT = re.compile(r"support_loss_(\d+)$")
 
 
@@ -74,13 +75,15 @@ def _before_and_after(line: Mapping[str, Any]) -> tuple[float, float] | None:
 
 
 def rival(material: Material) -> Answer:
-    """Answer by meta-trained learners against multi-task training and a new head for each task.
+    """Answer by meta-trained learners against plain training on all tasks, then adapting to each.
 
-    Compute is tokens of training; where texts were embedded before, by another learner of the run,
-    tokens say little and the time stands beside them.
+    Each stands against the plain training of its own kind, of a head on embeddings or of an adapter
+    under the label words, where the run has it. Compute is tokens of training; where texts were
+    embedded before, by another learner of the run, tokens say little and the time stands beside
+    them.
     """
     question = "Does meta-learning beat multi-task training then fine-tuning at equal compute?"
-    plain = [n for n in material.ranked if material.learners.get(n, {}).get("method") == _PLAIN]
+    plain = [n for n in material.ranked if _method(material, n) in _PLAIN]
     meta = [n for n in material.ranked if n in material.meta_training and n not in plain]
     if not plain or not meta:
         return Answer(
@@ -90,14 +93,15 @@ def rival(material: Material) -> Answer:
             if not plain
             else "There is no meta-trained learner beside the one by multi-task training.",
             lines=(
-                "learners:\n  multitask:\n    training: {steps: 100, meta_batch: 4}\n"
-                "  meta-prototypes:\n    training: {steps: 100, meta_batch: 4}"
+                "learners:\n  multitask-lora:\n    training: {steps: 100, meta_batch: 4}\n"
+                "  fomaml:\n    training: {steps: 100, meta_batch: 4}"
             ),
         )
-    against = plain[0]
     findings = []
     equal: list[str] = []
     for name in meta:
+        kind = _PLAIN[_method(material, name) not in _HEADS]
+        against = next((n for n in plain if _method(material, n) == kind), plain[0])
         d = paired(material.of(name), material.of(against), material.metric)
         tokens, seconds = (_ratio(material, name, against, of) for of in ("tokens", "seconds"))
         took = [f"{tokens:.2g} × its tokens"] if tokens > 0 else []
@@ -109,13 +113,18 @@ def rival(material: Material) -> Answer:
     tested = corrected(findings)
     better = [f.subject for f in tested if sure(f) and f.value > 0]
     worse = [f.subject for f in tested if sure(f) and f.value < 0]
-    said = f"Better than {against}: {names(better)}; worse: {names(worse)}. "
+    than = f"{names(plain)}, each against its own kind" if len(plain) > 1 else plain[0]
+    said = f"Better than {than}: {names(better)}; worse: {names(worse)}. "
     said += (
         f"Compute of training is equal (within 10 %) for {names(equal)}."
         if equal
         else "No meta-trained learner had an equal compute of training, so mind the ratios."
     )
     return Answer("multi-task", question, said, tested)
+
+
+def _method(material: Material, name: str) -> str:
+    return str(material.learners.get(name, {}).get("method", ""))
 
 
 def _ratio(material: Material, name: str, other: str, what: str) -> float:
