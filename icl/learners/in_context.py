@@ -17,6 +17,7 @@ from torch import Tensor
 
 from icl.learners.base import Learner, Predictor
 from icl.learners.prompt_params import InContextParams, ZeroShotParams
+from icl.models.room import fit_fields
 from icl.prompting.best_template import best
 from icl.prompting.calibration import (
     TRANSDUCTIVE,
@@ -83,6 +84,12 @@ class PromptPredictor(Predictor):
         )
         (shown, *_) = self._demonstrator.arrangements(texts, None)
         room = self._backbone.context_length - params.max_new_tokens
+        texts = fit_fields(
+            self._backbone,
+            texts,
+            lambda fields: [chain.prompt((), words, fields)],
+            reserve=params.max_new_tokens,
+        )
         prompts = [
             chain.fitted(self._backbone.tokenizer, s, words, fields, room)
             for s, fields in zip(shown, texts, strict=True)

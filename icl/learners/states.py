@@ -14,11 +14,13 @@ from icl.models.encoder import Encoder
 from icl.models.layout import Layout, lay_out
 from icl.models.lora import Adapter
 from icl.models.precision import at_least_float32
+from icl.models.room import fit_fields
 from icl.models.tokens import encode
 from icl.models.trie import IntArray, join, pack
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
+    from icl.tasks.task import Example, Labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,9 @@ def compile_states(backbone: Backbone, tasks: Sequence[Support], start: int) -> 
             trunk, _ = backbone.states(texts, layer=start)
         counts = tuple(len(x) for x, _ in tasks)
         return StateBatch(targets, owner, len(tasks), trunk, start, texts=texts, counts=counts)
-    tries = [
-        pack(encode(backbone.tokenizer, [y.template.render(e.fields) for e in x])) for x, y in tasks
-    ]
+    tries = []
+    for examples, labels in tasks:
+        tries.append(pack(encode(backbone.tokenizer, _prompts(backbone, examples, labels))))
     trie = join(tries)
     layout = lay_out(trie, device)
     return StateBatch(
@@ -76,6 +78,12 @@ def compile_states(backbone: Backbone, tasks: Sequence[Support], start: int) -> 
         last=torch.tensor([int(path[-1]) for path in trie.paths], device=device),
         rows=tuple(len(t.tokens) for t in tries),
     )
+
+
+def _prompts(backbone: Backbone, examples: Sequence[Example], labels: Labels) -> list[str]:
+    render = labels.template.render
+    fitted = fit_fields(backbone, [e.fields for e in examples], lambda fields: [render(fields)])
+    return [render(fields) for fields in fitted]
 
 
 def pooled(backbone: Backbone, batch: StateBatch, adapter: Adapter) -> Tensor:

@@ -25,6 +25,7 @@ from icl.models.embedding_store import EmbeddingStore, Vectors, content_key, ope
 from icl.models.encoder import Encoder
 from icl.models.layout import lay_out
 from icl.models.lora import Adapter
+from icl.models.room import fit_fields
 from icl.models.state import ForwardState, activate
 from icl.models.tokens import encode
 from icl.models.trie import IntArray, join, pack
@@ -110,14 +111,20 @@ class Embedder:
         return self._pool(states, real, rows)
 
     def encode(self, texts: Sequence[str]) -> list[IntArray]:
-        """Encode texts as this embedder shows them to the model; cut at the model's context."""
-        shown = [self.instruction + text for text in texts]
-        if self.pooling == "prompt":
-            shown = [self._prompt.replace("{}", text) for text in shown]
-        if isinstance(self.backbone, Encoder):
+        """Encode texts as this embedder shows them to the model; see `icl.models.room`."""
+        if self.pooling == "prompt" or not isinstance(self.backbone, Encoder):
+            fitted = fit_fields(
+                self.backbone, [{"": t} for t in texts], lambda f: [self._shown(f[""])]
+            )
+            texts = [fields[""] for fields in fitted]
+        shown = [self._shown(text) for text in texts]
+        if isinstance(self.backbone, Encoder):  # by tokens, as sentence-transformers cuts
             return self.backbone.encode(shown)
-        limit = self.backbone.context_length
-        return [row[-limit:] for row in encode(self.backbone.tokenizer, shown)]
+        return encode(self.backbone.tokenizer, shown)
+
+    def _shown(self, text: str) -> str:
+        text = self.instruction + text
+        return self._prompt.replace("{}", text) if self.pooling == "prompt" else text
 
     def run(self, rows: Sequence[IntArray], adapter: Adapter | None = None) -> Tensor:
         """Embed encoded texts as one batch; gradients flow to the adapter unless they are off.

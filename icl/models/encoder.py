@@ -7,7 +7,6 @@ token attends to all of its text, so that texts share nothing that could be comp
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NoReturn
@@ -21,6 +20,7 @@ from icl.models.backbone import Backbone
 from icl.models.check import widened
 from icl.models.layout import Layout
 from icl.models.lora import Adapter
+from icl.models.room import tell_of_cut
 from icl.models.state import ForwardState, activate
 from icl.models.trie import IntArray
 
@@ -105,7 +105,7 @@ class Encoder(Backbone):
     def encode(self, texts: Sequence[str]) -> list[IntArray]:
         """Encode texts as the tokenizer does, special tokens included.
 
-        A text that is longer than the context is cut, with a warning.
+        A text that is longer than the context loses its end, with a warning.
         """
         if not texts:
             return []
@@ -114,11 +114,8 @@ class Encoder(Backbone):
         rows = tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
         long = [i for i, row in enumerate(rows) if len(row) > limit]
         if long:
-            warnings.warn(
-                f"{len(long)} of {len(texts)} texts are longer than the {limit} tokens that"
-                f" {self.name!r} takes and were cut.",
-                stacklevel=2,
-            )
+            first = long[0]
+            tell_of_cut(self, len(long), len(texts), limit, texts[first], len(rows[first]))
             cut = tokenizer([texts[i] for i in long], truncation=True, max_length=limit)
             for i, row in zip(long, cut["input_ids"], strict=True):
                 rows[i] = row
