@@ -37,6 +37,7 @@ from icl.models.peft_adapter import (
     open_adapter,
     start_factors,
 )
+from icl.models.room import fit_fields
 from icl.models.scorer import ScorePlan, make_plan, make_task_plan, score
 from icl.models.tokens import encode
 from icl.models.words import check_words
@@ -165,6 +166,7 @@ def compile_batch(backbone: Backbone, tasks: Sequence[Support], factors: Factors
     them all at once.
     """
     start = lowest_layer(backbone, factors)
+    tasks = [(_fitted(backbone, examples, labels), labels) for examples, labels in tasks]
     pieces = []
     for group in _cut(backbone, tasks):
         prompts, targets, owner = [], [], []
@@ -188,6 +190,16 @@ def compile_batch(backbone: Backbone, tasks: Sequence[Support], factors: Factors
         )
     sizes = torch.tensor([len(examples) for examples, _ in tasks], device=backbone.device)
     return TaskBatch(tuple(pieces), sizes)
+
+
+def _fitted(backbone: Backbone, examples: Sequence[Example], labels: Labels) -> list[Example]:
+    template = labels.template
+    answers = [template.answer(word) for word in labels.words]
+    texts = [example.fields for example in examples]
+    fitted = fit_fields(backbone, texts, lambda f: [template.render(f)], answers=answers)
+    return [
+        e if e.fields is f else replace(e, fields=f) for e, f in zip(examples, fitted, strict=True)
+    ]
 
 
 def rows_at_once(backbone: Backbone) -> float:
@@ -291,6 +303,7 @@ class AdaptedPredictor(Predictor):
         """Score the episode's label words after each text's prompt."""
         backbone, template = self._backbone, self._labels.template
         answers = [template.answer(word) for word in self._labels.words]
+        texts = fit_fields(backbone, texts, lambda f: [template.render(f)], answers=answers)
         plan = make_plan(backbone, [template.render(t) for t in texts], answers)
         below = lowest_layer(backbone, self._adapter.factors)
         with torch.no_grad():

@@ -8,7 +8,7 @@ docs/in-context.md, and one idea a file in `icl.prompting`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from icl.errors import IclError
 from icl.learners.base import Learner, Predictor
 from icl.learners.prompt_params import InContextParams, ZeroShotParams
+from icl.models.room import fit_fields
 from icl.models.words import check_words
 from icl.prompting.best_template import best
 from icl.prompting.calibration import (
@@ -28,7 +29,7 @@ from icl.prompting.calibration import (
     prior_bias,
 )
 from icl.prompting.choice import EMBEDDED
-from icl.prompting.consistency import vote
+from icl.prompting.consistency import ChainOfThought, vote
 from icl.prompting.demonstrations import Demonstrator
 from icl.prompting.ensemble import averaged
 from icl.prompting.scoring import Query, Scorer
@@ -87,12 +88,13 @@ class PromptPredictor(Predictor):
             labels = params.worded(self._labels, name)
             chain = params.chain(tokenizer, labels.template)
             words = dict(zip(labels.names, labels.words, strict=True))
+            asked = self._within(chain, words, texts)
             for shown in self._demonstrator.arrangements(texts, None):
                 samples = generate(
                     self._backbone,
                     [
                         chain.fitted(tokenizer, s, words, fields, room)
-                        for s, fields in zip(shown, texts, strict=True)
+                        for s, fields in zip(shown, asked, strict=True)
                     ],
                     max_new_tokens=params.max_new_tokens,
                     stop=(*params.stop, *chain.stops),
@@ -104,6 +106,16 @@ class PromptPredictor(Predictor):
                 for own, written in zip(votes, samples, strict=True):
                     own += [chain.answer(text) for text in written]
         return [vote(own) for own in votes]
+
+    def _within(
+        self, chain: ChainOfThought, words: Mapping[str, str], texts: Sequence[Fields]
+    ) -> list[Fields]:
+        return fit_fields(
+            self._backbone,
+            texts,
+            lambda fields: [chain.prompt((), words, fields)],
+            reserve=self._params.max_new_tokens,
+        )
 
     @cached_property
     def _demonstrator(self) -> Demonstrator:

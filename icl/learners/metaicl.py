@@ -20,6 +20,7 @@ from icl.learners.gradient import LoraParams
 from icl.learners.in_context import PromptPredictor
 from icl.learners.prompt_params import InContextParams
 from icl.models.lora import Adapter, lowest_layer
+from icl.models.room import fit_fields
 from icl.models.scorer import make_pair_plan, score
 from icl.prompting.channel import split
 from icl.prompting.fitting import fit
@@ -109,13 +110,19 @@ class MetaICL(MetaLearner):
         """Write a labelled query as (prompt, target), with the demonstrations that fit."""
         words = dict(zip(labels.names, labels.words, strict=True))
         word, template = words[query.label], labels.template
+        [asked] = fit_fields(
+            self._backbone,
+            [query.fields],
+            lambda f: [template.render(f)],
+            answers=[template.answer(w) for w in labels.words],
+        )
 
         def write(some: Sequence[Example]) -> tuple[str, str]:
             pairs = [(e.fields, words[e.label]) for e in some]
             if self._params.scoring == "channel":
                 turned = split(template)
-                return turned.prompt(pairs, word), turned.input(query.fields)
-            return template.prompt(pairs, query.fields), template.answer(word)
+                return turned.prompt(pairs, word), turned.input(asked)
+            return template.prompt(pairs, asked), template.answer(word)
 
         kept = fit(
             self._backbone.tokenizer,

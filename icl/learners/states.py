@@ -14,12 +14,14 @@ from icl.models.encoder import Encoder
 from icl.models.layout import Layout, lay_out
 from icl.models.lora import Adapter
 from icl.models.precision import at_least_float32
+from icl.models.room import fit_fields
 from icl.models.rope import pack_for
 from icl.models.tokens import encode
 from icl.models.trie import IntArray, join
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
+    from icl.tasks.task import Example, Labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,8 @@ def compile_states(backbone: Backbone, tasks: Sequence[Support], start: int) -> 
         counts = tuple(len(x) for x, _ in tasks)
         return StateBatch(targets, owner, len(tasks), trunk, start, texts=texts, counts=counts)
     tries = [
-        pack_for(backbone, encode(backbone.tokenizer, [y.template.render(e.fields) for e in x]))
-        for x, y in tasks
+        pack_for(backbone, encode(backbone.tokenizer, _prompts(backbone, examples, labels)))
+        for examples, labels in tasks
     ]
     trie = join(tries)
     layout = lay_out(trie, device)
@@ -78,6 +80,12 @@ def compile_states(backbone: Backbone, tasks: Sequence[Support], start: int) -> 
         last=torch.tensor([int(path[-1]) for path in trie.paths], device=device),
         rows=tuple(len(t.tokens) for t in tries),
     )
+
+
+def _prompts(backbone: Backbone, examples: Sequence[Example], labels: Labels) -> list[str]:
+    render = labels.template.render
+    fitted = fit_fields(backbone, [e.fields for e in examples], lambda fields: [render(fields)])
+    return [render(fields) for fields in fitted]
 
 
 def pooled(backbone: Backbone, batch: StateBatch, adapter: Adapter) -> Tensor:

@@ -34,6 +34,7 @@ from icl.models.flops import spending
 from icl.models.layout import lay_out
 from icl.models.lora import Adapter
 from icl.models.meter import Spent
+from icl.models.room import fit_fields
 from icl.models.rope import pack_for
 from icl.models.sentence import Dense, Pooling, Sentence, sentence_of
 from icl.models.state import ForwardState, activate
@@ -92,7 +93,7 @@ class Embedder:
         return self.pooling or ("mean" if self._own is None else self._own.pooling)
 
     @cached_property
-    def _before(self) -> str:
+    def before(self) -> str:
         """What stands before every text."""
         if self.instruction is not None:
             return self.instruction
@@ -176,18 +177,30 @@ class Embedder:
         return self._pool(states, real, rows)
 
     def encode(self, texts: Sequence[str]) -> list[IntArray]:
-        """Encode texts as this embedder shows them to the model; cut at the model's context."""
-        shown = [self._before + text for text in texts]
-        if self._way == "prompt":
-            shown = [self._prompt.replace("{}", text) for text in shown]
-        if isinstance(self.backbone, Encoder):
-            return self.backbone.encode(shown)
-        limit = self.backbone.context_length
-        if self._by_files and self._own is not None:
-            return encode_whole(self.backbone, shown, min(limit, self._own.longest or limit))
-        closed = self._way != "prompt"  # which waits for the next word
-        rows = encode(self.backbone.tokenizer, shown, closed=closed)
-        return [row[-limit:] for row in rows]
+        """Encode texts as this embedder shows them to the model; see `icl.models.room`."""
+        backbone = self.backbone
+        encoder = isinstance(backbone, Encoder)
+        if self._way == "prompt" or not (encoder or self._by_files):
+            closed = self._way != "prompt"  # which waits for the next word
+            behind = [len(encode(backbone.tokenizer, ["a"], closed=c)[0]) for c in (closed, False)]
+            fitted = fit_fields(
+                backbone,
+                [{"": text} for text in texts],
+                lambda fields: [self._shown(fields[""])],
+                reserve=0 if encoder else behind[0] - behind[1],
+            )
+            shown = [self._shown(fields[""]) for fields in fitted]
+            if not encoder:
+                return encode(backbone.tokenizer, shown, closed=closed)
+            return encode_whole(backbone, shown, backbone.context_length)
+        # by tokens, as sentence-transformers cuts
+        longest = self._own.longest if self._by_files and self._own is not None else None
+        limit = min(backbone.context_length, longest or backbone.context_length)
+        return encode_whole(backbone, [self._shown(text) for text in texts], limit)
+
+    def _shown(self, text: str) -> str:
+        text = self.before + text
+        return self._prompt.replace("{}", text) if self._way == "prompt" else text
 
     def run(self, rows: Sequence[IntArray], adapter: Adapter | None = None) -> Tensor:
         """Embed encoded texts as one batch; gradients flow to the adapter unless they are off.
@@ -284,7 +297,7 @@ class Embedder:
         backbone = self.backbone
         place = (backbone.device.type, backbone.context_length)
         code = code_of("icl.models.embedder", "icl.models.loading")
-        way = (self.layer, self._way, self._before, self._by_files, self._own)
+        way = (self.layer, self._way, self.before, self._by_files, self._own)
         setting = (*way, *place, code)
         digest = hashlib.sha256(repr(setting).encode()).hexdigest()[:16]
         return f"{self.backbone.identity}-{digest}"

@@ -7,7 +7,6 @@ token attends to all of its text, so that texts share nothing that could be comp
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NoReturn
@@ -22,6 +21,7 @@ from icl.models.check import widened
 from icl.models.layout import Layout
 from icl.models.lora import Adapter
 from icl.models.narrowed import narrowed
+from icl.models.room import tell_of_cut
 from icl.models.sentence import sentence_of
 from icl.models.state import ForwardState, activate
 from icl.models.trie import IntArray
@@ -109,7 +109,7 @@ class Encoder(Backbone):
     def encode(self, texts: Sequence[str]) -> list[IntArray]:
         """Encode texts as the tokenizer does, special tokens included.
 
-        A text that is longer than the context is cut, with a warning.
+        A text that is longer than the context loses its end, with a warning.
         """
         return encode_whole(self, texts, self.context_length)
 
@@ -193,11 +193,8 @@ def encode_whole(backbone: Backbone, texts: Sequence[str], limit: int) -> list[I
     rows = tokenizer(shown, truncation=False, verbose=False)["input_ids"]
     long = [i for i, row in enumerate(rows) if len(row) > limit]
     if long:
-        warnings.warn(
-            f"{len(long)} of {len(texts)} texts are longer than the {limit} tokens that"
-            f" {backbone.name!r} takes and were cut.",
-            stacklevel=3,
-        )
+        first = long[0]
+        tell_of_cut(backbone, len(long), len(texts), limit, texts[first], len(rows[first]))
         cut = tokenizer([shown[i] for i in long], truncation=True, max_length=limit)
         for i, row in zip(long, cut["input_ids"], strict=True):
             rows[i] = row

@@ -14,6 +14,7 @@ from torch import Tensor
 from icl.errors import IclError
 from icl.models.finite import finite
 from icl.models.lora import Adapter
+from icl.models.room import fit_fields
 from icl.models.scorer import label_scores
 from icl.models.tokens import encode
 from icl.prompting.fitting import fit
@@ -126,7 +127,7 @@ class Scorer:
         return dict(zip(self.labels.names, self.labels.words, strict=True))
 
     def _fitted(self, queries: Sequence[Query]) -> list[Query]:
-        """Drop the demonstrations that do not fit, for each query by itself."""
+        """Cut what fits not even alone, and drop the demonstrations that do not fit beside it."""
         tokenizer, room = self.backbone.tokenizer, self.backbone.context_length
         if self.scoring != "channel":
             answers = [self.format.answer(word) for word in self.labels.words]
@@ -134,6 +135,13 @@ class Scorer:
         texts = [text for q in queries for text in self._texts(q.fields, q.shown)]
         if max(map(len, encode(tokenizer, texts))) <= room:  # one call for all is much faster
             return list(queries)
+        asked = fit_fields(
+            self.backbone,
+            [query.fields for query in queries],
+            lambda fields: self._texts(fields, ()),
+            reserve=self.backbone.context_length - room,
+        )
+        queries = [Query(q.shown, f) for q, f in zip(queries, asked, strict=True)]
         fitted = [
             Query(fit(tokenizer, q.shown, partial(self._texts, q.fields), room), q.fields)
             for q in queries

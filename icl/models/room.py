@@ -1,0 +1,119 @@
+"""Texts beyond a model's context: one rule for every method.
+
+The text's own end is cut (of several fields the longest first); template, instruction and special
+tokens stay, and it is said once for each model. Demonstrations are dropped whole, see
+`icl.prompting.fitting`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from icl.errors import IclError
+from icl.models.tokens import encode
+
+if TYPE_CHECKING:
+    from icl.models.backbone import Backbone
+
+Fields = Mapping[str, str]
+Write = Callable[[Fields], Sequence[str]]
+"""Writes all that must fit of one text, each by itself."""
+
+_TOKENS_A_BYTE = 4  # no tokenizer makes more; so short texts need not be counted
+_SHOWN = 40
+_told: WeakSet[Backbone] = WeakSet()
+
+
+def fit_fields(
+    backbone: Backbone,
+    texts: Sequence[Fields],
+    write: Write,
+    *,
+    answers: Sequence[str] = (),
+    reserve: int = 0,
+) -> list[Fields]:
+    """Return texts of which all that is written fits into the model's context.
+
+    Args:
+        backbone: the model.
+        texts: each text's fields.
+        write: what the model reads of a text, but for the answer.
+        answers: what may stand behind; there is room for the longest.
+        reserve: tokens to leave free besides.
+
+    Raises:
+        IclError: what stands around a text leaves no room for any of it; the sentence names it.
+    """
+    room = backbone.context_length - reserve
+    if answers:
+        room -= max(_sizes(backbone, answers))
+    written = [list(write(fields)) for fields in texts]
+    longest = max((len(text.encode()) for own in written for text in own), default=0)
+    if longest * _TOKENS_A_BYTE + _TOKENS_A_BYTE <= room:
+        return list(texts)
+    owner = [i for i, own in enumerate(written) for _ in own]
+    sizes = [0] * len(texts)
+    parts = [text for own in written for text in own]
+    for i, size in zip(owner, _sizes(backbone, parts), strict=True):
+        sizes[i] = max(sizes[i], size)
+    long = [i for i, size in enumerate(sizes) if size > room]
+    fitted = list(texts)
+    for i in long:
+        fitted[i] = _cut(backbone, texts[i], write, room, sizes[i])
+    if long:
+        first = "\n".join(texts[long[0]].values())
+        tell_of_cut(backbone, len(long), len(texts), room, first, sizes[long[0]])
+    return fitted
+
+
+def tell_of_cut(
+    backbone: Backbone, long: int, count: int, room: int, text: str, tokens: int
+) -> None:
+    """Warn, once for each model, that texts lose their end; `text` is the first, of `tokens`."""
+    if backbone in _told:
+        return
+    _told.add(backbone)
+    begins = " ".join(text.split())[:_SHOWN]
+    warnings.warn(
+        f"{long} of {count} texts are longer than the {room} tokens that {backbone.name!r} takes,"
+        f" and lose their end; the first has {tokens} and begins {begins!r}.",
+        stacklevel=4,
+    )
+
+
+def _cut(backbone: Backbone, fields: Fields, write: Write, room: int, tokens: int) -> Fields:
+    """Keep the most characters of each field with which all fits."""
+
+    def kept(most: int) -> Fields:
+        return {n: v if len(v) <= most else v[:most].rstrip() for n, v in fields.items()}
+
+    def within(most: int) -> bool:
+        return max(_sizes(backbone, write(kept(most)))) <= room
+
+    # from its beginning on, so that what stays does not depend on how much more there is
+    fits, too_long = 0, 1
+    while within(too_long):
+        fits, too_long = too_long, 2 * too_long
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
+        fits, too_long = (middle, too_long) if within(middle) else (fits, middle)
+    if fits == 0:
+        begins = " ".join("\n".join(fields.values()).split())[:_SHOWN]
+        raise IclError(
+            f"The text that begins {begins!r} does not fit in the model's context of {room} tokens:"
+            f" it is {tokens}, and what stands around it leaves no room; shorten instruction and"
+            " template, or take a model with a longer context."
+        )
+    return kept(fits)
+
+
+def _sizes(backbone: Backbone, texts: Sequence[str]) -> list[int]:
+    from icl.models.encoder import Encoder
+
+    if isinstance(backbone, Encoder):  # [CLS] and [SEP] counted
+        tokenizer: Any = backbone.tokenizer
+        return [len(row) for row in tokenizer(list(texts), verbose=False)["input_ids"]]
+    return [len(row) for row in encode(backbone.tokenizer, texts)]

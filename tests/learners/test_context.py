@@ -1,0 +1,97 @@
+"""A text beyond the model's context: every method cuts its end, says so, and cuts nothing else."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+import torch
+
+from icl.learners.registry import make
+from icl.models.backbone import Backbone
+from icl.models.embedder import Embedder
+from icl.models.room import fit_fields
+from icl.tasks.task import Labels
+from icl.tasks.template import Template
+from tests import tiny
+from tests.learners import problems
+
+LABELS = Labels(problems.NAMES, problems.NAMES, Template("Word: {{ text }}\nKind:"))
+BEGIN = "the cat sat on the mat "
+LONG = {"text": BEGIN * 200}
+METHODS: list[tuple[str, dict[str, Any]]] = [
+    ("zero-shot", {}),
+    ("in-context", {}),
+    ("in-context", {"scoring": "channel"}),
+    ("lora", {"steps": 1}),
+    ("fomaml", {"inner_steps": 1, "adapt_steps": 1}),
+    ("protomaml", {"inner_steps": 1, "adapt_steps": 1}),
+    ("prototypes", {}),
+    ("prototypes", {"prompted": True}),
+    ("prototypes", {"pooling": "prompt"}),
+]
+
+
+def short_of_context(architecture: str, room: int) -> Backbone:
+    backbone = tiny.backbone(architecture)
+    backbone.context_length = room  # type: ignore[misc]
+    return backbone
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+@pytest.mark.parametrize(("method", "params"), METHODS)
+def test_every_method_cuts_a_long_text_at_its_end(
+    method: str, params: dict[str, Any], architecture: str
+) -> None:
+    """The beginning decides, the end nothing; and GPT-2's table of positions is never left."""
+    room = 512 if architecture == "gpt2" else 100  # GPT-2's table has 512 places
+    backbone = short_of_context(architecture, room)
+    learner = make(method, params, backbone)
+    predictor = learner.adapt(problems.support(2), LABELS)
+    texts = [LONG, {"text": LONG["text"] * 3}, {"text": "organ " + LONG["text"] * 3}]
+    with pytest.warns(UserWarning, match="of 3 texts are longer.*begins 'the cat sat"):
+        long, longer, other = predictor.log_probs(texts)
+    assert torch.isfinite(long).all()
+    torch.testing.assert_close(long, longer, atol=1e-5, rtol=0)
+    if method != "zero-shot":
+        assert not torch.allclose(long, other, atol=1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is said once
+        predictor.log_probs([LONG])
+        predictor.log_probs([{"text": "short"}])
+
+
+@pytest.mark.parametrize("method", ["lora", "in-context"])
+def test_a_long_labelled_text_is_cut_or_left_out_too(method: str) -> None:
+    backbone = short_of_context("gpt2", 512)
+    support = problems.support(1)
+    long = [*support[:-1], type(support[-1])(**{**_parts(support[-1]), "fields": LONG})]
+    with pytest.warns(UserWarning, match="longer|demonstrations fit"):
+        found = make(method, {}, backbone).adapt(long, LABELS).log_probs([{"text": "organ"}])
+    assert torch.isfinite(found).all()
+
+
+def _parts(example: Any) -> dict[str, Any]:
+    names = ("id", "fields", "label", "language", "parallel_id", "domain")
+    return {name: getattr(example, name) for name in names}
+
+
+def test_what_stays_is_the_most_that_fits_and_stands_between_template_and_special_tokens() -> None:
+    backbone = short_of_context("llama", 60)
+
+    def write(fields: Any) -> list[str]:
+        return [f"A: {fields['a']} B: {fields['b']} End:"]
+
+    def size(fields: Any) -> int:
+        return len(backbone.tokenizer(write(fields)[0])["input_ids"])
+
+    given = {"a": "short", "b": "слово вид " * 30}
+    with pytest.warns(UserWarning, match="1 of 2 texts"):
+        kept, whole = fit_fields(backbone, [given, {"a": "x", "b": "y"}], write, reserve=5)
+    assert whole == {"a": "x", "b": "y"}
+    assert kept["a"] == "short" and given["b"].startswith(kept["b"])  # the longest field first
+    assert size(kept) <= 55
+    assert size({**kept, "b": given["b"][: len(kept["b"]) + 2]}) > 55
+    rows = Embedder(backbone, pooling="last", keep=False).encode([LONG["text"]])
+    assert rows[0][0] == backbone.tokenizer.bos_token_id and len(rows[0]) <= 60
