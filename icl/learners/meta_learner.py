@@ -148,7 +148,7 @@ class LoraMetaLearner(MetaLearner):
             )
             for side in sides
         )
-        layers = len(self._backbone.layers) - self.below
+        layers = self._backbone.depth - self.below
         row = bytes_per_row(self._backbone) * layers
         first, second = 1.6 * row, 5.5 * row
         piece = math.inf if self._head is not None else rows_at_once(self._backbone)
@@ -285,7 +285,7 @@ class _HeadPredictor(Predictor):
         batch = compile_states(self._backbone, [(unseen, self._labels)], self._below)
         with torch.no_grad():
             states = pooled(self._backbone, batch, self._adapter)
-            logits = head_logits(states, self._head, batch.owner, self._temperature)
+            logits = head_logits(self._backbone, states, self._head, batch.owner, self._temperature)
         return logits.float().log_softmax(1).cpu()
 
 

@@ -25,7 +25,6 @@ from icl.models.embedding_store import EmbeddingStore, Vectors, content_key, ope
 from icl.models.encoder import Encoder
 from icl.models.layout import lay_out
 from icl.models.lora import Adapter
-from icl.models.state import ForwardState, activate
 from icl.models.tokens import encode
 from icl.models.trie import IntArray, join, pack
 
@@ -101,6 +100,8 @@ class Embedder:
         if isinstance(self.backbone, Encoder):
             states, real = self.backbone.states(rows, layer=self.layer, length=length)
             return self._pool(states.float(), real, rows)
+        if self.backbone.own_road is not None:
+            return self.run(rows)
         pad = self.backbone.tokenizer.pad_token_id or 0
         alike = [np.concatenate([row, np.full(length - len(row), pad)]) for row in rows]
         # one by one: what texts share, such as their first token, is not shared here
@@ -128,6 +129,12 @@ class Embedder:
         if isinstance(self.backbone, Encoder):
             states, real = self.backbone.states(rows, layer=self.layer, adapter=adapter)
             return self._pool(states.float(), real, rows)
+        if self.backbone.own_road is not None and adapter is None:
+            each = [states.float() for states in self.backbone.token_states(rows, self.layer)]
+            padded = torch.nn.utils.rnn.pad_sequence(each, batch_first=True)
+            lengths = torch.tensor([len(row) for row in rows], device=padded.device)
+            real = torch.arange(padded.shape[1], device=padded.device) < lengths[:, None]
+            return self._pool(padded, real, rows)
         trie = pack(rows)
         states = self._causal(trie, adapter).float()
         real = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.bool)
@@ -139,19 +146,7 @@ class Embedder:
         return self._pool(states[at], real, rows)
 
     def _causal(self, trie: Any, adapter: Adapter | None) -> Tensor:
-        backbone = self.backbone
-        layout = lay_out(trie, backbone.device)
-        if adapter is None:
-            return backbone.layer_states(layout, self.layer)
-        if self.layer in (-1, len(backbone.layers)):
-            return backbone.hidden(layout, adapter=adapter)
-        state = ForwardState(layout, adapter, stop=self.layer)
-        backbone.meter.computed_tokens += layout.rows * self.layer / len(backbone.layers)
-        with activate(state):
-            backbone.model.base_model(
-                input_ids=layout.tokens, position_ids=layout.positions, use_cache=False
-            )
-        return state.stopped[0][0]
+        return self.backbone.layer_states(lay_out(trie, self.backbone.device), self.layer, adapter)
 
     def _pool(self, states: Tensor, real: Tensor, rows: Sequence[IntArray]) -> Tensor:
         """Pool padded states, shape (texts, length, width), to (texts, width)."""
