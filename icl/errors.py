@@ -27,6 +27,11 @@ class NewerSchemaError(IclError, ValueError):
         )
 
 
+def in_short(error: BaseException) -> str:
+    """Return the first sentence of what an error says, on one line, without its full stop."""
+    return " ".join(str(error).split()).split(". ")[0].rstrip(".")[:300]
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the nearest known name, or the list of known names.
 

@@ -51,7 +51,7 @@ class Features:
     def __init__(self, backbone: Backbone, params: FeatureParams) -> None:
         encoder = isinstance(backbone, Encoder)
         own = sentence_of(backbone) is not None
-        middle = -1 if encoder or own else round(2 * len(backbone.layers) / 3)
+        middle = -1 if encoder or own else round(2 * backbone.depth / 3)
         self.embedder = Embedder(
             backbone,
             middle if params.layer is None else params.layer,

@@ -35,7 +35,7 @@ def probe_layers(
         Layer -> accuracy, in the order of `layers`; the first of the highest is the one to take.
     """
     drawn = list(episodes)
-    chosen = layers or [*range(1, len(backbone.layers)), -1]
+    chosen = layers or [*range(1, backbone.depth), -1]
     base = params or FeatureParams()
     found = {}
     for layer in chosen:

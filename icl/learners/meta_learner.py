@@ -156,7 +156,7 @@ class LoraMetaLearner(MetaLearner):
             )
             for side in self.sides(episodes)
         )
-        layers = len(self._backbone.layers) - self.below
+        layers = self._backbone.depth - self.below
         row = bytes_per_row(self._backbone) * layers
         first, second = 1.6 * row, 5.5 * row
         piece = math.inf if self._head is not None else rows_at_once(self._backbone)

@@ -2,10 +2,11 @@
 
 Logits are ``z W_k + b_k`` for a text's vector z. The head begins
 
-- from the label words (`words`): W_k is the language model head's row of the word's first token, so
-  that without inner steps the model's own prediction comes out. z is the state over the mean length
-  of the support's states, and W is multiplied by it: inner rates then do not depend on the model's
-  scale of states;
+- from the label words (`words`): W_k and b_k are the language model head's row and bias of the
+  word's first token, and logits are scaled and capped as the model does it (Granite, Cohere, Gemma
+  2), so that without inner steps the model's own prediction comes out. z is the state over the mean
+  length of the support's states, and W is multiplied by it: inner rates then do not depend on the
+  model's scale of states;
 - from prototypes (`prototypes`; Triantafillou et al. 2020, arXiv 1903.03096, section 3.2):
   ``W_k = 2 c_k``, ``b_k = -|c_k|^2`` for the mean c_k of class k's support, in the graph, so that
   without inner steps a prototypical network comes out;
@@ -101,7 +102,9 @@ class HeadTasks:
         """Return the logits of one side's texts, shape (texts, labels)."""
         held = f"{_STATES}{name}"
         states = params[held] if held in params else self._states(name, params)
-        return head_logits(states, params, self._batches[name].owner, self._temperature)
+        return head_logits(
+            self._backbone, states, params, self._batches[name].owner, self._temperature
+        )
 
     def _loss(self, name: str, params: Mapping[str, Tensor]) -> Tensor:
         batch = self._batches[name]
@@ -123,6 +126,9 @@ class HeadTasks:
                 batch = self._batches["support"]
                 size = mean_by_task(states.detach().norm(dim=1), batch.owner, tasks)
             rows = torch.stack([word_rows(self._backbone, labels) for labels in self._labels])
+            own = [self._backbone.word_bias(firsts(self._backbone, y)) for y in self._labels]
+            if known := [bias for bias in own if bias is not None]:
+                bias = torch.stack(known).to(like)
             return {WEIGHT: rows.to(like) * size[:, None, None], BIAS: bias, SCALE: size}
         if states is None:
             return {WEIGHT: weight, BIAS: bias}
@@ -167,21 +173,28 @@ class HeadedPredictor(Predictor):
         batch = compile_states(self._backbone, [(unseen, self._labels)], self._below)
         with torch.no_grad():
             states = pooled(self._backbone, batch, self._adapter)
-            logits = head_logits(states, self._head, batch.owner, self._temperature)
+            logits = head_logits(self._backbone, states, self._head, batch.owner, self._temperature)
         return logits.float().log_softmax(1).clamp_min(LOG_ZERO).cpu()
 
 
 def head_logits(
-    states: Tensor, params: Mapping[str, Tensor], owner: Tensor, temperature: float
+    backbone: Backbone,
+    states: Tensor,
+    params: Mapping[str, Tensor],
+    owner: Tensor,
+    temperature: float,
 ) -> Tensor:
-    """Return ``z W + b`` with each text's own task's head, shape (texts, labels)."""
+    """Return ``z W + b`` with each text's own task's head, shape (texts, labels).
+
+    A head of label words goes on as the model's own: its logits are scaled and capped as they are.
+    """
     if SCALE in params:
         z = states / params[SCALE].index_select(0, owner)[:, None]
     else:
         z = unit(states, temperature)
     weight = params[WEIGHT].index_select(0, owner)
     logits: Tensor = (weight @ z[..., None])[..., 0] + params[BIAS].index_select(0, owner)
-    return logits
+    return backbone.finish(logits) if SCALE in params else logits
 
 
 def unit(states: Tensor, temperature: float) -> Tensor:
@@ -191,10 +204,14 @@ def unit(states: Tensor, temperature: float) -> Tensor:
 
 def word_rows(backbone: Backbone, labels: Labels) -> Tensor:
     """Return the language model head's row of each label word's first token, (labels, width)."""
+    return backbone.word_rows(firsts(backbone, labels)).float()
+
+
+def firsts(backbone: Backbone, labels: Labels) -> Tensor:
+    """Return each label word's first token, shape (labels,)."""
     answers = [labels.template.answer(word) for word in labels.words]
     (pairs,) = encode_pairs(backbone.tokenizer, [":"], answers)
-    firsts = torch.tensor([int(p.tokens[p.answer_from]) for p in pairs], device=backbone.device)
-    return backbone.word_rows(firsts).float()
+    return torch.tensor([int(p.tokens[p.answer_from]) for p in pairs], device=backbone.device)
 
 
 def is_own(name: str) -> bool:

@@ -15,31 +15,27 @@ from icl.models.budget import free_bytes
 from icl.models.ends import Ends, run_for_ends
 from icl.models.identity import Origin, memory_identity, memory_mark
 from icl.models.keyvalues import KeyValues
-from icl.models.layout import Layout
+from icl.models.layout import Layout, lay_out
 from icl.models.lora import Adapter, adapted_output
 from icl.models.meter import Meter
-from icl.models.normaliser import Normaliser
-from icl.models.places import at_hand, first_device, is_spread
-from icl.models.precision import at_least_float32
+from icl.models.parts import depth, layer_list, stream, text_config, text_part
+from icl.models.places import first_device, is_spread
 from icl.models.rope import Spans
 from icl.models.spread import following
 from icl.models.state import ForwardState, activate, active
+from icl.models.trie import IntArray, pack
 from icl.models.trunks import TrunkCache
+from icl.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-_SLICE = 2**16  # words of the vocabulary that are projected to at once
-_SLICE_ON_CPU = (
-    2**11
-)  # their weights and logits stay in the cache: 1.5 times as fast as all at once
-
 # how a model that cannot be packed scores (prompts, answers)
 Road = Callable[["Backbone", Sequence[str], Sequence[str]], Tensor]
 
 
-class Backbone:
+class Backbone(Vocabulary):
     """A causal language model under the hand of icl.
 
     The model's parameters are frozen and never change: adapters are passed along as values.
@@ -51,6 +47,7 @@ class Backbone:
         meter: running totals of tokens.
         own_road: how label scores are computed where the model cannot run packed, else None.
         spans: what its rotary positions make of a sequence's length.
+        staged: whether its layers can be entered and left, so that few of them run.
         memory_budget: bytes that one packed pass may take; None for half of what is free.
         trunks: states under the lowest adapted layer, kept for prompts that come again.
     """
@@ -58,6 +55,7 @@ class Backbone:
     memory_budget: int | None = None
     origin: Origin | None = None
     _mark: str = ""
+    staged: bool = True
 
     def __init__(
         self,
@@ -78,8 +76,8 @@ class Backbone:
         if own_road is not None:
             return  # nothing to hook into: only packed passes take adapters and trunks
         spread = is_spread(model)
-        for index, layer in enumerate(self.layers):
-            layer.forward = _staged(layer.forward, index, index == len(self.layers) - 1)
+        for index, layer in enumerate(self.layers if self.staged else ()):
+            layer.forward = _staged(layer.forward, index, index == self.depth - 1)
             if spread:
                 layer.forward = following(layer.forward, first_device(layer) or self.device)
         for module_name, module in model.named_modules():
@@ -108,19 +106,25 @@ class Backbone:
         return min(free_bytes(device) for device in places)
 
     @cached_property
-    def head(self) -> Any:
-        """The linear map from hidden states to the vocabulary."""
-        model: Any = self.model
-        return model.get_output_embeddings()
+    def text(self) -> Any:
+        """The part that maps tokens to states; of a multimodal model its text part."""
+        return text_part(self.model)
+
+    @cached_property
+    def depth(self) -> int:
+        """How many layers there are."""
+        return depth(self.model)
 
     @cached_property
     def layers(self) -> nn.ModuleList:
         """The decoder layers, lowest first."""
-        count = self.model.config.num_hidden_layers
-        for module in self.model.base_model.modules():
-            if isinstance(module, nn.ModuleList) and len(module) == count:
-                return module
-        raise NotImplementedError(f"{type(self.model).__name__} has no list of {count} layers")
+        found = layer_list(self.model)
+        if found is None:
+            raise IclError(
+                f"The model {self.name!r} ({type(self.model).__name__}) keeps its {self.depth}"
+                " layers in no list, so that none can be entered, left, or chosen by `top_layers`."
+            )
+        return found
 
     @cached_property
     def layer_names(self) -> tuple[str, ...]:
@@ -129,9 +133,24 @@ class Backbone:
         return tuple(names[id(layer)] for layer in self.layers)
 
     @cached_property
+    def blocks(self) -> dict[str, nn.Module]:
+        """What adapters may touch, by module path: the layers, or all where they are in no list."""
+        if layer_list(self.model) is not None:
+            own = zip(self.layer_names, self.layers, strict=True)
+            # Llama 3.2 Vision skips such layers where there is no image
+            return {n: layer for n, layer in own if "CrossAttention" not in type(layer).__name__}
+        names = {id(module): name for name, module in self.model.named_modules()}
+        return {names[id(self.text)]: self.text}
+
+    def top(self, count: int) -> dict[str, nn.Module]:
+        """Return so many of the uppermost layers by module path."""
+        names = self.layer_names[max(0, self.depth - count) :]
+        return {name: self.blocks[name] for name in names if name in self.blocks}
+
+    @cached_property
     def context_length(self) -> int:
         """The longest sequence that the model takes, in tokens."""
-        return int(getattr(self.model.config, "max_position_embeddings", 2**31))
+        return int(getattr(text_config(self.model), "max_position_embeddings", None) or 2**31)
 
     @cached_property
     def identity(self) -> str:
@@ -174,6 +193,8 @@ class Backbone:
                 pass's are added.
             ends: the rows whose states are wanted; the result then has those alone.
         """
+        if not self.staged:
+            trunk, start = None, 0
         state = ForwardState(
             layout,
             adapter,
@@ -181,104 +202,67 @@ class Backbone:
             start=0 if trunk is None else start,
             trunk=trunk,
             memory=memory,
-            ends=ends,
+            ends=ends if self.staged else None,
         )
-        return self._run(state)
+        hidden: Tensor = self._run(state).last_hidden_state[0].to(self.device)
+        return hidden if ends is None else hidden.index_select(0, ends.rows)
 
     def trunk(self, layout: Layout, below: int) -> Tensor:
         """Return the hidden states that enter layer `below`, shape (1, rows, width), no graph."""
+        if not self.staged:
+            return torch.empty(1, layout.rows, 0)  # all layers run each time
         state = ForwardState(layout, stop=below)
         with torch.no_grad():
             self._run(state)
         return state.stopped[0].to(self.device)
 
-    def layer_states(self, layout: Layout, layer: int) -> Tensor:
-        """Return the states after `layer` decoder layers, shape (rows, width); -1: normed last."""
-        if layer in (-1, len(self.layers)):
-            with torch.no_grad():
-                return self.hidden(layout)
-        return self.trunk(layout, layer)[0]
+    def layer_states(self, layout: Layout, layer: int, adapter: Adapter | None = None) -> Tensor:
+        """Return the states after `layer` decoder layers, shape (rows, width); -1: normed last.
 
-    def _run(self, state: ForwardState) -> Tensor:
+        Without an adapter there is no graph.
+        """
+        with torch.set_grad_enabled(adapter is not None and torch.is_grad_enabled()):
+            if layer in (-1, self.depth):
+                return self.hidden(layout, adapter=adapter)
+            if self.staged:
+                state = ForwardState(layout, adapter, stop=layer)
+                self._run(state)
+                return state.stopped[0][0].to(self.device)
+            out = self._run(ForwardState(layout, adapter), output_hidden_states=True)
+            return stream(out.hidden_states[layer])[0].to(self.device)
+
+    def token_states(self, rows: Sequence[IntArray], layer: int = -1) -> list[Tensor]:
+        """Return each encoded text's states after `layer` layers, no graph: (tokens, width) each.
+
+        A decoder that is not packed runs each text alone.
+        """
+        if self.own_road is None:
+            trie = pack(rows)
+            states = self.layer_states(lay_out(trie, self.device), layer)
+            return [states[torch.from_numpy(path).to(self.device)] for path in trie.paths]
+        return [self._alone(row, layer) for row in rows]
+
+    @torch.no_grad()
+    def _alone(self, row: IntArray, layer: int) -> Tensor:
+        self.meter.computed_tokens += len(row)
+        inner = layer not in (-1, self.depth)
+        tokens = torch.from_numpy(row)[None].to(self.device)
+        out = self.text(input_ids=tokens, use_cache=False, output_hidden_states=inner)
+        return stream(out.hidden_states[layer] if inner else out.last_hidden_state)[0]
+
+    def _run(self, state: ForwardState, **wanted: bool) -> Any:
         if self.own_road is not None:
             raise IclError(
                 f"The model {self.name!r} ({type(self.model).__name__}) cannot be run packed, so it"
-                " can only be prompted; take a decoder with standard attention for other methods."
+                " takes no adapters; take a decoder with standard attention for this method."
             )
         layout = state.layout
-        first, last = state.start, len(self.layers) if state.stop is None else state.stop
-        self.meter.computed_tokens += layout.rows * (last - first) / len(self.layers)
+        first, last = state.start, self.depth if state.stop is None else state.stop
+        self.meter.computed_tokens += layout.rows * (last - first) / self.depth
         with activate(state):
-            out = self.model.base_model(
-                input_ids=layout.tokens, position_ids=layout.positions, use_cache=False
+            return self.text(
+                input_ids=layout.tokens, position_ids=layout.positions, use_cache=False, **wanted
             )
-        hidden: Tensor = out.last_hidden_state[0].to(self.device)
-        return hidden if state.ends is None else hidden.index_select(0, state.ends.rows)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Project hidden states, shape (n, width), to logits in float32, shape (n, vocabulary)."""
-        return self._finish(self.head(hidden).to(hidden.device))
-
-    def normaliser(self, hidden: Tensor) -> Tensor:
-        """Return the log-sum-exp over the vocabulary's logits, float32: (n, width) -> (n,).
-
-        A slice of the vocabulary at a time, so that logits stay in the processor's cache.
-        """
-        with at_hand(self.head):
-            return self._normaliser(hidden.to(self.head.weight.device)).to(hidden.device)
-
-    def _normaliser(self, hidden: Tensor) -> Tensor:
-        at_once = _SLICE_ON_CPU if hidden.device.type == "cpu" else _SLICE
-        if self._can_differentiate(hidden):
-            own: Tensor = Normaliser.apply(hidden, self.head.weight, at_once)  # type: ignore[no-untyped-call]
-            return own
-        wants_graph = torch.is_grad_enabled() and hidden.requires_grad
-        linear = nn.functional.linear if wants_graph else products.product
-        weights = torch.split(self.head.weight, at_once)
-        bias = self.head.bias
-        biases = [None] * len(weights) if bias is None else list(torch.split(bias, at_once))
-        sums = [
-            self._finish(linear(hidden, weight, shift)).logsumexp(-1)
-            for weight, shift in zip(weights, biases, strict=True)
-        ]
-        return torch.stack(sums).logsumexp(0)
-
-    def _can_differentiate(self, hidden: Tensor) -> bool:
-        """Tell whether `Normaliser` can take logits and gradient in one sweep."""
-        probe = torch.ones(1)
-        return (
-            torch.is_grad_enabled()
-            and hidden.requires_grad
-            and hidden.dtype in (torch.float32, torch.float64)
-            and hidden.dtype == self.head.weight.dtype
-            and self.head.bias is None
-            and bool(self._finish(probe) == probe)
-        )
-
-    def token_logits(self, hidden: Tensor, tokens: Tensor) -> Tensor:
-        """Return one token's logit for each hidden state, float32: (n, width), (n,) -> (n,)."""
-        logits = (hidden * self.word_rows(tokens)).sum(-1)
-        if self.head.bias is not None:
-            with at_hand(self.head):
-                bias = self.head.bias
-                logits = logits + bias[tokens.to(bias.device)].to(logits.device)
-        return self._finish(logits)
-
-    def word_rows(self, tokens: Tensor) -> Tensor:
-        """Return the head's rows of some tokens: (n,) -> (n, width)."""
-        with at_hand(self.head):
-            weight: Tensor = self.head.weight
-            return weight[tokens.to(weight.device)].to(self.device)
-
-    def _finish(self, logits: Tensor) -> Tensor:
-        """Apply what some architectures do to logits after the projection."""
-        config, logits = self.model.config, at_least_float32(logits)
-        cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
-        if cap is not None:
-            logits = cap * torch.tanh(logits / cap)
-        scale = getattr(config, "logit_scale", None) or 1.0  # Cohere
-        scale /= getattr(config, "logits_scaling", None) or 1.0  # Granite
-        return logits if scale == 1.0 else logits * scale
 
 
 def is_linear(module: nn.Module) -> bool:

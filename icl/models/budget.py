@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from icl.models.parts import greatest, text_config
+
 Result = TypeVar("Result")
 
 if TYPE_CHECKING:
@@ -23,13 +25,13 @@ def bytes_per_row(backbone: Backbone) -> int:
     The feed-forward part holds about three rows of its inner width, attention about six of all
     heads' width (queries, keys, values, blocks, their merge), the residual stream four.
     """
-    config = backbone.model.config.get_text_config()
-    width = int(config.hidden_size)
-    inner = int(getattr(config, "intermediate_size", None) or 4 * width)
-    heads = int(config.num_attention_heads)
-    size = int(getattr(config, "head_dim", None) or width // heads)
+    config = text_config(backbone.model)
+    width: int = config.hidden_size
+    inner = greatest(config, "intermediate_size") or 4 * width
+    heads = greatest(config, "num_attention_heads") or 1
+    size = greatest(config, "head_dim") or width // heads
     element = next(backbone.model.parameters()).element_size()
-    return element * (4 * width + 3 * inner + 6 * heads * size)
+    return int(element * (4 * width + 3 * inner + 6 * heads * size))
 
 
 def free_bytes(device: torch.device) -> int:

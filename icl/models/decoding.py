@@ -14,6 +14,7 @@ from icl.models.keyvalues import KeyValues
 from icl.models.layout import Block, Layout, lay_out
 from icl.models.lora import Adapter
 from icl.models.rope import pack_for
+from icl.models.seq2seq import Seq2Seq
 from icl.models.tokens import encode
 from icl.models.trie import IntArray, PackedTrie, Segment
 
@@ -190,14 +191,13 @@ class PlainDecoder:
         """Read the prompts; encoder-decoder models encode them once."""
         self._backbone = backbone
         model = backbone.model
-        encoder_decoder = model.config.is_encoder_decoder
         self._encoded = []
-        if encoder_decoder:
-            contexts = [[model.config.decoder_start_token_id] for _ in prompts]
+        if isinstance(backbone, Seq2Seq):
+            contexts = [[backbone.start] for _ in prompts]
             for prompt in prompts:
-                ids = torch.tensor([backbone.tokenizer(prompt)["input_ids"]])
-                encoder = model.get_encoder()
-                self._encoded += [encoder(input_ids=ids.to(backbone.device))] * copies
+                ids = torch.tensor([backbone.tokenizer(prompt)["input_ids"]]).to(backbone.device)
+                encoded = {"input_ids": ids, "encoder_outputs": model.get_encoder()(input_ids=ids)}
+                self._encoded += [encoded] * copies
         else:
             contexts = [row.tolist() for row in encode(backbone.tokenizer, prompts)]
         self._contexts = [list(c) for c in contexts for _ in range(copies)]
@@ -214,7 +214,7 @@ class PlainDecoder:
         self._backbone.meter.computed_tokens += ids.shape[1]
         if self._encoded:
             out = self._backbone.model(
-                encoder_outputs=self._encoded[sequence], decoder_input_ids=ids, use_cache=False
+                **self._encoded[sequence], decoder_input_ids=ids, use_cache=False
             )
         else:
             out = self._backbone.model(input_ids=ids, use_cache=False)

@@ -37,7 +37,6 @@ from icl.models.meter import Spent
 from icl.models.room import fit_fields
 from icl.models.rope import pack_for
 from icl.models.sentence import Dense, Pooling, Sentence, sentence_of
-from icl.models.state import ForwardState, activate
 from icl.models.tokens import encode
 from icl.models.trie import IntArray, join
 
@@ -166,6 +165,8 @@ class Embedder:
         if isinstance(self.backbone, Encoder):
             states, real = self.backbone.states(rows, layer=self.layer, length=length)
             return self._pool(states.float(), real, rows)
+        if self.backbone.own_road is not None:
+            return self.run(rows)
         pad = self.backbone.tokenizer.pad_token_id or 0
         alike = [np.concatenate([row, np.full(length - len(row), pad)]) for row in rows]
         # one by one: what texts share, such as their first token, is not shared here
@@ -211,6 +212,12 @@ class Embedder:
         if isinstance(self.backbone, Encoder):
             states, real = self.backbone.states(rows, layer=self.layer, adapter=adapter)
             return self._pool(states.float(), real, rows)
+        if self.backbone.own_road is not None and adapter is None:
+            each = [states.float() for states in self.backbone.token_states(rows, self.layer)]
+            padded = torch.nn.utils.rnn.pad_sequence(each, batch_first=True)
+            lengths = torch.tensor([len(row) for row in rows], device=padded.device)
+            real = torch.arange(padded.shape[1], device=padded.device) < lengths[:, None]
+            return self._pool(padded, real, rows)
         trie = pack_for(self.backbone, rows)
         states = self._causal(trie, adapter).float()
         real = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.bool)
@@ -222,19 +229,7 @@ class Embedder:
         return self._pool(states[at], real, rows)
 
     def _causal(self, trie: Any, adapter: Adapter | None) -> Tensor:
-        backbone = self.backbone
-        layout = lay_out(trie, backbone.device)
-        if adapter is None:
-            return backbone.layer_states(layout, self.layer)
-        if self._is_last:
-            return backbone.hidden(layout, adapter=adapter)
-        state = ForwardState(layout, adapter, stop=self.layer)
-        backbone.meter.computed_tokens += layout.rows * self.layer / len(backbone.layers)
-        with activate(state):
-            backbone.model.base_model(
-                input_ids=layout.tokens, position_ids=layout.positions, use_cache=False
-            )
-        return state.stopped[0][0]
+        return self.backbone.layer_states(lay_out(trie, self.backbone.device), self.layer, adapter)
 
     def _pool(self, states: Tensor, real: Tensor, rows: Sequence[IntArray]) -> Tensor:
         """Pool padded states, shape (texts, length, width), to (texts, width of a vector)."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from icl.errors import IclError, did_you_mean
+from icl.errors import IclError, did_you_mean, in_short
 from icl.models import attention
 from icl.models.backbone import Backbone
 from icl.models.budget import is_out_of_memory
@@ -25,10 +25,11 @@ from icl.models.encoder import register as register_encoder_attention
 from icl.models.identity import find_origin
 from icl.models.offline import GEMMA, MINILM, packaged_gemma, packaged_minilm
 from icl.models.places import check_device, check_map
-from icl.models.plain import plain_scores
+from icl.models.plain import check_causal, plain_scores
 from icl.models.quantised import Bits, prepare, quantised_options
 from icl.models.sentence import fetch_modules
-from icl.models.seq2seq import Seq2Seq
+from icl.models.seq2seq import Seq2Seq, check_answers
+from icl.models.stages import has_stages
 from icl.models.tokens import check_vocabulary
 from icl.progress import progress
 
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
 
 PACKAGED_PREFIX = "packaged:"
 PACKAGED = {GEMMA: packaged_gemma, MINILM: packaged_minilm}
-_SHOWN = 300  # characters of what transformers says
 _SHARD = re.compile(r"[\w.-]+\.safetensors")
+_NO_ROAD = (ValueError, NotImplementedError, KeyError, AttributeError)
+_BY_ITSELF = "Each prompt and label runs alone, which is slow."
+_BY_LENGTH = "Texts of one length run together, through all layers, which is slower."
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -137,21 +140,32 @@ def _wrapped(
 ) -> Backbone:
     """Load a model and put it under the hand of icl."""
     if config.is_encoder_decoder:
-        return Seq2Seq(_model("ForSeq2SeqLM", path, options, where, "eager"), tokenizer, name)
+        model = _model("ForSeq2SeqLM", path, options, where, "eager")
+        decoder = Seq2Seq(model, tokenizer, name)
+        check_answers(decoder)
+        return decoder
     if is_encoder(config):
-        found = Encoder(
-            _model("", path, options, where, register_encoder_attention()), tokenizer, name
-        )
-        check_encoder(found)
+        try:
+            encoder = _model("", path, options, where, register_encoder_attention())
+            found = Encoder(encoder, tokenizer, name)
+            check_encoder(found)
+        except (IclError, *_NO_ROAD) as error:
+            # no better where the files are at fault: it says why
+            found = Encoder(_model("", path, options, where, "eager"), tokenizer, name, True)
+            check_encoder(found)
+            warnings.warn(_falls_back(name, error, _BY_LENGTH), stacklevel=3)
         return found
+    head = _head(config)
     try:
-        packed = _model("ForCausalLM", path, options, where, attention.register())
+        packed = _model(head, path, options, where, attention.register())
         backbone = Backbone(packed, tokenizer, name)
         check_packing(backbone)
-    except (IclError, ValueError, NotImplementedError, KeyError) as error:
-        plain = _model("ForCausalLM", path, options, where, None)  # no better: it says why
-        warnings.warn(_falls_back(name, error), stacklevel=3)
-        return Backbone(plain, tokenizer, name, own_road=plain_scores)
+        backbone.staged = has_stages(backbone)
+    except (IclError, *_NO_ROAD) as error:
+        plain = _model(head, path, options, where, None)  # no better: it says why
+        backbone = Backbone(plain, tokenizer, name, own_road=plain_scores)
+        check_causal(backbone)
+        warnings.warn(_falls_back(name, error, _BY_ITSELF), stacklevel=3)
     return backbone
 
 
@@ -195,9 +209,19 @@ def _without_weights(config: Any, trust_remote_code: bool) -> Any:
         return loader.from_config(config, trust_remote_code=trust_remote_code)
 
 
-def _falls_back(name: str, error: Exception) -> str:
-    reason = str(error) if isinstance(error, IclError) else f"{name!r} cannot be run packed."
-    return f"{reason} Each prompt and label runs alone, which is slow."
+def _head(config: Any) -> str:
+    """Return the automatic class that loads a decoder: a multimodal one has its own."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    if type(config) in AutoModelForCausalLM._model_mapping:
+        return "ForCausalLM"
+    multimodal = type(config) in AutoModelForImageTextToText._model_mapping
+    return "ForImageTextToText" if multimodal else "ForCausalLM"  # which says what is wrong
+
+
+def _falls_back(name: str, error: Exception, instead: str) -> str:
+    why = f"The model {name!r} takes no attention but its own."
+    return f"{error if isinstance(error, IclError) else why} {instead}"
 
 
 def is_encoder(config: Any) -> bool:
@@ -297,7 +321,7 @@ def _faults_told(name: str) -> Iterator[None]:
             ) from error
         near = difflib.get_close_matches(name.removeprefix(PACKAGED_PREFIX), PACKAGED, n=1)
         hint = f" Did you mean '{PACKAGED_PREFIX}{near[0]}'?" if near else ""
-        reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")[:_SHOWN]
+        reason = in_short(error)
         if not isinstance(error, OSError | ValueError | ImportError):
             reason = f"its files are damaged or do not fit together ({reason})"
         raise IclError(

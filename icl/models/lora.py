@@ -14,6 +14,7 @@ differentiates; here its derivative is taken too, so that gradients are those of
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from icl.errors import IclError
+from icl.models.parts import text_config
 from icl.models.places import is_fetched
 
 if TYPE_CHECKING:
@@ -31,6 +33,10 @@ Factors = Mapping[str, Tensor]
 Variant = Literal["lora", "rslora", "dora"]
 Start = Literal["zero", "orthogonal"]
 MAGNITUDE = "lora_magnitude_vector"
+_ATTENTION = re.compile(r"att", re.IGNORECASE)  # attn, attention, self_attn, SelfAttention
+_FUSED = re.compile(r"qkv|query_key_value|c_attn|in_proj", re.IGNORECASE)
+_QUERY = re.compile(r"w?q(uery)?(_(?!global)|$)", re.IGNORECASE)  # Longformer's goes unused
+_VALUE = re.compile(r"w?k?v(alue)?(_(?!global)|$)", re.IGNORECASE)  # DeepSeek has k and v in one
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,33 +83,43 @@ def adapted_modules(backbone: Backbone, spec: LoraSpec) -> dict[str, tuple[int, 
     """
     from icl.models.backbone import is_linear
 
-    count = len(backbone.layers)
-    first = 0 if spec.top_layers is None else max(0, count - spec.top_layers)
+    blocks = backbone.blocks if spec.top_layers is None else backbone.top(spec.top_layers)
     found: dict[str, tuple[int, int]] = {}
-    for layer_name, layer in list(zip(backbone.layer_names, backbone.layers, strict=True))[first:]:
-        for name, module in layer.named_modules():
+    for block_name, block in blocks.items():
+        for name, module in block.named_modules():
             if is_linear(module) and name.rsplit(".", 1)[-1] in spec.targets:
                 if type(module).__name__ == "Conv1D":
                     in_size, out_size = module.weight.shape
                 else:  # a quantised weight's shape tells nothing
                     in_size, out_size = module.in_features, module.out_features
-                found[f"{layer_name}.{name}"] = (in_size, out_size)
-    missing = set(spec.targets) - {name.rsplit(".", 1)[-1] for name in found}
-    if missing:
-        linear = {
-            name.rsplit(".", 1)[-1]
-            for name, module in backbone.layers[-1].named_modules()
-            if is_linear(module)
-        }
+                found[f"{block_name}.{name}".lstrip(".")] = (in_size, out_size)
+    linear = {path.rsplit(".", 1)[-1] for path in linear_maps(backbone)}
+    missing = set(spec.targets) - linear
+    if missing or (spec.targets and not found):
+        where = "" if missing else f" in its upper {spec.top_layers} layers"
         raise IclError(
-            f"The model {backbone.name!r} has no linear map named {sorted(missing)}; "
-            f"set `targets` to some of {sorted(linear)}."
+            f"The model {backbone.name!r} has no linear map named"
+            f" {sorted(missing or spec.targets)}{where}; set `targets` to some of {sorted(linear)}."
         )
     return found
 
 
+def linear_maps(backbone: Backbone) -> list[str]:
+    """Return the paths of the linear maps that LoRA can adapt."""
+    from icl.models.backbone import is_linear
+
+    return [
+        f"{block_name}.{name}".lstrip(".")
+        for block_name, block in backbone.blocks.items()
+        for name, module in block.named_modules()
+        if is_linear(module)
+    ]
+
+
 def lowest_layer(backbone: Backbone, factors: Factors) -> int:
-    """Return the index of the lowest layer that some factors touch."""
+    """Return the index of the lowest layer that some factors touch; 0 where all must run."""
+    if not backbone.staged:
+        return 0
     for index, layer_name in enumerate(backbone.layer_names):
         if any(name.startswith(layer_name + ".") for name in factors):
             return index
@@ -242,17 +258,37 @@ def with_lora(
 
 
 def default_targets(backbone: Backbone) -> tuple[str, ...]:
-    """Return the linear maps that PEFT adapts by default for this architecture.
+    """Return the last parts of the linear maps' names that are adapted where none are named.
+
+    Those of PEFT's own table, where it knows the architecture; else, as that table mostly has it,
+    the maps to queries and values, or the one that makes them all, found by their names inside
+    modules that are called attention; else all linear maps of these, or of a layer.
 
     Raises:
-        IclError: PEFT has no default for it.
+        IclError: there is no linear map in any layer.
     """
     from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
 
-    kind = backbone.model.config.model_type
-    if kind not in KNOWN:
+    paths = linear_maps(backbone)
+    last = [path.rpartition(".")[2] for path in paths]
+    for kind in (backbone.model.config.model_type, text_config(backbone.model).model_type):
+        known = KNOWN.get(kind)
+        if isinstance(known, str):  # a pattern for whole paths
+            known = [n for n, path in zip(last, paths, strict=True) if re.fullmatch(known, path)]
+        if known and set(known) <= set(last):
+            return tuple(dict.fromkeys(known))
+    inside = [n for n, path in zip(last, paths, strict=True) if _ATTENTION.search(path)]
+    found = _query_and_value(inside) or inside or last
+    if not found:
         raise IclError(
-            f"There is no default LoRA target for {kind!r} models; set `targets`, e.g. "
-            "[q_proj, v_proj]."
+            f"The model {backbone.name!r} ({type(backbone.model).__name__}) has no linear maps in"
+            " its layers that LoRA could adapt; take a method on embeddings."
         )
-    return tuple(KNOWN[kind])
+    return tuple(dict.fromkeys(found))
+
+
+def _query_and_value(names: list[str]) -> list[str]:
+    fused = [name for name in names if _FUSED.search(name)]
+    query = [name for name in names if _QUERY.match(name)]
+    value = [name for name in names if _VALUE.match(name)]
+    return fused or (query and value and [n for n in names if n in {*query, *value}])

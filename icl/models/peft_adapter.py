@@ -293,7 +293,7 @@ def _linear(backbone: Backbone, names: tuple[str, ...]) -> tuple[str, ...]:
 
     own = {
         path.rsplit(".", 1)[-1]
-        for layer in backbone.layers
+        for layer in backbone.blocks.values()
         for path, module in layer.named_modules()
         if is_linear(module)
     }

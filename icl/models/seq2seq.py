@@ -10,19 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from icl.errors import IclError
+from icl.errors import IclError, in_short
 from icl.models.backbone import Backbone
+from icl.models.budget import is_out_of_memory
+from icl.models.check import widened
+from icl.models.parts import text_config
 from icl.models.trie import IntArray, PackedTrie, pack
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+_SAME = 1e-3
 _TOKENS_AT_ONCE = 8192  # padded encoder tokens of one batch
 _POSITIONS: ContextVar[Tensor | None] = ContextVar("icl_decoder_positions", default=None)
 
@@ -43,11 +48,35 @@ class Seq2Seq(Backbone):
                 self.places_by_distance = True
 
     @property
-    def layers(self) -> nn.ModuleList:
+    def layers(self) -> NoReturn:
         """Not for adaptation: raises `IclError`."""
         raise IclError(
             f"The model {self.name!r} is an encoder-decoder, which can only be prompted; take a "
             "decoder for this method."
+        )
+
+    text = depth = blocks = layers
+
+    @cached_property
+    def start(self) -> int:
+        """The token with which the decoder begins, as transformers' `generate` finds it.
+
+        Raises:
+            IclError: the model does not say.
+        """
+        model: Any = self.model
+        settings = getattr(model, "generation_config", None)
+        for said, name in (
+            (model.config, "decoder_start_token_id"),
+            (settings, "decoder_start_token_id"),
+            (settings, "bos_token_id"),
+        ):
+            found = getattr(said, name, None)
+            if found is not None:
+                return int(found)
+        raise IclError(
+            f"The model {self.name!r} does not say with which token its decoder begins; set"
+            " `decoder_start_token_id` in its config.json (mBART: the language's token)."
         )
 
 
@@ -103,18 +132,18 @@ def _batches(tokens: Sequence[IntArray], spans: Sequence[int]) -> Iterator[list[
 def _score(backbone: Seq2Seq, ids: Tensor, mask: Tensor, targets: list[IntArray]) -> Tensor:
     """Score all targets after each prompt of a batch, shape (prompts, answers)."""
     model: Any = backbone.model
-    start = np.asarray([model.config.decoder_start_token_id], dtype=np.int64)
+    start = np.asarray([backbone.start], dtype=np.int64)
     contexts = [np.concatenate([start, target[:-1]]) for target in targets]
     states = model.get_encoder()(input_ids=ids, attention_mask=mask)
     backbone.meter.computed_tokens += int(mask.sum())
     if backbone.places_by_distance:
         trie = pack(contexts)
-        log_probs = _decode_trie(backbone, states, mask, trie)
+        log_probs = _decode_trie(backbone, ids, states, mask, trie)
         rows = [torch.from_numpy(path).to(ids.device) for path in trie.paths]
         backbone.meter.computed_tokens += len(ids) * len(trie.tokens)
         picked = [log_probs[:, path] for path in rows]
     else:
-        picked = [_decode_row(backbone, states, mask, context) for context in contexts]
+        picked = [_decode_row(backbone, ids, states, mask, context) for context in contexts]
         backbone.meter.computed_tokens += len(ids) * sum(map(len, contexts))
     scores = [
         some.gather(2, torch.from_numpy(t).to(ids.device)[None, :, None].expand(len(ids), -1, 1))
@@ -123,7 +152,9 @@ def _score(backbone: Seq2Seq, ids: Tensor, mask: Tensor, targets: list[IntArray]
     return torch.stack([some.sum((1, 2)) for some in scores], dim=1)
 
 
-def _decode_trie(backbone: Seq2Seq, states: Any, mask: Tensor, trie: PackedTrie) -> Tensor:
+def _decode_trie(
+    backbone: Seq2Seq, ids: Tensor, states: Any, mask: Tensor, trie: PackedTrie
+) -> Tensor:
     """Return log-probabilities after every trie row, shape (prompts, rows, vocabulary)."""
     sees = torch.zeros(len(trie.tokens), len(trie.tokens), dtype=torch.bool, device=mask.device)
     for path in trie.paths:
@@ -135,6 +166,7 @@ def _decode_trie(backbone: Seq2Seq, states: Any, mask: Tensor, trie: PackedTrie)
     prompts = len(mask)
     with _at(torch.from_numpy(trie.positions).to(mask.device)):
         out = backbone.model(
+            input_ids=ids,
             encoder_outputs=states,
             attention_mask=mask,
             decoder_input_ids=torch.from_numpy(trie.tokens).to(mask.device).expand(prompts, -1),
@@ -145,9 +177,12 @@ def _decode_trie(backbone: Seq2Seq, states: Any, mask: Tensor, trie: PackedTrie)
     return log_probs
 
 
-def _decode_row(backbone: Seq2Seq, states: Any, mask: Tensor, context: IntArray) -> Tensor:
+def _decode_row(
+    backbone: Seq2Seq, ids: Tensor, states: Any, mask: Tensor, context: IntArray
+) -> Tensor:
     """Return log-probabilities after every token of one context, (prompts, tokens, vocabulary)."""
     out = backbone.model(
+        input_ids=ids,  # without which FSMT lets answers see their later tokens
         encoder_outputs=states,
         attention_mask=mask,
         decoder_input_ids=torch.from_numpy(context).to(mask.device).expand(len(mask), -1),
@@ -155,6 +190,47 @@ def _decode_row(backbone: Seq2Seq, states: Any, mask: Tensor, context: IntArray)
     )
     log_probs: Tensor = out.logits.float().log_softmax(-1)
     return log_probs
+
+
+@torch.no_grad()
+def check_answers(backbone: Seq2Seq) -> None:
+    """Compare answers in company, to padded prompts, with each alone through the whole model.
+
+    Raises:
+        IclError: the numbers differ, or the model cannot be run.
+    """
+    model: Any = backbone.model
+    what = f"The model {backbone.name!r} ({type(model).__name__})"
+    draw = np.random.default_rng(0).integers(3, text_config(model).vocab_size, 19)
+    prompts, targets = [draw[:6], draw[6:10]], [draw[10:13], np.append(draw[10:12], draw[13:])]
+    ids = nn.utils.rnn.pad_sequence([torch.from_numpy(p) for p in prompts], batch_first=True)
+    mask = torch.arange(6) < torch.tensor([[len(p)] for p in prompts])
+    start = backbone.start
+    try:
+        with widened(model):
+            ids, mask = ids.to(backbone.device), mask.to(backbone.device)
+            ours = _score(backbone, ids, mask.long(), targets)
+            alone = [
+                model(
+                    input_ids=torch.from_numpy(p)[None].to(backbone.device),
+                    decoder_input_ids=torch.from_numpy(np.append(start, t[:-1]))[None].to(ids),
+                    use_cache=False,
+                ).logits[0].float().log_softmax(-1)[range(len(t)), torch.from_numpy(t)].sum()
+                for p in prompts
+                for t in targets
+            ]  # fmt: skip
+    except Exception as error:  # the model's code is transformers', and fails as it likes
+        if is_out_of_memory(error):
+            raise
+        raise IclError(f"{what} cannot be run: {in_short(error)}.") from error
+    theirs = torch.stack(alone).reshape(ours.shape)
+    backbone.meter.computed_tokens = 0.0
+    difference = float((ours - theirs).abs().max() / theirs.abs().max())
+    if not difference <= _SAME:
+        raise IclError(
+            f"{what} gives other numbers when prompts are padded or answers share a pass (scores"
+            f" differ by {difference:.2g} of the largest), so it cannot be scored here."
+        )
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def embeddings(backbone: Backbone, texts: Sequence[Fields]) -> Floats:
     The states of the last token two thirds of the way up, where a causal model's states say most
     about what it has read.
     """
-    layer = round(2 * len(backbone.layers) / 3)
+    layer = round(2 * backbone.depth / 3)
     found = Embedder(backbone, layer, "last").embed([text_of(fields) or " " for fields in texts])
     return torch.nn.functional.normalize(found, dim=1).double().numpy()
 
