@@ -1,11 +1,10 @@
 """Check intervals and tests on simulated experiments of which the truth is known.
 
 Each experiment is a run as people can afford one: 12, 24 or 48 draws by four learners, three of
-them equal and one better. Its episodes come from icl's own sampler, its variants from
-`icl.episodes.variants`, its clusters from `icl.evaluation.grid`, as those of a board do; made up is
-only whether a query is labelled right. That depends on the draw (its support sets, of which nested
-ones are alike), on the item, on the query in its draw, and on each learner's own luck with all
-three.
+them equal and one better. Its episodes come from icl's own sampler and variants, its
+clusters from `icl.evaluation.grid`, as a board's do; made up is only whether a query is labelled
+right. That depends on the draw (its nested support sets), on the item, on the query in its draw,
+and on each learner's own luck with all three.
 
     python scripts/simulate_statistics.py --figure docs/statistics.svg
     python scripts/simulate_statistics.py --quick
@@ -91,7 +90,6 @@ WORLDS = {
 
 def family(world: World) -> TaskFamily:
     """Return one task of two labels in parallel languages."""
-    languages = tuple(f"l{n}" for n in range(world.languages))
 
     def load(task: str, language: str) -> Task:
         examples = tuple(
@@ -101,6 +99,7 @@ def family(world: World) -> TaskFamily:
         words = {"a": "a", "b": "b"}
         return Task(task, language, examples, ("a", "b"), words, Template("{text}", "{label}"))
 
+    languages = tuple(f"l{n}" for n in range(world.languages))
     return TaskFamily("simulated", load, {"test": Split("test", ("task",), languages)})
 
 
@@ -205,8 +204,8 @@ def simulate(
             low, high, p = (x[at[:, :, None], at[:, None]] for x in (d.low, d.high, d.p))
             note("coverage/difference", (low[:, -1, :-1] <= gap) & (gap <= high[:, -1, :-1]))
             note("false alarms/difference", p[:, equal[0], equal[1]] < 0.05)
-            corrected = [holm_pairs(one[:-1, :-1]).min() < 0.05 for one in p]
-            note("false alarms/any of three, Holm", corrected)
+            any_of_three = [holm_pairs(one[:-1, :-1]).min() < 0.05 for one in p]
+            note("false alarms/any of three, Holm", any_of_three)
             note("power/difference", p[:, -1, :-1] < 0.05)
             for values in outcomes[: max(0, peers // LAYOUTS - start)]:
                 for name, value in judged_by_peers(layout, values, rng):
@@ -281,8 +280,7 @@ def draw(found: Mapping[str, Mapping[str, Mapping[str, float]]], path: Path, tit
                     clip_on=False,
                 )  # fmt: skip
             axis.set_xticks(range(len(worlds)), ["\n".join(wrap(world, 12)) for world in worlds])
-            axis.set_ylim(*limits)
-            axis.set_ylabel(heading)
+            axis.set(ylim=limits, ylabel=heading)
             axis.spines[["top", "right"]].set_visible(False)
             axis.legend(loc="lower left" if kind == "coverage" else "upper left", ncols=3,
                         frameon=False, fontsize=9)  # fmt: skip
@@ -312,8 +310,8 @@ def main() -> None:
     coverage = [rates["coverage"][m] for rates in every for m in ("accuracy", "difference")]
     alarms = [rates["false alarms"]["difference"] for rates in every]
     if asked.figure is not None:
-        title = f"{experiments} simulated experiments of {PEERS_AT} draws in each of {len(WORLDS)}"
-        draw({n: sizes[PEERS_AT] for n, sizes in found.items()}, asked.figure, f"{title} worlds")
+        title = f"{experiments} simulated experiments of {PEERS_AT} draws in each world"
+        draw({n: sizes[PEERS_AT] for n, sizes in found.items()}, asked.figure, title)
     summary = {
         "worst_coverage": min(coverage),
         "best_coverage": max(coverage),

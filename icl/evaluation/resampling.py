@@ -35,8 +35,9 @@ def probability_of_best(sample: ClusteredSample, *, draws: int = 20_000, seed: i
         draws: how many.
         seed: of the draws.
     """
-    *single, total = sample.covariances()
-    covariance = total if np.trace(total) > 0 else max(single, key=np.trace)
+    parts = sample.covariances()
+    traces = [np.asarray(np.trace(part)) for part in parts]
+    covariance = parts[int(np.argmin(np.abs(traces - sample.variances(traces))))]
     if sample.freedom < 1 or np.trace(covariance) <= 0:  # nothing is known about the spread
         return np.full(len(sample.mean), 1 / len(sample.mean))
     values, vectors = np.linalg.eigh(covariance)

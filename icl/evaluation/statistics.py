@@ -10,8 +10,9 @@ test repeats this). The closed form used here covers as often as it says from 12
 (docs/statistics.md has the figures), takes milliseconds and needs no seed:
 
 - the two-way cluster-robust variance (Cameron, Gelbach & Miller 2011, "Robust inference with
-  multiway clustering"): the sum over clusterings, less what is counted twice. Where that is not
-  above nought, which few clusters can make it, the largest of a single clustering's;
+  multiway clustering"): the sum over clusterings, less what is counted twice. Few clusters can
+  bring that below what it must be at least, the variance by the smallest clustering, which is
+  taken then;
 - around the mean of each stratum, if there are strata: what is fixed by design, as the number of
   draws of each setting, varies in no replication and belongs in no variance;
 - turned into an effective number of queries and a Wilson interval with Student's t on the smallest
@@ -89,9 +90,14 @@ class ClusteredSample:
         return np.clip(self.values @ self.weights, 0.0, 1.0)  # weights may sum to 1 + 1e-16
 
     @property
+    def sizes(self) -> list[int]:
+        """The number of clusters of each clustering."""
+        return [len(np.unique(codes)) for codes in self.clusters]
+
+    @property
     def smallest_clustering(self) -> int:
         """The number of clusters of the clustering that has the fewest."""
-        return min(len(np.unique(codes)) for codes in self.clusters)
+        return min(self.sizes)
 
     @property
     def lost(self) -> int:
@@ -115,7 +121,7 @@ class ClusteredSample:
 
     def covariances(self) -> list[Floats]:
         """Return covariance matrices of the means, shape (series, series): one a clustering, then
-        the combined one. For a contrast's variance see `combined`.
+        the combined one. For a contrast's variance see `variances`.
         """
         scores, lost = self.scores(self.values), self.lost
         single = [_cluster_covariance(scores, codes, lost) for codes in self.clusters]
@@ -126,6 +132,16 @@ class ClusteredSample:
                 total = total + (-1) ** (size + 1) * crossed
         return [*single, total]
 
+    def variances(self, parts: Sequence[Floats]) -> Floats:
+        """Return the variances of contrasts, given theirs by each matrix of `covariances`.
+
+        The combined one, but no less than by the smallest clustering, which it cannot truly be
+        below and whose degrees of freedom t has; by the largest where both are nought.
+        """
+        *single, total = parts
+        found = np.maximum(single[int(np.argmin(self.sizes))], total)
+        return np.where(found > _NIL, found, np.max(single, axis=0))
+
     def means(self, level: float = LEVEL) -> Means:
         """Return the means with intervals.
 
@@ -134,7 +150,7 @@ class ClusteredSample:
         about [0.85, 1], not [1, 1]. Without a degree of freedom the interval is [0, 1].
         """
         mean = self.mean
-        variance = combined([np.diagonal(part) for part in self.covariances()])
+        variance = self.variances([np.diagonal(part) for part in self.covariances()])
         trials = _effective(mean * (1 - mean), variance, otherwise=self.smallest_clustering)
         low, high = _wilson(mean, trials, self.freedom, level)
         return Means(mean, low, high)
@@ -147,7 +163,7 @@ class ClusteredSample:
         """
         mean, clusters, freedom = self.mean, self.smallest_clustering, self.freedom
         difference = mean[:, None] - mean[None, :]
-        variance = combined(
+        variance = self.variances(
             [
                 np.diagonal(part)[:, None] + np.diagonal(part)[None, :] - 2 * part
                 for part in self.covariances()
@@ -196,15 +212,6 @@ def clustered_sample(
         raise ValueError("weights must be one number of at least 0 for each observation")
     codes = tuple(map(_codes, clusters))
     return ClusteredSample(array, codes, share / share.sum(), _codes(fixed))
-
-
-def combined(parts: Sequence[Floats]) -> Floats:
-    """Return the variances to go by, of those of single clusterings and the combined one, last.
-
-    That is the combined one where it is above nought, else the largest of the others.
-    """
-    *single, total = parts
-    return np.where(total > _NIL, total, np.max(single, axis=0))
 
 
 def holm(p_values: Sequence[float] | Floats) -> Floats:

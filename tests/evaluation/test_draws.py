@@ -197,7 +197,7 @@ def simulation() -> Any:
     return module
 
 
-@pytest.mark.parametrize("name", ["three shots", "two settings"])
+@pytest.mark.parametrize("name", ["three shots", "unequal episodes"])
 def test_pooled_episodes_keep_coverage_and_false_alarms(simulation: Any, name: str) -> None:
     found = simulation.simulate(simulation.WORLDS[name], 24, 500, seed=0, peers=40)
     assert 0.93 <= found["coverage"]["accuracy"] <= 0.97

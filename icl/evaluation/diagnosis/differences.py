@@ -10,7 +10,7 @@ import numpy as np
 from icl.episodes.variants import without_variant
 from icl.evaluation.draws import clustered
 from icl.evaluation.record import EpisodeRecord
-from icl.evaluation.statistics import LEVEL, combined
+from icl.evaluation.statistics import LEVEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def unpaired(
         contrast = np.array([1.0, -1.0][: len(side)])
         value += sign * float(contrast @ sample.mean)
         parts = [np.asarray(contrast @ part @ contrast) for part in sample.covariances()]
-        variance += float(combined(parts))
+        variance += float(sample.variances(parts))
         freedoms.append(sample.freedom)
     freedom = max(min(freedoms), 1)
     error = float(np.sqrt(max(variance, 0.0)))
