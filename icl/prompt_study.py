@@ -211,6 +211,13 @@ def run_study(
     entrants = study.entrants()
     family = load_family(study.tasks.family, data=study.tasks.data)
     episodes = draw(study, family, limit)
+    for episode in episodes:
+        if not episode.labels.names:
+            raise IclError(
+                f"A prompt study compares accuracies, and the answers of {episode.task!r} are"
+                " written; name other tasks under `episodes.tasks`, or compare prompts as learners"
+                " of `icl run`."
+            )
     run = RunFolder(folder)
     with run.locked():
         run.begin(study.to_yaml())

@@ -210,3 +210,22 @@ def test_a_server_that_lays_out_chats_itself_refuses_a_learners_own() -> None:
         with pytest.raises(IclError, match="lays out chats itself"):
             make("in-context", {"chat": "turns"}, model)
         make("in-context", {}, model)
+
+
+def test_a_study_of_written_answers_is_refused_before_a_model_loads(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from icl import prompt_study
+    from icl.episodes import Episode
+    from icl.evaluation.entrant import Model
+
+    episode = Episode("sum", FREE, (), (SHOWN[0],), 0, 0, 0, "test", "prompts", "xx", "xx")
+    monkeypatch.setattr(prompt_study, "load_family", lambda *args, **options: None)
+    monkeypatch.setattr(prompt_study, "draw", lambda *args: [episode])
+    sets = {name: {"split": name, "count": 2} for name in ("validation", "test")}
+    study = prompt_study.StudyConfig(
+        schema_version=1, name="s", model={"name": "m"}, tasks={"family": "f"},
+        episodes={"ways": 2, "shots": [0], "queries": 1, **sets}, factors={"template": ["task"]},
+    )  # fmt: skip
+    with pytest.raises(IclError, match="answers of 'sum' are written"):
+        prompt_study.run_study(study, tmp_path, Model(lambda: 1 / 0, None), command="")
