@@ -234,7 +234,7 @@ def test_many_shots_drop_whole_demonstrations_evenly_and_say_it_once() -> None:
 
 def test_a_query_is_refused_where_nothing_of_it_fits() -> None:
     backbone = tiny.backbone()
-    backbone.context_length = 12  # type: ignore[misc]
+    backbone.context_length = 5  # type: ignore[misc]
     predictor = make("in-context", {}, backbone).adapt([], LABELS)
     with pytest.raises(
         IclError, match=r"begins 'long long .*' does not fit in the model's context"
