@@ -7,6 +7,10 @@ from torch import Tensor
 from icl.errors import IclError
 
 
+class NotNumbersError(IclError, ValueError):
+    """Scores hold NaN or infinity."""
+
+
 def finite(scores: Tensor, whose: str) -> Tensor:
     """Return scores as they are.
 
@@ -15,10 +19,10 @@ def finite(scores: Tensor, whose: str) -> Tensor:
         whose: what gave them, the sentence's subject.
 
     Raises:
-        IclError: one is NaN or infinite; whatever is largest among them would say nothing.
+        NotNumbersError: one is NaN or infinite; whatever is largest among them would say nothing.
     """
     if not bool(scores.isfinite().all()):
-        raise IclError(
+        raise NotNumbersError(
             f"{whose} gave scores that are not numbers (NaN or infinity); take `dtype: float32`,"
             " or smaller steps where it trains."
         )
