@@ -135,7 +135,7 @@ class Layout:
         self.world, self.sample = world, lined_up.scores(ACCURACY)
         of = [(row[0], item) for row in lined_up.episodes for item in row[0].parallel_ids]
         # what is drawn once is known here from how it was drawn, not from what icl makes of it
-        draw = [(without_variant(r.setting), r.index) for r, _ in of]
+        draw = [(without_variant(record.setting), record.index) for record, _ in of]
         self.draw, self.item = _numbers(draw), _numbers([item for _, item in of])
         self.episode = _numbers([r.fingerprint for r, _ in of])
         self.query = _numbers([(d, item) for d, (_, item) in zip(draw, of, strict=True)])
@@ -148,13 +148,12 @@ class Layout:
 
     def outcomes(self, rng: np.random.Generator, experiments: int) -> Any:
         """Draw right and wrong, or scores of the same mean: (experiments, learners, queries)."""
-        world = self.world
 
         def effect(codes: Any, shared: bool = False) -> Any:
             shape = (experiments, 1 if shared else LEARNERS, int(codes.max()) + 1)
             return rng.standard_normal(shape)[..., codes]
 
-        z = np.broadcast_to(self.level, (experiments, *self.level.shape))
+        world, z = self.world, np.broadcast_to(self.level, (experiments, *self.level.shape))
         for shared in (True, False):
             nested = np.sqrt(NESTED) * effect(self.draw, shared)
             z = z + world.draw_sd * (nested + np.sqrt(1 - NESTED) * effect(self.episode, shared))
@@ -248,7 +247,7 @@ def percentile(sample: ClusteredSample, which: int, rng: np.random.Generator, dr
 
 
 def draw(found: Mapping[str, Mapping[str, Mapping[str, float]]], path: Path, title: str) -> None:
-    """Draw coverage and false alarms of every world, with the bands that are asked for."""
+    """Draw coverage and false alarms of every world, and the bands that are asked for."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -256,8 +255,8 @@ def draw(found: Mapping[str, Mapping[str, Mapping[str, float]]], path: Path, tit
 
     worlds = list(found)
     panels = (
-        ("coverage", "Coverage of 95 % intervals", COVERAGE, (0.5, 1.0)),
-        ("false alarms", "Equal learners told apart, p < 0.05", FALSE_ALARMS, (0.0, 0.4)),
+        ("coverage", "Coverage of 95 % intervals", COVERAGE, (0.45, 1.0)),
+        ("false alarms", "Equal learners told apart, p < 0.05", FALSE_ALARMS, (0.0, 0.5)),
     )
     with mpl.rc_context():
         mpl.rcdefaults()
@@ -279,7 +278,8 @@ def draw(found: Mapping[str, Mapping[str, Mapping[str, float]]], path: Path, tit
                     color=LIGHT[n % len(LIGHT)], markersize=6, label=OURS.get(method, method),
                     clip_on=False,
                 )  # fmt: skip
-            axis.set_xticks(range(len(worlds)), ["\n".join(wrap(world, 12)) for world in worlds])
+            names = ["\n".join(wrap(world, 12)) for world in worlds]
+            axis.set_xticks(range(len(worlds)), names, fontsize=9)
             axis.set(ylim=limits, ylabel=heading)
             axis.spines[["top", "right"]].set_visible(False)
             axis.legend(loc="lower left" if kind == "coverage" else "upper left", ncols=3,
@@ -299,19 +299,19 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, default=None, help="an SVG or PNG file")
     asked = parser.parse_args()
     experiments, peers = (500, 0) if asked.quick else (asked.experiments, asked.peers)
-    found: dict[str, dict[int, dict[str, dict[str, float]]]] = {}
+    found: dict[str, dict[int, Any]] = {}
     for name, world in WORLDS.items():
         found[name] = {
             n: simulate(world, n, experiments, asked.seed, peers * (n == PEERS_AT)) for n in DRAWS
         }
         for n, rates in found[name].items():
             print(f"{name}, {n} draws", json.dumps(rates), flush=True)
-    every = [rates for sizes in found.values() for rates in sizes.values()]
-    coverage = [rates["coverage"][m] for rates in every for m in ("accuracy", "difference")]
-    alarms = [rates["false alarms"]["difference"] for rates in every]
     if asked.figure is not None:
         title = f"{experiments} simulated experiments of {PEERS_AT} draws in each world"
         draw({n: sizes[PEERS_AT] for n, sizes in found.items()}, asked.figure, title)
+    every = [rates for sizes in found.values() for rates in sizes.values()]
+    coverage = [rates["coverage"][m] for rates in every for m in ("accuracy", "difference")]
+    alarms = [rates["false alarms"]["difference"] for rates in every]
     summary = {
         "worst_coverage": min(coverage),
         "best_coverage": max(coverage),

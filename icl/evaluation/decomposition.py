@@ -10,7 +10,7 @@ is left to interactions of three and more.
 episode e, ``MS = sum_ie (y_ie - y_i - y_e + y)^2 / ((a - 1) (E - 1))`` is the noise of a level, the
 share expected from noise alone is ``(N / a) (a - 1) MS / E / SS``, and ``F = MS_A / MS`` with
 ``MS_A = E sum_i (y_i - y)^2 / (a - 1)`` is tested on a - 1 and (a - 1)(E - 1) degrees of freedom
-(repeated measures, episodes as subjects).
+(repeated measures, draws as subjects: an "episode" e is a draw, at all its shots).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ FORMULA = (
     "Shares of the variance of the prompts' mean test accuracies (full factorial): "
     "SS(A) / SS with SS(A) = N/a · Σ (mean of level − overall mean)², a levels, N prompts × shots. "
     "By luck: the share that the noise of so few episodes would give a factor without effect. "
-    "p: repeated-measures F test with episodes as subjects, Holm-corrected."
+    "p: repeated-measures F test with draws as subjects, Holm-corrected."
 )
 HONEST = (
     "Each best prompt was chosen on the validation episodes alone; its accuracy there is "
