@@ -250,7 +250,7 @@ def _settings(model: PreTrainedModel) -> str:
     parts = (model.config, getattr(model, "generation_config", None))
     told = [{} if p is None else {k: v for k, v in p.to_dict().items() if k not in beside}
             for p in parts]  # fmt: skip
-    return json.dumps(told, sort_keys=True, default=str)
+    return json.dumps(told, sort_keys=True, default=_plain)
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -276,7 +276,12 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
         tokenizer.chat_template,
         tokenizer.model_max_length,
     ]
-    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=_plain).encode()).hexdigest()
+
+
+def _plain(thing: object) -> object:
+    """Return what JSON can hold, the same in every process."""
+    return sorted(map(str, thing)) if isinstance(thing, set | frozenset) else str(thing)
 
 
 def _class(thing: object) -> str:
