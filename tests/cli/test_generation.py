@@ -136,7 +136,7 @@ def test_a_run_may_hold_both_kinds_of_task(
     records = RecordStore(run).read()
     assert {record.written for record in records} == {True, False}
     kinds = {json.loads(line)["schema_version"] for line in (run / "records.jsonl").open()}
-    assert kinds == {2}
+    assert kinds == {3}
 
 
 def test_learners_that_cannot_write_are_refused_before_a_model_loads(
