@@ -136,8 +136,8 @@ class Layout:
         of = [(row[0], item) for row in lined_up.episodes for item in row[0].parallel_ids]
         # what is drawn once is known here from how it was drawn, not from what icl makes of it
         draw = [(without_variant(record.setting), record.index) for record, _ in of]
-        self.draw, self.item = _numbers(draw), _numbers([item for _, item in of])
-        self.episode = _numbers([r.fingerprint for r, _ in of])
+        self.draw, self.episode = _numbers(draw), _numbers([r.fingerprint for r, _ in of])
+        self.item = _numbers([item for _, item in of])
         self.query = _numbers([(d, item) for d, (_, item) in zip(draw, of, strict=True)])
         shift = np.array([_shift(record) for record, _ in of])
         level = np.full((LEARNERS, 1), world.level)
@@ -294,12 +294,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--experiments", type=int, default=2000, help="in each world and size")
     parser.add_argument("--peers", type=int, default=300, help="of them, for the other methods")
-    parser.add_argument("--quick", action="store_true", help="500 experiments, ours alone")
+    parser.add_argument("--quick", action="store_true", help="1000 experiments, ours alone")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--figure", type=Path, default=None, help="an SVG or PNG file")
-    asked = parser.parse_args()
-    experiments, peers = (500, 0) if asked.quick else (asked.experiments, asked.peers)
-    found: dict[str, dict[int, Any]] = {}
+    asked, found = parser.parse_args(), dict[str, dict[int, Any]]()
+    experiments, peers = (1000, 0) if asked.quick else (asked.experiments, asked.peers)
     for name, world in WORLDS.items():
         found[name] = {
             n: simulate(world, n, experiments, asked.seed, peers * (n == PEERS_AT)) for n in DRAWS
