@@ -4,9 +4,9 @@ Logits are ``z W_k + b_k`` for a text's vector z. The head begins
 
 - from the label words (`words`): W_k and b_k are the language model head's row and bias of the
   word's first token, and logits are scaled and capped as the model does it (Granite, Cohere, Gemma
-  2), so that without inner steps the model's own prediction comes out. z is the state over the mean length
-  of the support's states, and W is multiplied by it: inner rates then do not depend on the model's
-  scale of states;
+  2), so that without inner steps the model's own prediction comes out. z is the state over the mean
+  length of the support's states, and W is multiplied by it: inner rates then do not depend on the
+  model's scale of states;
 - from prototypes (`prototypes`; Triantafillou et al. 2020, arXiv 1903.03096, section 3.2):
   ``W_k = 2 c_k``, ``b_k = -|c_k|^2`` for the mean c_k of class k's support, in the graph, so that
   without inner steps a prototypical network comes out;
