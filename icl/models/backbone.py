@@ -20,10 +20,10 @@ from icl.models.lora import Adapter, adapted_output
 from icl.models.meter import Meter
 from icl.models.parts import depth, layer_list, stream, text_config, text_part
 from icl.models.places import first_device, is_spread
-from icl.models.rope import Spans
+from icl.models.rope import Spans, pack_for
 from icl.models.spread import following
 from icl.models.state import ForwardState, activate, active
-from icl.models.trie import IntArray, pack
+from icl.models.trie import IntArray
 from icl.models.trunks import TrunkCache
 from icl.models.vocabulary import Vocabulary
 
@@ -237,7 +237,7 @@ class Backbone(Vocabulary):
         A decoder that is not packed runs each text alone.
         """
         if self.own_road is None:
-            trie = pack(rows)
+            trie = pack_for(self, rows)
             states = self.layer_states(lay_out(trie, self.device), layer)
             return [states[torch.from_numpy(path).to(self.device)] for path in trie.paths]
         return [self._alone(row, layer) for row in rows]

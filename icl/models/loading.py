@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 PACKAGED_PREFIX = "packaged:"
 PACKAGED = {GEMMA: packaged_gemma, MINILM: packaged_minilm}
 _SHARD = re.compile(r"[\w.-]+\.safetensors")
+_TEXT = r"^model\.language_model\."  # where a multimodal model's text part has its weights
 _NO_ROAD = (ValueError, NotImplementedError, KeyError, AttributeError)
 _BY_ITSELF = "Each prompt and label runs alone, which is slow."
 _BY_LENGTH = "Texts of one length run together, through all layers, which is slower."
@@ -176,12 +177,16 @@ def _model(
     import transformers
 
     loader = getattr(transformers, f"AutoModel{head}")
-    model, read = loader.from_pretrained(
-        path,
-        output_loading_info=True,
-        **options,
-        **({} if kernel is None else {"attn_implementation": kernel}),
-    )
+    options = {**options, **({} if kernel is None else {"attn_implementation": kernel})}
+    try:
+        model, read = loader.from_pretrained(path, output_loading_info=True, **options)
+    except ImportError:  # Gemma 3n's tower for images needs a library that its text part does not
+        named = ("revision", "trust_remote_code")
+        config = transformers.AutoConfig.from_pretrained(path, **{n: options[n] for n in named})
+        if config.get_text_config() is config:
+            raise
+        options |= {"config": config.get_text_config(), "key_mapping": {_TEXT: "model."}}
+        model, read = loader.from_pretrained(path, output_loading_info=True, **options)
     _check_complete(model, sorted(read["missing_keys"]))
     if getattr(model, "is_quantized", False):
         prepare(model)
@@ -202,10 +207,10 @@ def _check_complete(model: Any, missing: Sequence[str]) -> None:
 
 def _without_weights(config: Any, trust_remote_code: bool) -> Any:
     """Return a causal model's modules by their names."""
-    from transformers import AutoModelForCausalLM
+    import transformers
 
+    loader: Any = getattr(transformers, f"AutoModel{_head(config)}")
     with torch.device("meta"):
-        loader: Any = AutoModelForCausalLM
         return loader.from_config(config, trust_remote_code=trust_remote_code)
 
 

@@ -291,4 +291,4 @@ def _query_and_value(names: list[str]) -> list[str]:
     fused = [name for name in names if _FUSED.search(name)]
     query = [name for name in names if _QUERY.match(name)]
     value = [name for name in names if _VALUE.match(name)]
-    return fused or (query and value and [n for n in names if n in {*query, *value}])
+    return [n for n in names if n in {*query, *value}] if query and value else fused
