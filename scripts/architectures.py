@@ -83,8 +83,13 @@ class Found:
 
 def examine(name: str) -> Found:
     """Compare everything that icl does with one architecture with plain transformers."""
+    with tempfile.TemporaryDirectory() as folder:  # a model is known by its files while it is used
+        return _examined(name, folder)
+
+
+def _examined(name: str, folder: str) -> Found:
     found = Found()
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
             reference = zoo.model(name)

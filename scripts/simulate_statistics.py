@@ -97,7 +97,9 @@ def family(world: World) -> TaskFamily:
             for n in range(world.items)
         )
         words = {"a": "a", "b": "b"}
-        return Task(task, language, examples, ("a", "b"), words, Template("{text}", "{label}"))
+        return Task(
+            task, language, examples, ("a", "b"), words, Template("{{ text }}", "{{ label }}")
+        )
 
     languages = tuple(f"l{n}" for n in range(world.languages))
     return TaskFamily("simulated", load, {"test": Split("test", ("task",), languages)})

@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 
 
 class Bill:
-    """Measures a block of work on a backbone.
-
-    >>> with Bill(backbone) as bill:  # doctest: +SKIP
-    ...     predictor = learner.adapt(support, labels)
-    >>> bill.cost(predictor.trained_parameters)  # doctest: +SKIP
-    """
+    """Measures a block of work on a backbone: ``with Bill(backbone) as bill: ...``."""
 
     def __init__(self, backbone: Backbone) -> None:
         """Read this backbone's meter."""

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from icl.learners.base import LOG_ZERO, Learner, Predictor
+from icl.learners.base import Learner, Predictor
 from icl.learners.features import FeatureParams, Features, targets
 from icl.learners.heads.fitted import Fitted
-from icl.learners.majority import uniform
+from icl.learners.support import fill_columns, in_order, present_columns, uniform
 from icl.learners.whitening import Whitening
-from icl.models.embedding_store import content_key
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 
@@ -24,23 +23,6 @@ if TYPE_CHECKING:
 
 Support = tuple[Sequence[Example], Labels]
 Embed = Callable[[Sequence[Fields], Labels], Tensor]
-
-
-def in_order(support: Sequence[Example]) -> list[Example]:
-    """Sort a support set by content, so that the order in which it was given decides nothing."""
-    return sorted(support, key=lambda e: (content_key(e.text), e.label, e.id))
-
-
-def present_columns(support: Sequence[Example], labels: Labels) -> list[int]:
-    """Return the columns of the labels that have support, ascending."""
-    return sorted({labels.index(example.label) for example in support})
-
-
-def fill_columns(scores: Tensor, columns: Sequence[int], labels: Labels) -> Tensor:
-    """Normalise scores of some columns, (queries, columns), over all; the others get no mass."""
-    full = torch.full((len(scores), len(labels)), LOG_ZERO)
-    full[:, list(columns)] = scores.log_softmax(1).cpu().float()
-    return full.clamp_min(LOG_ZERO)
 
 
 class HeadPredictor(Predictor):

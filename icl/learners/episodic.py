@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from icl.episodes.episode import Episode
 from icl.learners.base import MetaLearner, Predictor
-from icl.learners.embedding import HeadPredictor, Support, in_order, present_columns
+from icl.learners.embedding import HeadPredictor, Support
 from icl.learners.features import FeatureParams, Features, targets
 from icl.learners.heads.fitted import Fitted
-from icl.learners.majority import uniform
+from icl.learners.support import in_order, present_columns, uniform
 from icl.models.lora import Adapter, LoraSpec, default_targets, init_lora
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields

@@ -19,17 +19,12 @@ from pydantic import Field
 from torch import Tensor
 
 from icl.learners.base import Learner, Predictor
-from icl.learners.embedding import (
-    EmbeddingLearner,
-    HeadPredictor,
-    in_order,
-    present_columns,
-)
+from icl.learners.embedding import EmbeddingLearner, HeadPredictor
 from icl.learners.episodic import embed
 from icl.learners.features import FeatureParams, Features, targets
 from icl.learners.heads import linear
 from icl.learners.heads.fitted import Fitted
-from icl.learners.majority import uniform
+from icl.learners.support import in_order, present_columns, uniform
 from icl.models.lora import Adapter, LoraSpec, default_targets, init_lora
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields

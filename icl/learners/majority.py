@@ -7,22 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import Tensor
 
 from icl.learners.base import Learner, Params, Predictor
+from icl.learners.support import Constant
 from icl.tasks.task import Example, Labels
-from icl.tasks.template import Fields
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
-
-
-class _Constant(Predictor):
-    def __init__(self, log_probs: Tensor) -> None:
-        self._log_probs = log_probs
-
-    def log_probs(self, texts: Sequence[Fields]) -> Tensor:
-        return self._log_probs.expand(len(texts), -1).clone()
 
 
 class Majority(Learner):
@@ -45,9 +36,4 @@ class Majority(Learner):
         """Count the support labels."""
         counts = Counter(example.label for example in support)
         frequencies = torch.tensor([float(counts[name] + 1) for name in labels.names])
-        return _Constant((frequencies / frequencies.sum()).log())
-
-
-def uniform(labels: Labels) -> Predictor:
-    """Return the predictor of a learner that was shown nothing: every label alike."""
-    return _Constant(torch.zeros(len(labels)).log_softmax(0))
+        return Constant((frequencies / frequencies.sum()).log())

@@ -14,7 +14,6 @@ from torch import Tensor
 from icl.episodes.episode import Episode
 from icl.errors import IclError
 from icl.learners.base import MetaLearner, Predictor
-from icl.learners.embedding import present_columns
 from icl.learners.gradient import (
     AdaptedPredictor,
     LoraParams,
@@ -22,9 +21,9 @@ from icl.learners.gradient import (
     WordLoss,
     rows_at_once,
 )
-from icl.learners.majority import uniform
 from icl.learners.meta import Joint, MetaAlgorithm, MetaStep, Problem
 from icl.learners.meta.optimisers import inner_optimiser
+from icl.learners.support import present_columns, uniform
 from icl.learners.task_head import BIAS, WEIGHT, Begin, HeadedPredictor, HeadTasks
 from icl.models.budget import bytes_per_row
 from icl.models.encoder import Encoder

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from icl.errors import IclError
 from icl.learners.base import Learner, Params, Predictor
-from icl.learners.embedding import HeadPredictor, in_order, present_columns
+from icl.learners.embedding import HeadPredictor
 from icl.learners.features import targets
 from icl.learners.heads import linear
-from icl.learners.majority import uniform
+from icl.learners.support import in_order, present_columns, uniform
 from icl.models.encoder import Encoder
 from icl.models.loading import model_path
 from icl.tasks.task import Example, Labels

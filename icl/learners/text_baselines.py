@@ -12,8 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from icl.learners.base import LOG_ZERO, Learner, Params, Predictor
-from icl.learners.embedding import in_order, present_columns
-from icl.learners.majority import uniform
+from icl.learners.support import in_order, present_columns, uniform
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 

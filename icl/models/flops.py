@@ -105,6 +105,8 @@ def _linear(total: Flops, name: str) -> Callable[[nn.Module, tuple[Tensor, ...],
 
     def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         x = args[0]
+        if isinstance(output, tuple):  # a router is a linear map that gives more than its product
+            output = output[-1]
         rows = x.numel() // max(x.shape[-1], 1)
         own = 2 * rows * x.shape[-1] * output.shape[-1]
         state = active()

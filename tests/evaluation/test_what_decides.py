@@ -257,7 +257,7 @@ def expected(first: Path) -> dict[str, Counter[str]]:
     named = episodes_with(first, lambda episode: "sun" in episode["labels"]["words"])
     assert 0 < shown < EPISODES
     assert 0 < named < EPISODES
-    embedding = {"prototypes", "tfidf", "in-context"}  # what may embed, by its imports
+    embedding = {"prototypes", "in-context"}  # what may embed, by its imports
     return {
         "nothing": Counter(),
         "a comment": Counter(),

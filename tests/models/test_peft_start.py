@@ -75,7 +75,7 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ("fomaml", "llama", {"inner_steps": 0}, {"use_rslora": True}),
     ("maml", "llama", {"inner_steps": 0}, {"use_dora": True}),
     ("reptile", "gpt2", {"inner_steps": 1, "adapt_steps": 0}, {"target_modules": ["c_attn"]}),
-    ("metaicl", "llama", {}, {"target_modules": "all-linear"}),
+    ("metaicl", "llama", {"normalise": "sum"}, {"target_modules": "all-linear"}),
     ("lora", "llama", {"steps": 0}, {"layers_to_transform": [0, 2]}),
 ]
 
