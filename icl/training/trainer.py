@@ -109,6 +109,7 @@ class MetaTrainer:
             raise
 
     def _fit(self, progress: Progress) -> TrainingSummary:
+        self._backbone.meter.known = self._state.known
         step = self._resume()
         self._cut_log(step)
         steps, every = self._early + self._config.steps, self._config.checkpoint_every
@@ -120,10 +121,9 @@ class MetaTrainer:
             if self._config.on_divergence == "halve":
                 self._save(0)
         meter = self._backbone.meter
-        meter.known = self._state.known
         self._backbone.trunks.clear()
         while step < steps:
-            began = time.perf_counter() - meter.shared.seconds
+            began = time.perf_counter() + meter.shared.seconds
             found = self._step(step)
             if isinstance(found, list):
                 step = self._recover(step, found)
@@ -131,7 +131,7 @@ class MetaTrainer:
             self._state.tokens += found.tokens
             step += 1
             self._validate(step, steps)
-            self._state.seconds += time.perf_counter() - (began - meter.shared.seconds)
+            self._state.seconds += time.perf_counter() + meter.shared.seconds - began
             progress(step, steps, self._state.losses[-1])
             if step == steps or found.stop or (every and step % every == 0):
                 self._save(step)
@@ -305,6 +305,7 @@ class MetaTrainer:
             return 0
         saved = Checkpoint.from_bytes(content)
         self._state = unpack(saved, self._learner, self._optimiser)
+        self._backbone.meter.known = self._state.known
         return saved.step
 
     def _summary(self) -> TrainingSummary:

@@ -10,10 +10,11 @@ from icl.episodes import EpisodeSampler
 from icl.errors import IclError
 from icl.learners.base import MetaLearner
 from icl.learners.registry import make
+from icl.models.meter import Spent
 from icl.training import TrainingConfig
 from icl.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from icl.training.trainer import MetaTrainer, TrainingSummary, state_digest
-from tests import tiny
+from tests import tiny, tiny_encoders
 from tests.episodes.toy_families import regular_family
 
 CONFIG = TrainingConfig(
@@ -140,3 +141,32 @@ def test_losses_survive_in_the_checkpoint(tmp_path: Path) -> None:
     found = load_checkpoint(tmp_path, "a")
     assert found is not None
     assert len(json.loads(found.metadata["losses"])) == CONFIG.steps
+
+
+def test_what_training_costs_depends_on_no_store_and_no_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ICL_EMBEDDINGS", str(tmp_path / "store"))
+    backbone = tiny_encoders.encoder()
+    backbone.meter.shared = Spent(1e6, 1e6, 1e6)  # of learners before
+    sampler = EpisodeSampler(regular_family(), "test", ways=2, shots=[1], queries=2)
+    config = TrainingConfig(steps=3, meta_batch=2, shots=1, queries=2, checkpoint_every=1)
+
+    def cost(folder: str, stop_after: int | None = None) -> TrainingSummary:
+        def stop(step: int, steps: int, loss: float) -> None:
+            if step == stop_after:
+                raise KeyboardInterrupt
+
+        learner = make("meta-prototypes", {}, backbone)
+        assert isinstance(learner, MetaLearner)
+        return MetaTrainer(
+            learner, backbone, sampler, config, tmp_path / folder, "meta-prototypes"
+        ).fit(stop)
+
+    fresh, kept = cost("fresh"), cost("kept")  # the second finds all texts in the store
+    with pytest.raises(KeyboardInterrupt):
+        cost("stopped", stop_after=2)
+    backbone.begin()
+    resumed = cost("stopped")
+    assert fresh.computed_tokens == kept.computed_tokens == resumed.computed_tokens > 0
+    assert max(fresh.seconds, kept.seconds, resumed.seconds) < 1e3
