@@ -9,7 +9,7 @@ call, learner and process (`icl.models.embedding_store`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -34,7 +34,7 @@ from icl.models.flops import spending
 from icl.models.layout import lay_out
 from icl.models.lora import Adapter
 from icl.models.meter import Spent
-from icl.models.room import fit_fields
+from icl.models.room import Fields, fit_fields, joined
 from icl.models.rope import pack_for
 from icl.models.sentence import Dense, Pooling, Sentence, sentence_of
 from icl.models.tokens import encode
@@ -182,22 +182,41 @@ class Embedder:
         backbone = self.backbone
         encoder = isinstance(backbone, Encoder)
         if self._way == "prompt" or not (encoder or self._by_files):
-            closed = self._way != "prompt"  # which waits for the next word
-            behind = [len(encode(backbone.tokenizer, ["a"], closed=c)[0]) for c in (closed, False)]
-            fitted = fit_fields(
-                backbone,
-                [{"": text} for text in texts],
-                lambda fields: [self._shown(fields[""])],
-                reserve=0 if encoder else behind[0] - behind[1],
-            )
-            shown = [self._shown(fields[""]) for fields in fitted]
-            if not encoder:
-                return encode(backbone.tokenizer, shown, closed=closed)
-            return encode_whole(backbone, shown, backbone.context_length)
-        # by tokens, as sentence-transformers cuts
-        longest = self._own.longest if self._by_files and self._own is not None else None
-        limit = min(backbone.context_length, longest or backbone.context_length)
-        return encode_whole(backbone, [self._shown(text) for text in texts], limit)
+            texts = [joined(own) for own in self._fitted([{"": text} for text in texts], joined)]
+        shown = [self._shown(text) for text in texts]
+        if encoder or self._by_files:  # by tokens, as sentence-transformers cuts
+            return encode_whole(backbone, shown, self._longest)
+        return encode(backbone.tokenizer, shown, closed=self._closed)
+
+    def written(
+        self, texts: Sequence[Fields], write: Callable[[Fields], str] = joined
+    ) -> list[str]:
+        """Write texts of one or more fields, of which so much is cut that all that is written fits.
+
+        A lone field with nothing around it is left whole: `encode` cuts it.
+        """
+        if write is joined and all(len(fields) < 2 for fields in texts):
+            return [joined(fields) for fields in texts]
+        return [write(fields) for fields in self._fitted(texts, write)]
+
+    def _fitted(self, texts: Sequence[Fields], write: Callable[[Fields], str]) -> list[Fields]:
+        tokenizer, reserve = self.backbone.tokenizer, self.backbone.context_length - self._longest
+        if not isinstance(self.backbone, Encoder):
+            behind = [len(encode(tokenizer, ["a"], closed=c)[0]) for c in (self._closed, False)]
+            reserve += behind[0] - behind[1]
+        return fit_fields(
+            self.backbone, texts, lambda fields: [self._shown(write(fields))], reserve=reserve
+        )
+
+    @property
+    def _closed(self) -> bool:
+        return self._way != "prompt"  # which waits for the next word
+
+    @property
+    def _longest(self) -> int:
+        """The most tokens of a text, with all that stands around it."""
+        own = self._own.longest if self._by_files and self._own is not None else None
+        return min(self.backbone.context_length, own or self.backbone.context_length)
 
     def _shown(self, text: str) -> str:
         text = self.before + text

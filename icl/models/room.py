@@ -64,9 +64,14 @@ def fit_fields(
     for i in long:
         fitted[i] = _cut(backbone, texts[i], write, room, sizes[i])
     if long:
-        first = "\n".join(texts[long[0]].values())
+        first = joined(texts[long[0]])
         tell_of_cut(backbone, len(long), len(texts), room, first, sizes[long[0]])
     return fitted
+
+
+def joined(fields: Fields) -> str:
+    """Return what embeddings read of a text: its fields, each on a line."""
+    return "\n".join(fields.values())
 
 
 def tell_of_cut(
@@ -101,7 +106,7 @@ def _cut(backbone: Backbone, fields: Fields, write: Write, room: int, tokens: in
         middle = (fits + too_long) // 2
         fits, too_long = (middle, too_long) if within(middle) else (fits, middle)
     if fits == 0:
-        begins = " ".join("\n".join(fields.values()).split())[:_SHOWN]
+        begins = " ".join(joined(fields).split())[:_SHOWN]
         raise IclError(
             f"The text that begins {begins!r} does not fit in the model's context of {room} tokens:"
             f" it is {tokens}, and what stands around it leaves no room; shorten instruction and"
