@@ -63,6 +63,26 @@ def test_a_definition_whose_target_shows_labels_alike_is_refused(tmp_path: Path)
         load_family(str(path))
 
 
+def test_two_spellings_of_one_label_do_not_replace_each_other(tmp_path: Path) -> None:
+    name, text = draft_definition(table(tmp_path, "text"), tmp_path)
+    definition = yaml.safe_load(text)
+    task = definition["tasks"][name]
+    path = tmp_path / "animals.yaml"
+    for field, said in (("label_map", {"caf\u00e9": "x", "cafe\u0301": "y"}),
+                        ("label_map", {1: "x", "1": "y"}),
+                        ("words", {"default": {"x": "a", "x ": "b"}})):  # fmt: skip
+        path.write_text(yaml.safe_dump({**definition, "tasks": {name: {**task, field: said}}}))
+        with pytest.raises(IclError, match="stands twice, in two spellings"):
+            load_family(str(path))
+    with pytest.raises(IclError, match="'x' stands twice, in two spellings"):
+        read_training(tmp_path / "animals.csv", words={"x": "a", "x ": "b"})
+    with pytest.raises(IclError, match="stands twice, in two spellings"):
+        validate("zero-shot", {"words": {"x": "a", "x ": "b"}})
+    labels = Labels(("caf\u00e9", "x"), ("y", "z"), Template("{{ text }}:"))
+    asked = validate("zero-shot", {"words": {"cafe\u0301 ": "coffee"}})
+    assert asked.worded(labels, "task").words == ("coffee", "z")
+
+
 @pytest.mark.parametrize("column", sorted(RESERVED))
 def test_a_column_with_a_name_of_jinjas_is_shown_all_the_same(tmp_path: Path, column: str) -> None:
     path = table(tmp_path, column)
