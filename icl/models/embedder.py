@@ -9,7 +9,7 @@ call, learner and process (`icl.models.embedding_store`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,7 @@ from torch import Tensor
 from icl.closure import code_of
 from icl.errors import IclError
 from icl.models.backbone import Backbone
+from icl.models.batches import batches_of, passes_of
 from icl.models.embedding_store import (
     WORK,
     EmbeddingStore,
@@ -39,10 +40,6 @@ from icl.models.rope import pack_for
 from icl.models.sentence import Dense, Pooling, Sentence, sentence_of
 from icl.models.tokens import encode
 from icl.models.trie import IntArray, join
-
-_TOKENS_AT_ONCE = 8192
-_PADDED_TOKENS_AT_ONCE = 2048  # an encoder's batch stays in a processor's cache
-_STEP = 4  # on a CPU, lengths are made up to multiples of it
 
 
 @dataclass(frozen=True)
@@ -148,7 +145,7 @@ class Embedder:
         work["tokens"] = [len(row) for row in rows]
         on_cpu = self.backbone.device.type == "cpu"
         encoder = isinstance(self.backbone, Encoder)
-        passes = _passes(rows) if on_cpu else ((batch, 0) for batch in _batches(rows, encoder))
+        passes = passes_of(rows) if on_cpu else ((batch, 0) for batch in batches_of(rows, encoder))
         for batch, length in passes:
             some = [rows[i] for i in batch]
             with torch.no_grad(), spending(self.backbone) as spent:
@@ -319,44 +316,3 @@ class Embedder:
     @cached_property
     def _store(self) -> EmbeddingStore:
         return open_store(self._name, self.width)
-
-
-def made_up(length: int) -> int:
-    """Return the length to which a text of so many tokens is made up on a CPU.
-
-    >>> made_up(0), made_up(4), made_up(5)
-    (4, 4, 8)
-    """
-    return -(-max(length, 1) // _STEP) * _STEP
-
-
-def _passes(rows: Sequence[IntArray]) -> Iterator[tuple[list[int], int]]:
-    """Cut texts into passes of equal lengths; yield some texts and what they are made up to."""
-    alike: dict[int, list[int]] = {}
-    for i, row in enumerate(rows):
-        alike.setdefault(made_up(len(row)), []).append(i)
-    for length, group in sorted(alike.items(), reverse=True):
-        height = max(1, _PADDED_TOKENS_AT_ONCE // length)
-        for at in range(0, len(group), height):
-            yield group[at : at + height], length
-
-
-def _batches(rows: Sequence[IntArray], padded: bool) -> Iterator[list[int]]:
-    """Cut texts, longest first, into batches of bounded size; the longest shows at once if it fits.
-
-    Args:
-        rows: the encoded texts.
-        padded: whether padding counts.
-    """
-    limit = _PADDED_TOKENS_AT_ONCE if padded else _TOKENS_AT_ONCE
-    batch: list[int] = []
-    used = 0
-    for i in sorted(range(len(rows)), key=lambda i: -len(rows[i])):
-        cost = len(rows[batch[0]] if padded and batch else rows[i])
-        if batch and used + cost > limit:
-            yield batch
-            batch, used, cost = [], 0, len(rows[i])
-        batch.append(i)
-        used += cost
-    if batch:
-        yield batch
