@@ -11,6 +11,7 @@ import pytest
 import torch
 from tokenizers import processors
 
+from icl.errors import IclError
 from icl.learners.features import FeatureParams, Features
 from icl.learners.registry import make
 from icl.models.backbone import Backbone
@@ -143,3 +144,18 @@ def test_an_encoder_reads_the_short_field_behind_a_long_one(method: str) -> None
     with pytest.warns(UserWarning, match="lose their end"):
         one, other = predictor.log_probs([TWO, {**LONG, "claim": "slowly"}])
     assert not torch.allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "reserve", "said"),
+    [
+        (" " * 500 + "organ", 0, "begins 'organ' does not fit"),
+        ("organ", 70, "takes 60 tokens, of which 70 are to be left for the answer"),
+    ],
+)
+def test_a_text_of_which_nothing_would_be_read_is_refused(
+    text: str, reserve: int, said: str
+) -> None:
+    backbone = short_of_context("llama", 60)
+    with pytest.raises(IclError, match=said):
+        fit_fields(backbone, [{"text": text}], lambda f: [f["text"] + " Kind:"], reserve=reserve)
