@@ -19,7 +19,8 @@ from sklearn.utils.validation import check_is_fitted
 from icl.errors import IclError, did_you_mean
 from icl.learners.base import checked_scores
 from icl.learners.registry import make, validate
-from icl.tasks.task import Example, Labels, label_name
+from icl.prompting.verbalisers import check_named
+from icl.tasks.task import Example, Labels
 from icl.tasks.template import Template, template_fields
 from icl.tasks.words import clash
 
@@ -83,8 +84,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"X has {len(texts)} samples and y has {len(wanted)}.")
         params = validate(self.method, self.params or {})
         self.classes_ = np.unique(wanted)
-        names = tuple(label_name(str(c)) for c in self.classes_.tolist())
-        self._labels = Labels(names, self._words(params), self._template())
+        names = tuple(map(str, self.classes_.tolist()))
+        self._labels = Labels(names, self._words(), self._template())
+        check_named(getattr(params, "words", None), names)
         params.check_task(self._labels, ())
         columns = np.searchsorted(self.classes_, wanted)
         support = [
@@ -118,16 +120,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         found: np.ndarray = self.classes_[best]
         return found
 
-    def _words(self, params: Any) -> tuple[str, ...]:
+    def _words(self) -> tuple[str, ...]:
         """Return each class's word; raises `IclError` for words of no class, or of two."""
         classes = self.classes_.tolist()
-        spelt = [label_name(str(c)) for c in classes]
-        asked = getattr(params, "words", None)  # a method's own words, by the class as text
-        for names, known in ((self.words or {}, classes), (asked, spelt)):
-            for name in names if isinstance(names, Mapping) else ():
-                if name not in known:
-                    hint = did_you_mean(str(name), map(str, classes))
-                    raise IclError(f"`words` names {name!r}, which is no class of y.{hint}")
+        for name in self.words or {}:
+            if name not in classes:
+                hint = did_you_mean(str(name), map(str, classes))
+                raise IclError(f"`words` names {name!r}, which is no class of y.{hint}")
         words = [str((self.words or {}).get(c, c)) for c in classes]
         same = clash(dict(zip(map(str, classes), words, strict=True)))
         if same is not None:

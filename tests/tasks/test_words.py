@@ -141,6 +141,8 @@ def test_predict_refuses_words_that_are_alike_before_a_model_loads(
                     {"params": {"words": {"x": "y"}}}):  # fmt: skip
         with pytest.raises(IclError, match="the word of both 'x' and 'y'"):
             label_table(train, new, out, **options)
+    with pytest.raises(IclError, match=r"names 'yy', which is no label here.*'y'"):
+        label_table(train, new, out, params={"words": {"yy": "no"}})
     with pytest.raises(IclError, match="'x' twice"):
         _words(["x=a", "x=b"])
 
