@@ -201,9 +201,14 @@ class Embedder:
         if not isinstance(self.backbone, Encoder):
             behind = [len(encode(tokenizer, ["a"], closed=c)[0]) for c in (self._closed, False)]
             reserve += behind[0] - behind[1]
-        return fit_fields(
-            self.backbone, texts, lambda fields: [self._shown(write(fields))], reserve=reserve
-        )
+        own = self._own
+        lowered = own is not None and (self._by_files or isinstance(self.backbone, Encoder))
+
+        def read(fields: Fields) -> list[str]:
+            shown = self._shown(write(fields))
+            return [own.shown(shown) if own is not None and lowered else shown]
+
+        return fit_fields(self.backbone, texts, read, reserve=reserve)
 
     @property
     def _closed(self) -> bool:
