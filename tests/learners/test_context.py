@@ -67,6 +67,14 @@ def test_every_method_cuts_a_long_text_at_its_end(
         predictor.log_probs([{"text": "short"}])
 
 
+def test_probes_are_written_within_the_context() -> None:
+    backbone = tiny.backbone("gpt2")
+    long = [replace(e, fields={"text": BEGIN * 8}) for e in problems.support(4)]
+    params = {"order": "global-entropy", "candidates": 2, "probe_count": 2}
+    found = make("in-context", params, backbone).adapt(long, LABELS).log_probs([{"text": "organ"}])
+    assert torch.isfinite(found).all()
+
+
 @pytest.mark.parametrize("method", ["lora", "in-context"])
 def test_a_long_labelled_text_is_cut_or_left_out_too(method: str) -> None:
     backbone = short_of_context("gpt2", 512)
