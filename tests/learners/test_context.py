@@ -12,6 +12,7 @@ import torch
 from tokenizers import processors
 
 from icl.errors import IclError
+from icl.learners.base import MetaLearner
 from icl.learners.features import FeatureParams, Features
 from icl.learners.registry import make
 from icl.models.backbone import Backbone
@@ -65,6 +66,18 @@ def test_every_method_cuts_a_long_text_at_its_end(
         warnings.simplefilter("error")  # it is said once
         predictor.log_probs([LONG])
         predictor.log_probs([{"text": "short"}])
+
+
+@pytest.mark.parametrize("scoring", ["direct", "channel"])
+def test_a_long_training_query_is_cut_beside_the_instruction_too(scoring: str) -> None:
+    backbone, episode = short_of_context("llama", 100), problems.episode()
+    told = replace(LABELS.template, instruction="Say what kind of word it is.\n\n")
+    query = tuple(replace(q, fields=LONG) for q in episode.query)
+    long = replace(episode, query=query, labels=replace(episode.labels, template=told))
+    learner = make("metaicl", {"scoring": scoring}, backbone)
+    assert isinstance(learner, MetaLearner)
+    with pytest.warns(UserWarning, match="lose their end"):
+        assert torch.isfinite(learner.meta_loss([long])[0])
 
 
 def test_probes_are_written_within_the_context() -> None:
