@@ -83,6 +83,20 @@ def test_two_spellings_of_one_label_do_not_replace_each_other(tmp_path: Path) ->
     assert asked.worded(labels, "task").words == ("coffee", "z")
 
 
+def test_a_drafted_definition_calls_numbered_classes_by_their_stored_names(tmp_path: Path) -> None:
+    import datasets
+
+    kinds = {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad", "good"])}
+    rows = {"text": [f"text {i}" for i in range(8)], "label": [0, 1] * 4}
+    made = datasets.Dataset.from_dict(rows, features=datasets.Features(kinds))
+    made.to_parquet(str(tmp_path / "moods.parquet"))
+    name, text = draft_definition(tmp_path / "moods.parquet", tmp_path)
+    (tmp_path / "moods.yaml").write_text(text)
+    task = load_family(str(tmp_path / "moods.yaml")).load(name, "und")
+    assert task.labels == ("bad", "good")
+    assert [e.label for e in task.examples] == ["bad", "good"] * 4
+
+
 @pytest.mark.parametrize("column", sorted(RESERVED))
 def test_a_column_with_a_name_of_jinjas_is_shown_all_the_same(tmp_path: Path, column: str) -> None:
     path = table(tmp_path, column)
