@@ -31,6 +31,7 @@ from icl.models.embedding_store import (
     open_store,
 )
 from icl.models.encoder import Encoder, encode_whole
+from icl.models.finite import finite
 from icl.models.flops import spending
 from icl.models.layout import lay_out
 from icl.models.lora import Adapter
@@ -155,6 +156,7 @@ class Embedder:
             work["computed"][batch] = each.tokens
             work["seconds"][batch] = each.seconds
             work["flops"][batch] = each.flops
+        finite(torch.from_numpy(out), f"The model {self.backbone.name!r}")  # before it is kept
         return out, work
 
     def _run_at(self, rows: Sequence[IntArray], length: int) -> Tensor:
