@@ -14,7 +14,7 @@ from icl.episodes import Episode, EpisodeSampler, Setting
 from icl.episodes.files import EPISODES, check_lines, open_episodes, read_lines
 from icl.episodes.setting import WITHIN
 from icl.episodes.splits import without_leaks
-from icl.episodes.variants import VARIANTS
+from icl.episodes.variants import VARIANTS, is_abstract
 from icl.errors import IclError
 from icl.evaluation.entrant import Entrant, Model
 from icl.evaluation.finished import meta_training, roster, training_logs, whole_episodes
@@ -87,17 +87,8 @@ def run_experiment(
         asked = track if processes.main else ()
         metrics = partial(metrics_of, family)
         with Trackers(asked, folder, config.name, config.resolved()) as trackers:
-            Runner(
-                run,
-                entrants,
-                episodes,
-                model,
-                training,
-                processes,
-                trackers.line,
-                metrics,
-                config.to_yaml(),
-            ).run()
+            told = (processes, trackers.line, metrics, config.to_yaml())
+            Runner(run, entrants, episodes, model, training, *told).run()
             if not processes.main:
                 processes.meet()
                 return Outcome((), {}, folder / "report.html")
@@ -192,8 +183,17 @@ def _suits(config: ExperimentConfig, family: TaskFamily, episode: Episode) -> Ep
     """Return an episode that all learners can take part in.
 
     Raises:
-        IclError: its task is one of generation, and a learner cannot write or a metric is missing.
+        IclError: a learner would say what labels are that are to mean nothing; or the task is one
+            of generation, and a learner cannot write or a metric is missing.
     """
+    if is_abstract(episode.setting):
+        for name, learner in config.learners.items():
+            words = getattr(learner.params(), "words", None)
+            if words == "name" or isinstance(words, Mapping):
+                raise IclError(
+                    f"The learner {name!r} sets `words`, which would stand in place of those of"
+                    " `variants: abstract-labels`, that mean nothing; drop one of the two."
+                )
     if not episode.labels.names:
         for name, learner in config.learners.items():
             if learner.method not in WRITERS:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from icl.amounts import Work
 from icl.config import ExperimentConfig, LearnerConfig
 from icl.episodes import Episode
 from icl.evaluation.finished import roster
 from icl.evaluation.runfolder import RunFolder
-from icl.work import Counter, Work
+from icl.work import Counter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -189,7 +190,8 @@ def _model(config: ExperimentConfig) -> tuple[PreTrainedTokenizerBase | None, _S
     from transformers import AutoConfig
 
     from icl.errors import IclError
-    from icl.models.loading import is_encoder, load_tokenizer, model_path
+    from icl.models.loading import is_encoder, load_tokenizer
+    from icl.models.named import model_path
 
     if config.model.server is not None:
         return None, None

@@ -40,7 +40,8 @@ def merge_adapter(model: str, adapter: str, out: Path, *, revision: str | None =
     from peft import PeftConfig, get_peft_model
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    from icl.models.loading import check_weights, is_encoder, load_tokenizer, model_path
+    from icl.models.loading import check_weights, is_encoder, load_tokenizer
+    from icl.models.named import model_path
     from icl.models.peft_adapter import CONFIG, adapter_folder, read_tensors, warn_of_other_base
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from icl.errors import IclError, did_you_mean
 from icl.learners.base import checked_scores
 from icl.learners.registry import make, validate
+from icl.prompting.verbalisers import check_named
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Template, template_fields
 from icl.tasks.words import clash
@@ -83,8 +84,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"X has {len(texts)} samples and y has {len(wanted)}.")
         params = validate(self.method, self.params or {})
         self.classes_ = np.unique(wanted)
-        names = tuple(f"{i:04d}" for i in range(len(self.classes_)))
+        names = tuple(map(str, self.classes_.tolist()))
         self._labels = Labels(names, self._words(), self._template())
+        check_named(getattr(params, "words", None), names)
         params.check_task(self._labels, ())
         columns = np.searchsorted(self.classes_, wanted)
         support = [

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from icl.amounts import Work, forward, trained
 from icl.episodes import Episode
 from icl.learners.prompt_params import InContextParams
 from icl.models.tokens import encode, encode_pairs
@@ -30,38 +31,8 @@ OVER_LORA = (
     "lora", "maml", "fomaml", "reptile", "anil", "meta-sgd", "maml++", "imaml", "protomaml",
     "multitask-lora",
 )  # fmt: skip
-_BACKWARD = 2.0  # passes' worth of products in a backward pass
 _CURVED = 4.0  # the same in a second derivative's, beside the forward pass that is counted
 _WATCH = 0.2  # every fifth step of meta-training looks at losses before and after adaptation
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What goes through a model.
-
-    Attributes:
-        tokens: positions of forward passes, counted in whole passes, as records count them.
-        passes: forward passes' worth of arithmetic, in tokens; more where gradients are taken.
-    """
-
-    tokens: float = 0.0
-    passes: float = 0.0
-
-    def __add__(self, other: Work) -> Work:
-        """Add up."""
-        return Work(self.tokens + other.tokens, self.passes + other.passes)
-
-    def __mul__(self, factor: float) -> Work:
-        """Do it several times."""
-        return Work(self.tokens * factor, self.passes * factor)
-
-
-def _forward(tokens: float) -> Work:
-    return Work(tokens, tokens)
-
-
-def _trained(tokens: float, back: float = _BACKWARD) -> Work:
-    return Work(tokens, tokens * (1 + back))
 
 
 def _asked(method: str, params: Mapping[str, Any]) -> InContextParams:
@@ -108,8 +79,8 @@ class Counter:
         if method == "setfit":
             support = self._texts(episode.support, episode, params)
             pairs = 4 * int(params["pairs"])  # two pairs of two texts for each example and round
-            tuned = _trained(pairs * support) * float(len(episode.support) > 0)
-            return tuned + _forward(support + self._texts(episode.query, episode, params))
+            tuned = trained(pairs * support) * float(len(episode.support) > 0)
+            return tuned + forward(support + self._texts(episode.query, episode, params))
         if "layer" not in params:
             return None
         return self._by_vectors(episode, method, params)
@@ -128,7 +99,7 @@ class Counter:
         known: set[str] = set()
         for episode in episodes:
             if method == "metaicl":
-                one: Work | None = _trained(
+                one: Work | None = trained(
                     self._prompted(
                         episode, episode.support, _asked(method, params), rows=True
                     ).tokens
@@ -139,10 +110,10 @@ class Counter:
                 return None
             elif params.get("tune") == "lora":
                 texts = self._texts((*episode.support, *episode.query), episode, params)
-                one = _trained(texts * self._depth(params))
+                one = trained(texts * self._depth(params))
             else:  # frozen texts are embedded once: only those of new episodes are new
                 both = (*episode.support, *episode.query)
-                one = _forward(self._embedded(both, episode, params, known))
+                one = forward(self._embedded(both, episode, params, known))
             total += one or Work()
         return total * (training.steps * training.meta_batch / len(episodes))
 
@@ -190,7 +161,7 @@ class Counter:
         tokens *= params.ensemble_orders
         if shown is None and params.choice != "bm25":
             tokens += self._embedded((*episode.support, *episode.query), episode, {})
-        return _forward(tokens)
+        return forward(tokens)
 
     def _scored(
         self,
@@ -256,31 +227,29 @@ class Counter:
         support, query = self._side(episode.support, episode), self._side(episode.query, episode)
         part = self._share(params)
         if method == "anil":  # the head alone moves
-            return _forward(support + query)
-        return _trained(support * part) * steps + _forward(support * (1 - part) + query)
+            return forward(support + query)
+        return trained(support * part) * steps + forward(support * (1 - part) + query)
 
     def _outer(self, episode: Episode, method: str, params: Mapping[str, Any]) -> Work:
         """One task of an outer step."""
         support, query = self._side(episode.support, episode), self._side(episode.query, episode)
         part, steps = self._share(params), int(params["inner_steps"])
-        below = _forward((support + query) * (1 - part))
+        below = forward((support + query) * (1 - part))
         s, q = support * part, query * part
         if method in ("multitask-lora", "anil"):  # one pass over all examples
-            looks = _forward(_WATCH * (s + 2 * q)) if method == "anil" else Work()
-            return _trained(s + q) + below + looks
-        watched = (_trained(s) * steps + _forward(s + 2 * q)) * _WATCH
+            looks = forward(_WATCH * (s + 2 * q)) if method == "anil" else Work()
+            return trained(s + q) + below + looks
+        watched = (trained(s) * steps + forward(s + 2 * q)) * _WATCH
         if method == "reptile":
-            return _trained(s) * -(-steps // 2) + _trained(q) * (steps // 2) + below + watched
-        found = _trained(s) * steps + _trained(q) + below + watched
+            return trained(s) * -(-steps // 2) + trained(q) * (steps // 2) + below + watched
+        found = trained(s) * steps + trained(q) + below + watched
         if method == "imaml":
-            return found + _trained(s, _CURVED) * int(params["solver_steps"])
+            return found + trained(s, _CURVED) * int(params["solver_steps"])
         if method == "maml++":  # for a while the query loss after every step, and first order
             early, late = float(params["anneal"]), 1 - float(params["first_order"])
-            return (
-                found + _trained(q) * ((steps - 1) * early) + _trained(s, _CURVED) * (steps * late)
-            )
+            return found + trained(q) * ((steps - 1) * early) + trained(s, _CURVED) * (steps * late)
         if method in ("maml", "meta-sgd", "protomaml"):
-            return found + _trained(s, _CURVED) * steps
+            return found + trained(s, _CURVED) * steps
         return found
 
     # Embeddings
@@ -313,7 +282,7 @@ class Counter:
         known: set[str] | None = None,
     ) -> float:
         """Count distinct texts, as on a CPU, but for those that `known` has; add them to it."""
-        from icl.models.embedder import made_up
+        from icl.models.batches import made_up
 
         known = set() if known is None else known
         shown = dict.fromkeys(self._shown(e, episode, params) for e in examples)
@@ -325,10 +294,10 @@ class Counter:
     def _by_vectors(self, episode: Episode, method: str, params: Mapping[str, Any]) -> Work:
         """Embed once, or with an adapter each step anew, twice over where a fold is held out."""
         if method != "lora-head" and params.get("tune") != "lora":
-            return _forward(self._embedded((*episode.support, *episode.query), episode, params))
+            return forward(self._embedded((*episode.support, *episode.query), episode, params))
         support = self._texts(episode.support, episode, params) * self._depth(params)
         query = self._texts(episode.query, episode, params) * self._depth(params)
         if method != "lora-head":
-            return _forward(support + query)
+            return forward(support + query)
         fits = 1 if len(episode.support) <= len(episode.labels) else 2
-        return _trained(support) * (fits * int(params["steps"])) + _forward(query)
+        return trained(support) * (fits * int(params["steps"])) + forward(query)

@@ -41,7 +41,8 @@ from icl.learners.heads.fitted import Fitted
 from icl.learners.heads.table import predict_rows
 from icl.models.embedder import Embedder
 from icl.models.encoder import Encoder
-from icl.models.loading import load_backbone, model_path
+from icl.models.loading import load_backbone
+from icl.models.named import model_path
 
 WAYS, SHOTS, QUERIES = 5, 5, 15
 MODEL = "packaged:all-minilm-l6-v2"

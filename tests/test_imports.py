@@ -27,9 +27,9 @@ ROOMS["training"] = ROOMS["learners"] | {"learners"}
 ROOMS["evaluation"] = ROOMS["training"] | {"training", "metrics"}
 ROOMS["reporting"] = ROOMS["evaluation"] | {"evaluation"}
 # What stands above all rooms and may import any of them.
-ABOVE = {"__init__", "__main__", "api", "cli", "comparison", "config", "doctor", "exchange",
-         "experiment", "export", "forecast", "labelling", "merge", "model_card", "overrides",
-         "prompt_study", "sklearn", "trackers", "trained", "work"}  # fmt: skip
+ABOVE = {"__init__", "__main__", "amounts", "api", "cli", "comparison", "config", "doctor",
+         "exchange", "experiment", "export", "forecast", "labelling", "merge", "model_card",
+         "overrides", "prompt_study", "sklearn", "trackers", "trained", "work"}  # fmt: skip
 HEAVY = {"torch", "transformers", "datasets", "sklearn", "scipy", "matplotlib", "peft", "pandas"}
 
 

@@ -130,3 +130,20 @@ def test_an_unknown_method_or_parameter_suggests_the_nearest() -> None:
         FewShotClassifier(method="prototype").fit(TEXTS, KINDS)
     with pytest.raises(IclError, match="Did you mean 'temperature'"):
         FewShotClassifier(params={"temprature": 1}).fit(TEXTS, KINDS)
+
+
+def test_a_methods_own_words_are_by_the_class_and_never_lost() -> None:
+    given = (["January", "Montag"], ["month", "weekday"])
+    words = {"month": "mensis", "weekday": "dies"}
+
+    def scores(**params: Any) -> Any:
+        return FewShotClassifier(**params).fit(*given).predict_log_proba(["organ"])
+
+    shared = {"method": "in-context", "model": tiny.backbone()}
+    named = scores(**shared, params={"words": "name"})
+    np.testing.assert_array_equal(named, scores(**shared))
+    own = scores(**shared, params={"words": words})
+    np.testing.assert_array_equal(own, scores(**shared, words=words))
+    assert np.abs(own - named).max() > 1e-6
+    with pytest.raises(IclError, match=r"names 'monht'.*'month'"):
+        scores(**shared, params={"words": {"monht": "x"}})

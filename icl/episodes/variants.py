@@ -87,6 +87,15 @@ VARIANTS: Mapping[str, Callable[[Episode], Episode]] = {
 }
 
 
+def is_abstract(setting: str) -> bool:
+    """Tell whether the words of labels mean nothing in a setting.
+
+    >>> is_abstract("within+abstract-labels"), is_abstract("within")
+    (True, False)
+    """
+    return setting.endswith("+abstract-labels")
+
+
 def without_variant(setting: str) -> str:
     """Return a setting's name without the variant of its labels.
 

@@ -12,7 +12,7 @@ from icl.tasks.draft import LABEL_NAMES, TEXT_NAMES, chosen_column, field_name
 from icl.tasks.rows import Row, label_of, text_of
 from icl.tasks.source_schema import SUFFIXES
 from icl.tasks.tables import read_table, stored_class_names
-from icl.tasks.task import Example, Labels, label_name, warn_of_near_labels
+from icl.tasks.task import Example, Labels, keyed_by_label, warn_of_near_labels
 from icl.tasks.template import Fields, Template, template_fields
 
 _MOST_LABELS = 500
@@ -111,7 +111,10 @@ def read_training(
     names = tuple(sorted(set(named)))
     _check_labels(path, label, names)
     warn_of_near_labels(names, str(path))
-    words = {label_name(name): word for name, word in (words or {}).items()}
+    try:
+        words = keyed_by_label((words or {}).items())
+    except ValueError as error:
+        raise IclError(f"--word: {error}.") from error
     for name in words:
         if name not in names:
             raise IclError(f"--word names the label {name!r}, which {path} does not have."

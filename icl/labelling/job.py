@@ -205,13 +205,16 @@ def _check_words(
 ) -> None:
     """Raise `IclError` for parameters with which labels look alike, before a model loads."""
     from icl.learners.registry import validate
+    from icl.prompting.verbalisers import check_named
 
     if trained is not None:
         from icl.trained import find_learner
 
         found = find_learner(trained, name)
         method, params = found.method, found.params
-    validate(method, params).check_task(training.labels, training.support)
+    complete = validate(method, params)
+    check_named(getattr(complete, "words", None), training.labels.names)
+    complete.check_task(training.labels, training.support)
 
 
 def _check_out(out: Path, sources: Sequence[Path], overwrite: bool) -> None:

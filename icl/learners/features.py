@@ -12,7 +12,7 @@ from torch import Tensor
 from icl.learners.base import Params
 from icl.models.embedder import Embedder
 from icl.models.encoder import Encoder
-from icl.models.room import fit_fields
+from icl.models.room import joined
 from icl.models.sentence import Pooling, sentence_of
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
@@ -66,11 +66,8 @@ class Features:
 
     def shown(self, texts: Sequence[Fields], labels: Labels) -> list[str]:
         """Return what the model reads of each text."""
-        if self._params.prompted:
-            render, stands = labels.template.render, self.embedder.before
-            fitted = fit_fields(self.embedder.backbone, texts, lambda f: [stands + render(f)])
-            return [render(fields) for fields in fitted]
-        return ["\n".join(fields.values()) for fields in texts]
+        write = labels.template.render if self._params.prompted else joined
+        return self.embedder.written(texts, write)
 
     def finish(self, vectors: Tensor) -> Tensor:
         """Scale vectors, shape (texts, width), to unit length where the parameters say so."""

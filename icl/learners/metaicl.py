@@ -27,6 +27,7 @@ from icl.prompting.fitting import fit
 from icl.prompting.lengths import Normalise
 from icl.prompting.seeds import shuffled
 from icl.tasks.task import Example, Labels
+from icl.tasks.template import Fields
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
@@ -109,25 +110,23 @@ class MetaICL(MetaLearner):
     def _written(self, shown: Sequence[Example], labels: Labels, query: Example) -> tuple[str, str]:
         """Write a labelled query as (prompt, target), with the demonstrations that fit."""
         words = dict(zip(labels.names, labels.words, strict=True))
-        word, template = words[query.label], labels.template
-        [asked] = fit_fields(
-            self._backbone,
-            [query.fields],
-            lambda f: [template.render(f)],
-            answers=[template.answer(w) for w in labels.words],
-        )
+        template, backbone = labels.template, self._backbone
 
-        def write(some: Sequence[Example]) -> tuple[str, str]:
+        def write(some: Sequence[Example], asked: Fields, word: str) -> tuple[str, str]:
             pairs = [(e.fields, words[e.label]) for e in some]
             if self._params.scoring == "channel":
                 turned = split(template)
                 return turned.prompt(pairs, word), turned.input(asked)
             return template.prompt(pairs, asked), template.answer(word)
 
-        kept = fit(
-            self._backbone.tokenizer,
-            shown,
-            lambda some: ["".join(write(some))],
-            self._backbone.context_length,
+        # with every label's word, so that the right one does not decide what is cut
+        [asked] = fit_fields(
+            backbone, [query.fields], lambda f: ["".join(write((), f, w)) for w in labels.words]
         )
-        return write(kept)
+        kept = fit(
+            backbone.tokenizer,
+            shown,
+            lambda some: ["".join(write(some, asked, w)) for w in labels.words],
+            backbone.context_length,
+        )
+        return write(kept, asked, words[query.label])

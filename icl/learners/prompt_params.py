@@ -20,7 +20,7 @@ from icl.prompting.order import BY_ENTROPY, Order
 from icl.prompting.scoring import Scoring
 from icl.prompting.templates import instructed, named
 from icl.prompting.verbalisers import Words, reworded
-from icl.tasks.task import Example, Labels
+from icl.tasks.task import Example, Labels, keyed_by_label
 from icl.tasks.template import Template, template_fields
 from icl.tasks.words import clash
 
@@ -99,10 +99,12 @@ class ZeroShotParams(Params):
     @field_validator("words")
     @classmethod
     def _words_differ(cls, words: Words | dict[str, str]) -> Words | dict[str, str]:
-        same = clash(words) if isinstance(words, dict) else None
+        if not isinstance(words, dict):
+            return words
+        same = clash(words)
         if same is not None:
             raise ValueError(f"{same}; give each its own")
-        return words
+        return keyed_by_label(words.items())
 
     @field_validator("input", "target")
     @classmethod

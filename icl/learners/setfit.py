@@ -21,7 +21,7 @@ from icl.learners.features import targets
 from icl.learners.heads import linear
 from icl.learners.support import in_order, present_columns, uniform
 from icl.models.encoder import Encoder
-from icl.models.loading import model_path
+from icl.models.named import model_path
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 

@@ -14,7 +14,7 @@ from icl.models.encoder import Encoder
 from icl.models.layout import Layout, lay_out
 from icl.models.lora import Adapter
 from icl.models.precision import at_least_float32
-from icl.models.room import fit_fields
+from icl.models.room import fit_fields, joined
 from icl.models.rope import pack_for
 from icl.models.tokens import encode
 from icl.models.trie import IntArray, join
@@ -59,7 +59,10 @@ def compile_states(backbone: Backbone, tasks: Sequence[Support], start: int) -> 
     targets = torch.tensor([y.index(e.label) for x, y in tasks for e in x], device=device)
     owner = torch.tensor([i for i, (x, _) in enumerate(tasks) for _ in x], device=device)
     if isinstance(backbone, Encoder):
-        texts = tuple(backbone.encode(["\n".join(e.fields.values()) for x, _ in tasks for e in x]))
+        fields = [e.fields for x, _ in tasks for e in x]
+        if any(len(own) > 1 for own in fields):  # a lone field is cut where it is encoded
+            fields = fit_fields(backbone, fields, lambda own: [joined(own)])
+        texts = tuple(backbone.encode([joined(own) for own in fields]))
         with torch.no_grad():
             trunk, _ = backbone.states(texts, layer=start)
         counts = tuple(len(x) for x, _ in tasks)

@@ -31,6 +31,7 @@ from icl.learners.meta.problem import spread
 from icl.learners.states import StateBatch, compile_states, pooled
 from icl.models.lora import Adapter
 from icl.models.tokens import encode_pairs
+from icl.models.words import check_words
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 
@@ -74,6 +75,9 @@ class HeadTasks:
         self._begin = begin
         self._temperature = temperature
         self._frozen = frozen_body
+        if begin == "words":
+            for labels in self._labels:
+                check_words(backbone.tokenizer, labels)
         self._batches: dict[str, StateBatch] = {}
         if any(len(examples) for examples, _ in support):
             self._batches["support"] = compile_states(backbone, support, start)

@@ -9,7 +9,7 @@ call, learner and process (`icl.models.embedding_store`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,7 @@ from torch import Tensor
 from icl.closure import code_of
 from icl.errors import IclError
 from icl.models.backbone import Backbone
+from icl.models.batches import batches_of, passes_of
 from icl.models.embedding_store import (
     WORK,
     EmbeddingStore,
@@ -30,19 +31,16 @@ from icl.models.embedding_store import (
     open_store,
 )
 from icl.models.encoder import Encoder, encode_whole
+from icl.models.finite import finite
 from icl.models.flops import spending
 from icl.models.layout import lay_out
 from icl.models.lora import Adapter
 from icl.models.meter import Spent
-from icl.models.room import fit_fields
+from icl.models.room import Fields, fit_fields, joined
 from icl.models.rope import pack_for
 from icl.models.sentence import Dense, Pooling, Sentence, sentence_of
 from icl.models.tokens import encode
 from icl.models.trie import IntArray, join
-
-_TOKENS_AT_ONCE = 8192
-_PADDED_TOKENS_AT_ONCE = 2048  # an encoder's batch stays in a processor's cache
-_STEP = 4  # on a CPU, lengths are made up to multiples of it
 
 
 @dataclass(frozen=True)
@@ -148,7 +146,7 @@ class Embedder:
         work["tokens"] = [len(row) for row in rows]
         on_cpu = self.backbone.device.type == "cpu"
         encoder = isinstance(self.backbone, Encoder)
-        passes = _passes(rows) if on_cpu else ((batch, 0) for batch in _batches(rows, encoder))
+        passes = passes_of(rows) if on_cpu else ((batch, 0) for batch in batches_of(rows, encoder))
         for batch, length in passes:
             some = [rows[i] for i in batch]
             with torch.no_grad(), spending(self.backbone) as spent:
@@ -158,6 +156,7 @@ class Embedder:
             work["computed"][batch] = each.tokens
             work["seconds"][batch] = each.seconds
             work["flops"][batch] = each.flops
+        finite(torch.from_numpy(out), f"The model {self.backbone.name!r}")  # before it is kept
         return out, work
 
     def _run_at(self, rows: Sequence[IntArray], length: int) -> Tensor:
@@ -182,22 +181,46 @@ class Embedder:
         backbone = self.backbone
         encoder = isinstance(backbone, Encoder)
         if self._way == "prompt" or not (encoder or self._by_files):
-            closed = self._way != "prompt"  # which waits for the next word
-            behind = [len(encode(backbone.tokenizer, ["a"], closed=c)[0]) for c in (closed, False)]
-            fitted = fit_fields(
-                backbone,
-                [{"": text} for text in texts],
-                lambda fields: [self._shown(fields[""])],
-                reserve=0 if encoder else behind[0] - behind[1],
-            )
-            shown = [self._shown(fields[""]) for fields in fitted]
-            if not encoder:
-                return encode(backbone.tokenizer, shown, closed=closed)
-            return encode_whole(backbone, shown, backbone.context_length)
-        # by tokens, as sentence-transformers cuts
-        longest = self._own.longest if self._by_files and self._own is not None else None
-        limit = min(backbone.context_length, longest or backbone.context_length)
-        return encode_whole(backbone, [self._shown(text) for text in texts], limit)
+            texts = [joined(own) for own in self._fitted([{"": text} for text in texts], joined)]
+        shown = [self._shown(text) for text in texts]
+        if encoder or self._by_files:  # by tokens, as sentence-transformers cuts
+            return encode_whole(backbone, shown, self._longest)
+        return encode(backbone.tokenizer, shown, closed=self._closed)
+
+    def written(
+        self, texts: Sequence[Fields], write: Callable[[Fields], str] = joined
+    ) -> list[str]:
+        """Write texts of one or more fields, of which so much is cut that all that is written fits.
+
+        A lone field with nothing around it is left whole: `encode` cuts it.
+        """
+        if write is joined and all(len(fields) < 2 for fields in texts):
+            return [joined(fields) for fields in texts]
+        return [write(fields) for fields in self._fitted(texts, write)]
+
+    def _fitted(self, texts: Sequence[Fields], write: Callable[[Fields], str]) -> list[Fields]:
+        tokenizer, reserve = self.backbone.tokenizer, self.backbone.context_length - self._longest
+        if not isinstance(self.backbone, Encoder):
+            behind = [len(encode(tokenizer, ["a"], closed=c)[0]) for c in (self._closed, False)]
+            reserve += behind[0] - behind[1]
+        own = self._own
+        lowered = own is not None and (self._by_files or isinstance(self.backbone, Encoder))
+
+        def read(fields: Fields) -> list[str]:
+            shown = self._shown(write(fields))
+            return [own.shown(shown) if own is not None and lowered else shown]
+
+        return fit_fields(self.backbone, texts, read, reserve=reserve)
+
+    @property
+    def _closed(self) -> bool:
+        return self._way != "prompt"  # which waits for the next word
+
+    @property
+    def _longest(self) -> int:
+        """The most tokens of a text, with all that stands around it."""
+        own = self._own.longest if self._by_files and self._own is not None else None
+        return min(self.backbone.context_length, own or self.backbone.context_length)
 
     def _shown(self, text: str) -> str:
         text = self.before + text
@@ -300,44 +323,3 @@ class Embedder:
     @cached_property
     def _store(self) -> EmbeddingStore:
         return open_store(self._name, self.width)
-
-
-def made_up(length: int) -> int:
-    """Return the length to which a text of so many tokens is made up on a CPU.
-
-    >>> made_up(0), made_up(4), made_up(5)
-    (4, 4, 8)
-    """
-    return -(-max(length, 1) // _STEP) * _STEP
-
-
-def _passes(rows: Sequence[IntArray]) -> Iterator[tuple[list[int], int]]:
-    """Cut texts into passes of equal lengths; yield some texts and what they are made up to."""
-    alike: dict[int, list[int]] = {}
-    for i, row in enumerate(rows):
-        alike.setdefault(made_up(len(row)), []).append(i)
-    for length, group in sorted(alike.items(), reverse=True):
-        height = max(1, _PADDED_TOKENS_AT_ONCE // length)
-        for at in range(0, len(group), height):
-            yield group[at : at + height], length
-
-
-def _batches(rows: Sequence[IntArray], padded: bool) -> Iterator[list[int]]:
-    """Cut texts, longest first, into batches of bounded size; the longest shows at once if it fits.
-
-    Args:
-        rows: the encoded texts.
-        padded: whether padding counts.
-    """
-    limit = _PADDED_TOKENS_AT_ONCE if padded else _TOKENS_AT_ONCE
-    batch: list[int] = []
-    used = 0
-    for i in sorted(range(len(rows)), key=lambda i: -len(rows[i])):
-        cost = len(rows[batch[0]] if padded and batch else rows[i])
-        if batch and used + cost > limit:
-            yield batch
-            batch, used, cost = [], 0, len(rows[i])
-        batch.append(i)
-        used += cost
-    if batch:
-        yield batch

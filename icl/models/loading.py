@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from icl.errors import IclError, did_you_mean, in_short
+from icl.errors import IclError, did_you_mean
 from icl.models import attention
 from icl.models.backbone import Backbone
-from icl.models.budget import is_out_of_memory
 from icl.models.check import check_packing
 from icl.models.encoder import Encoder, check_encoder
 from icl.models.encoder import register as register_encoder_attention
 from icl.models.identity import find_origin
-from icl.models.offline import GEMMA, MINILM, packaged_gemma, packaged_minilm
+from icl.models.named import faults_told, model_path
 from icl.models.places import check_device, check_map
 from icl.models.plain import check_causal, plain_scores
 from icl.models.quantised import Bits, prepare, quantised_options
@@ -36,8 +33,6 @@ from icl.progress import progress
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PACKAGED_PREFIX = "packaged:"
-PACKAGED = {GEMMA: packaged_gemma, MINILM: packaged_minilm}
 _SHARD = re.compile(r"[\w.-]+\.safetensors")
 _TEXT = r"^model\.language_model\."  # where a multimodal model's text part has its weights
 _NO_ROAD = (ValueError, NotImplementedError, KeyError, AttributeError)
@@ -107,7 +102,7 @@ def load_backbone(
     # Where weights come from the Hub, its bars show on a terminal.
     first = os.environ.get("RANK", "0") == "0"
     with (
-        _faults_told(name),
+        faults_told(name),
         progress("Loading the model", shown=first, counted=False, live=False) as bar,
     ):
         bar.say(name)
@@ -124,7 +119,7 @@ def load_backbone(
         backbone = _wrapped(config, path, options, where, tokenizer, name)
     if fetched:
         commit = getattr(config, "_commit_hash", None)
-        with _faults_told(name):
+        with faults_told(name):
             fetch_modules(name, commit or revision)
         origin = origin_of(revision=commit or revision)
     backbone.comes_from(origin)
@@ -248,7 +243,7 @@ def load_tokenizer(
 
     path = model_path(name)
     _check_tokenizer(name, Path(path))
-    with _faults_told(name):
+    with faults_told(name):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             path, revision=revision, trust_remote_code=trust_remote_code
         )
@@ -275,7 +270,7 @@ def check_weights(name: str, path: str, revision: str | None) -> None:
     from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
     from transformers.utils.hub import cached_file
 
-    with _faults_told(name):
+    with faults_told(name):
         index = cached_file(
             path,
             SAFE_WEIGHTS_INDEX_NAME,
@@ -309,44 +304,3 @@ def _incomplete(name: str, lacks: str) -> IclError:
         f"The model {name!r} cannot be loaded: the directory has no {lacks}; give one to which"
         " model and tokenizer were saved by `save_pretrained`."
     )
-
-
-@contextmanager
-def _faults_told(name: str) -> Iterator[None]:
-    """Turn what transformers raises for a model that cannot be read into one sentence."""
-    try:
-        yield
-    except IclError:
-        raise
-    except Exception as error:  # files of any shape come here, and fail anywhere in transformers
-        if is_out_of_memory(error):
-            raise IclError(
-                f"Memory ran out while the model {name!r} was loaded; set `model.dtype: bfloat16`,"
-                " `model.quantise` or `model.device_map`."
-            ) from error
-        near = difflib.get_close_matches(name.removeprefix(PACKAGED_PREFIX), PACKAGED, n=1)
-        hint = f" Did you mean '{PACKAGED_PREFIX}{near[0]}'?" if near else ""
-        reason = in_short(error)
-        if not isinstance(error, OSError | ValueError | ImportError):
-            reason = f"its files are damaged or do not fit together ({reason})"
-        raise IclError(
-            f"The model {name!r} cannot be loaded: {reason}; give a language model's Hub "
-            f"id, a local directory, or '{PACKAGED_PREFIX}{GEMMA}'.{hint}"
-        ) from error
-
-
-def model_path(name: str) -> str:
-    """Return what transformers should load for a model's name: a directory or a Hub id.
-
-    Raises:
-        IclError: there is no such packaged model or directory.
-    """
-    if name.startswith(PACKAGED_PREFIX):
-        asked = name.removeprefix(PACKAGED_PREFIX)
-        if asked not in PACKAGED:
-            raise IclError(f"No packaged model {asked!r}." + did_you_mean(asked, PACKAGED))
-        return str(PACKAGED[asked]())
-    folder = Path(name).expanduser()
-    if name.startswith((".", "/", "~")) and not folder.is_dir():
-        raise IclError(f"The model directory {name!r} does not exist; check the path.")
-    return str(folder) if folder.is_dir() else name

@@ -191,7 +191,7 @@ def start_factors(
 
 def warn_of_other_base(adapter: str, base: str, model: str, does: str) -> None:
     """Warn where an adapter names another base model than the one that it is put on."""
-    from icl.models.loading import model_path
+    from icl.models.named import model_path
 
     if base and Path(base).name not in (Path(model).name, Path(model_path(model)).name):
         warnings.warn(

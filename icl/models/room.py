@@ -45,11 +45,18 @@ def fit_fields(
         reserve: tokens to leave free besides.
 
     Raises:
-        IclError: what stands around a text leaves no room for any of it; the sentence names it.
+        IclError: answers leave no room, or what stands around a text leaves none for any of it; the
+            sentence names it.
     """
     room = backbone.context_length - reserve
     if answers:
         room -= max(_sizes(backbone, answers))
+    if room < 1:
+        raise IclError(
+            f"The model {backbone.name!r} takes {backbone.context_length} tokens, of which"
+            f" {backbone.context_length - room} are to be left for the answer; lower"
+            " `max_new_tokens`, or take shorter label words or a model with a longer context."
+        )
     written = [list(write(fields)) for fields in texts]
     longest = max((len(text.encode()) for own in written for text in own), default=0)
     if longest * _TOKENS_A_BYTE + _TOKENS_A_BYTE <= room:
@@ -64,9 +71,14 @@ def fit_fields(
     for i in long:
         fitted[i] = _cut(backbone, texts[i], write, room, sizes[i])
     if long:
-        first = "\n".join(texts[long[0]].values())
+        first = joined(texts[long[0]])
         tell_of_cut(backbone, len(long), len(texts), room, first, sizes[long[0]])
     return fitted
+
+
+def joined(fields: Fields) -> str:
+    """Return what embeddings read of a text: its fields, each on a line."""
+    return "\n".join(fields.values())
 
 
 def tell_of_cut(
@@ -100,14 +112,15 @@ def _cut(backbone: Backbone, fields: Fields, write: Write, room: int, tokens: in
     while too_long - fits > 1:
         middle = (fits + too_long) // 2
         fits, too_long = (middle, too_long) if within(middle) else (fits, middle)
-    if fits == 0:
-        begins = " ".join("\n".join(fields.values()).split())[:_SHOWN]
+    cut = kept(fits)
+    if not joined(cut).strip():
+        begins = " ".join(joined(fields).split())[:_SHOWN]
         raise IclError(
             f"The text that begins {begins!r} does not fit in the model's context of {room} tokens:"
             f" it is {tokens}, and what stands around it leaves no room; shorten instruction and"
             " template, or take a model with a longer context."
         )
-    return kept(fits)
+    return cut
 
 
 def _sizes(backbone: Backbone, texts: Sequence[str]) -> list[int]:

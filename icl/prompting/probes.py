@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from icl.prompting.fitting import fit
 from icl.prompting.templates import ordered_fields
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields, Template
@@ -27,7 +28,8 @@ def written(
     """Let the model go on after each order of demonstrations; return the inputs that it wrote.
 
     One sample of at most 64 tokens at temperature 1 is an input if the template can be read in it;
-    its label is thrown away. There may be none.
+    its label is thrown away. There may be none. Demonstrations that leave no room for what is
+    written are dropped, as everywhere.
 
     Args:
         backbone: the model.
@@ -40,12 +42,22 @@ def written(
 
     words = dict(zip(labels.names, labels.words, strict=True))
     template = labels.template
-    prompts = [template.prefix([(e.fields, words[e.label]) for e in order]) for order in orders]
+    most = min(_NEW_TOKENS, backbone.context_length // 2)
+    room = backbone.context_length - most
+
+    def prompt(shown: Sequence[Example]) -> str:
+        return template.prefix([(e.fields, words[e.label]) for e in shown])
+
+    prompts = [
+        prompt(fit(backbone.tokenizer, order, lambda some: [prompt(some)], room))
+        for order in orders
+    ]
+    prompts = [text for text in prompts if text]
     stop = (template.separator,) if template.separator.strip(" ") else ()
     samples = generate(
         backbone,
         prompts,
-        max_new_tokens=_NEW_TOKENS,
+        max_new_tokens=most,
         stop=stop,
         samples=each,
         temperature=1.0,

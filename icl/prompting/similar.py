@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from icl.errors import IclError
 from icl.models.embedder import Embedder
+from icl.models.room import joined
 from icl.prompting.units import units
 from icl.tasks.template import Fields
 
@@ -20,11 +21,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 
-def text_of(fields: Fields) -> str:
-    """Return what embedders read: all fields, a line each."""
-    return "\n".join(fields.values())
-
-
 def embeddings(backbone: Backbone, texts: Sequence[Fields]) -> Floats:
     """Embed texts as unit vectors, shape (texts, width).
 
@@ -32,7 +28,8 @@ def embeddings(backbone: Backbone, texts: Sequence[Fields]) -> Floats:
     about what it has read.
     """
     layer = round(2 * backbone.depth / 3)
-    found = Embedder(backbone, layer, "last").embed([text_of(fields) or " " for fields in texts])
+    embedder = Embedder(backbone, layer, "last")
+    found = embedder.embed([text or " " for text in embedder.written(texts)])
     return torch.nn.functional.normalize(found, dim=1).double().numpy()
 
 
@@ -66,7 +63,7 @@ class BM25:
             raise IclError(
                 "`choice: bm25` needs the package bm25s; install it with pip install 'icl[bm25]'."
             ) from error
-        words = [units(text_of(fields)) for fields in documents]
+        words = [units(joined(fields)) for fields in documents]
         self._size = len(documents)
         self._known = {word for document in words for word in document}
         self._index = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
@@ -75,7 +72,7 @@ class BM25:
 
     def scores(self, query: Fields) -> Floats:
         """Return each document's score, shape (documents,)."""
-        words = [word for word in units(text_of(query)) if word in self._known]
+        words = [word for word in units(joined(query)) if word in self._known]
         if not words:
             return np.zeros(self._size)
         return np.asarray(self._index.get_scores(words), dtype=np.float64)

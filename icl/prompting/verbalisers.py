@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from string import ascii_uppercase
 from typing import Literal, get_args
 
-from icl.errors import IclError
-from icl.tasks.task import Labels
+from icl.errors import IclError, did_you_mean
+from icl.tasks.task import Labels, label_name
 
 Words = Literal["task", "name", "lower", "upper", "title", "letter", "number"]
 WORDS: tuple[str, ...] = get_args(Words)
@@ -34,7 +34,8 @@ def reworded(labels: Labels, words: Words | Mapping[str, str]) -> Labels:
         IclError: there are more labels than letters.
     """
     if isinstance(words, Mapping):
-        made = [words.get(n, w) for n, w in zip(labels.names, labels.words, strict=True)]
+        pairs = zip(labels.names, labels.words, strict=True)
+        made = [words.get(label_name(name), word) for name, word in pairs]
     elif words == "name":
         made = list(labels.names)
     elif words in _CASES:
@@ -50,3 +51,18 @@ def reworded(labels: Labels, words: Words | Mapping[str, str]) -> Labels:
     else:
         return labels
     return replace(labels, words=tuple(made))
+
+
+def check_named(words: object, names: Sequence[str]) -> None:
+    """Raise `IclError` for a word of a label that is none of all that there are.
+
+    Args:
+        words: a method's parameter `words`, or None where it has none.
+        names: all labels.
+    """
+    known = [label_name(name) for name in names]
+    for name in words if isinstance(words, Mapping) else ():
+        if name not in known:
+            raise IclError(
+                f"`words` names {name!r}, which is no label here.{did_you_mean(name, known)}"
+            )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from icl.errors import IclError, did_you_mean
 from icl.tasks.consistency import check_definition
 from icl.tasks.source_schema import Columns, OwnColumns, Source, Strict, as_text
-from icl.tasks.task import label_name
+from icl.tasks.task import keyed_by_label, label_name
 from icl.tasks.template import Template, template_fields
 from icl.tasks.words import clash
 from icl.yamlfile import fault
@@ -28,6 +28,15 @@ _Label = Annotated[
     AfterValidator(label_name),
     WithJsonSchema({"type": ["string", "number", "boolean"]}),
 ]
+
+
+def _keys_apart(said: Any) -> Any:
+    if isinstance(said, Mapping):
+        keyed_by_label((str(as_text(name)), value) for name, value in said.items())
+    return said
+
+
+_ByLabel = BeforeValidator(_keys_apart)  # of two spellings of one label the last would count
 
 
 def _check_jinja(source: str) -> str:
@@ -94,10 +103,10 @@ class TaskDefinition(Strict):
     template: TemplateDefinition | None = None
     templates: Mapping[str, TemplateDefinition] = Field(default_factory=dict)
     labels: tuple[_Label, ...] = ()
-    label_map: Mapping[_Label, _Label] = Field(default_factory=dict)
+    label_map: Annotated[Mapping[_Label, _Label], _ByLabel] = Field(default_factory=dict)
     skip: tuple[_Label, ...] = ()
     incomplete: Literal["refuse", "skip"] = "refuse"
-    words: Mapping[str, Mapping[_Label, _Word]] = Field(default_factory=dict)
+    words: Mapping[str, Annotated[Mapping[_Label, _Word], _ByLabel]] = Field(default_factory=dict)
     metrics: tuple[Metric, ...] = ()
     columns: OwnColumns | None = None
 

@@ -154,6 +154,8 @@ def _check_header(path: Path, header: Sequence[str], others: str) -> None:
     """Raise `IclError` for columns that cannot be told apart; the first may be an index's."""
     if not header:
         raise IclError(f"{path} is empty; its first line names the columns.")
+    if any("\r" in name for name in header):
+        raise IclError(f"{path}: its lines end with \\r alone; save it with \\n line ends.")
     other = next((mark for mark in others if len(header) == 1 and mark in header[0]), None)
     if other is not None:
         raise IclError(

@@ -15,7 +15,7 @@ from icl.errors import IclError, did_you_mean
 from icl.tasks.json_schema import HEADER
 from icl.tasks.rows import label_of
 from icl.tasks.source_schema import SUFFIXES
-from icl.tasks.tables import read_table
+from icl.tasks.tables import read_table, stored_class_names
 from icl.tasks.task import warn_of_near_labels
 from icl.tasks.template import RESERVED
 
@@ -107,7 +107,10 @@ def draft_definition(
     if kind == "generation":
         task["metrics"] = ["exact_match"]
     else:
-        task["labels"] = _labels(files, target)
+        found, classes = _labels(files, target), _classes(files, target)
+        task["labels"] = [classes.get(label, label) for label in found]
+        if classes:
+            task["label_map"] = {n: name for n, name in classes.items() if n in found}
     lines = [f"{field.capitalize()}: {{{{ {field} }}}}" for field in names]
     answer = "Answer" if kind == "generation" else "Label"
     task["template"] = {"input": "\n".join([*lines, f"{answer}:"])}
@@ -230,6 +233,13 @@ def _labels(files: _Files, column: str) -> list[str]:
                 )
     warn_of_near_labels(sorted(found), str(files.root))
     return sorted(found)
+
+
+def _classes(files: _Files, column: str) -> dict[str, str]:
+    """Return number -> name of the classes that all files say their numbers stand for."""
+    said = [stored_class_names(file).get(column, []) for file in files.all]
+    alike = all(names == said[0] for names in said)
+    return {str(number): name for number, name in enumerate(said[0])} if alike else {}
 
 
 def _splits(files: _Files) -> Mapping[str, Any]:

@@ -219,11 +219,9 @@ def _options(
     }
     seen: dict[str, str] = {}
     for label, text in options.items():
-        if text in seen:
-            raise _IncompleteError(
-                f"the options {seen[text]!r} and {label!r} are the same; mend one."
-            )
-        seen[text] = label
+        first = seen.setdefault(label_name(text), label)  # as the right one is looked up
+        if first != label:
+            raise _IncompleteError(f"the options {first!r} and {label!r} are the same; mend one.")
     return options
 
 

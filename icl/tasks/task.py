@@ -7,12 +7,13 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 from icl.errors import IclError, did_you_mean
 from icl.tasks.template import Fields, Template
 from icl.tasks.words import clash
 
+Value = TypeVar("Value")
 Kind = Literal["classification", "multiple_choice", "generation"]
 
 
@@ -32,6 +33,22 @@ def label_name(text: str) -> str:
     True
     """
     return unicodedata.normalize("NFC", text).strip()
+
+
+def keyed_by_label(pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
+    """Return what is said of labels, (name, value), by their names as `label_name` spells them.
+
+    >>> keyed_by_label([(" good", 1), ("bad", 0)])
+    {'good': 1, 'bad': 0}
+
+    Raises:
+        ValueError: two names are one label, of which different things are said.
+    """
+    found: dict[str, Value] = {}
+    for name, value in pairs:
+        if found.setdefault(label_name(name), value) != value:
+            raise ValueError(f"{label_name(name)!r} stands twice, in two spellings; remove one")
+    return found
 
 
 def near_labels(names: Iterable[str]) -> list[tuple[str, str]]:

@@ -295,10 +295,9 @@ class MetaTrainer:
 
     def _resume(self) -> int:
         """Load the newest checkpoint of this run, on all processes; return the steps done."""
-        content = b""
-        if self._processes.main:
-            saved = load_checkpoint(self._folder, self._identity)
-            content = b"" if saved is None else saved.to_bytes()
+        main = self._processes.main
+        saved = load_checkpoint(self._folder, self._identity) if main else None
+        content = b"" if saved is None else saved.to_bytes()
         self._processes.meet()
         content = self._processes.broadcast(content)
         if not content:

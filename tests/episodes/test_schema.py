@@ -11,7 +11,7 @@ import yaml
 from toy_families import regular_family
 
 from icl.config import ExperimentConfig, TasksConfig
-from icl.episodes import Composition, EpisodeSampler, Setting
+from icl.episodes import Composition, Episode, EpisodeSampler, Setting
 from icl.episodes.files import EPISODES, save_episodes
 from icl.episodes.schema import EpisodesConfig
 from icl.errors import IclError
@@ -64,6 +64,19 @@ def test_variants_are_made_of_the_same_episodes(tmp_path: Path) -> None:
         assert one.query == other.query
         assert [e.fields for e in one.support] == [e.fields for e in other.support]
         assert [e.label for e in one.support] != [e.label for e in other.support]
+
+
+@pytest.mark.parametrize("words", ["name", {"animals": "beasts"}])
+def test_a_learners_own_words_do_not_stand_in_place_of_abstract_ones(words: Any) -> None:
+    def drawn(variant: str, **params: Any) -> list[Episode]:
+        asked = EpisodesConfig.model_validate({**BASE, "variants": ["plain", variant]})
+        learners = {"zero-shot": {"method": "zero-shot", **params}}
+        config = {**experiment(asked).model_dump(), "learners": learners}
+        return draw_episodes(ExperimentConfig.model_validate(config), regular_family())
+
+    with pytest.raises(IclError, match=r"'zero-shot' sets `words`.*abstract-labels"):
+        drawn("abstract-labels", words=words)
+    assert drawn("flipped-labels", words=words) and drawn("abstract-labels", words="lower")
 
 
 def test_saved_episodes_are_compared_on_as_they_are(tmp_path: Path) -> None:

@@ -260,7 +260,7 @@ def test_labels_of_the_same_tokens_are_refused_by_every_method_that_reads_words(
     backbone.tokenizer = copy.deepcopy(backbone.tokenizer)
     backbone.tokenizer.backend_tokenizer.normalizer = folding
     labels = Labels(problems.NAMES, ("thing", "Thing", "other"), LABELS.template)
-    for method in ("zero-shot", "in-context", "metaicl", "lora", "fomaml"):
+    for method in ("zero-shot", "in-context", "metaicl", "lora", "fomaml", "anil"):
         with pytest.raises(IclError, match="'month' and 'weekday' are the same tokens"):
             make(method, {}, backbone).adapt(SUPPORT, labels).log_probs(TEXTS)
 

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from icl.errors import IclError
+from icl.learners.registry import make
 from icl.models.backbone import Backbone
 from icl.models.embedder import Embedder, Pooling
 from icl.models.loading import load_backbone
 from icl.models.lora import Adapter, LoraSpec, init_lora
 from tests import tiny, tiny_encoders
+from tests.learners import problems
 
 TEXTS = ["Montag", "a b", "the cat sat on the mat", "x"]
 
@@ -126,3 +128,14 @@ def test_an_adapter_moves_vectors_of_its_layers_and_gradients_reach_it(
     torch.autograd.backward(moved.sum())
     touched = [name for name, value in factors.items() if value.grad is not None]
     assert len(touched) == (2 if layer == 1 else 6)
+
+
+@pytest.mark.parametrize("method", ["prototypes", "ridge", "svm"])
+def test_vectors_that_are_no_numbers_are_refused_and_not_kept(method: str) -> None:
+    encoder = tiny_encoders.encoder()
+    for parameter in encoder.model.parameters():
+        parameter.data.fill_(float("nan"))
+    labels = problems.episode().labels
+    for _ in range(2):
+        with pytest.raises(IclError, match="not numbers"):
+            make(method, {}, encoder).adapt(problems.support(2), labels)

@@ -16,7 +16,10 @@ from icl.models.backbone import Backbone
 from icl.models.embedder import Embedder
 from icl.models.identity import model_identity
 from icl.models.loading import load_backbone
+from icl.tasks.task import Labels
+from icl.tasks.template import Template
 from tests import tiny, tiny_encoders
+from tests.learners import problems
 
 TEXTS = ["Montag", "a b", "The cat sat on the mat, and it sat there for long", "x"]
 LONGEST = 12
@@ -118,6 +121,22 @@ def test_the_first_token_is_pooled_and_a_text_ends_at_the_models_own_length(tmp_
         with torch.no_grad():
             states = plain(torch.tensor([ids])).last_hidden_state[0]
         torch.testing.assert_close(vector, states[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_prompt_ends_where_its_template_does_within_the_models_own_length(
+    causal: bool, tmp_path: Path
+) -> None:
+    """It is counted in small letters, as the model reads it: here they are more tokens."""
+    tokens = {"max_seq_length": 24, "do_lower_case": True}
+    backbone = loaded(save(tmp_path, MEAN, causal=causal, tokens=tokens))
+    labels = Labels(problems.NAMES, problems.NAMES, Template("A: {{ a }}\nB: {{ b }}\nKind:"))
+    features = Features(backbone, FeatureParams(prompted=True))
+    fields = {"a": "MAT " * 40, "b": "on"}
+    with pytest.warns(UserWarning, match="lose their end"):
+        (row,) = features.embedder.encode(features.shown([fields], labels))
+    said = backbone.tokenizer.decode(row, skip_special_tokens=True).replace(" ", "")
+    assert 20 < len(row) <= 24 and said.endswith("kind:") and "b:on" in said
 
 
 def test_what_is_asked_for_wins(tmp_path: Path) -> None:

@@ -119,6 +119,7 @@ def test_faults_in_a_row_are_told(tmp_path: Path, row: Any, expected: str) -> No
     [
         ({"o": ["yes"], "label": 0}, "there are 1 options and 2 labels"),
         ({"o": ["yes", "yes"], "label": 0}, "options 'A' and 'B' are the same"),
+        ({"o": ["caf\u00e9", "cafe\u0301 "], "label": "cafe\u0301 "}, "'A' and 'B' are the same"),
         ({"o": ["yes", " "], "label": 0}, "field 'option B' is empty"),
         ({"o": "yes", "label": 0}, "holds no list of options"),
         ({"o": ["yes", "no"], "label": 2}, "answer '2' is neither a label nor an option"),

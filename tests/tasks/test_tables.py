@@ -107,6 +107,7 @@ def test_any_text_survives_any_format(
         ("x.csv", b'a,b\n1,"2\n', "row 2: not valid CSV"),
         ("x.csv", b"a;b\n1;2,5\n", "single column 'a;b'.*separated by ';'"),
         ("x.tsv", b'a\tb\n1\t2\n"3\t4\t5\n', "row 3: a value that begins with a quote is not cl"),
+        ("x.tsv", b"a\tb\r1\t2\r", "its lines end with .r alone"),
         ("x.csv", b"", "is empty; its first line names the columns"),
         ("x.tsv", b"a\tb\n1\t2\t3\n", "row 2: 3 values in 2 columns"),
         ("x.parquet", b"PAR1 no", "cannot be read as Parquet"),

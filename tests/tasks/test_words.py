@@ -63,6 +63,40 @@ def test_a_definition_whose_target_shows_labels_alike_is_refused(tmp_path: Path)
         load_family(str(path))
 
 
+def test_two_spellings_of_one_label_do_not_replace_each_other(tmp_path: Path) -> None:
+    name, text = draft_definition(table(tmp_path, "text"), tmp_path)
+    definition = yaml.safe_load(text)
+    task = definition["tasks"][name]
+    path = tmp_path / "animals.yaml"
+    for field, said in (("label_map", {"caf\u00e9": "x", "cafe\u0301": "y"}),
+                        ("label_map", {1: "x", "1": "y"}),
+                        ("words", {"default": {"x": "a", "x ": "b"}})):  # fmt: skip
+        path.write_text(yaml.safe_dump({**definition, "tasks": {name: {**task, field: said}}}))
+        with pytest.raises(IclError, match="stands twice, in two spellings"):
+            load_family(str(path))
+    with pytest.raises(IclError, match="'x' stands twice, in two spellings"):
+        read_training(tmp_path / "animals.csv", words={"x": "a", "x ": "b"})
+    with pytest.raises(IclError, match="stands twice, in two spellings"):
+        validate("zero-shot", {"words": {"x": "a", "x ": "b"}})
+    labels = Labels(("caf\u00e9", "x"), ("y", "z"), Template("{{ text }}:"))
+    asked = validate("zero-shot", {"words": {"cafe\u0301 ": "coffee"}})
+    assert asked.worded(labels, "task").words == ("coffee", "z")
+
+
+def test_a_drafted_definition_calls_numbered_classes_by_their_stored_names(tmp_path: Path) -> None:
+    import datasets
+
+    kinds = {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad", "good"])}
+    rows = {"text": [f"text {i}" for i in range(8)], "label": [0, 1] * 4}
+    made = datasets.Dataset.from_dict(rows, features=datasets.Features(kinds))
+    made.to_parquet(str(tmp_path / "moods.parquet"))
+    name, text = draft_definition(tmp_path / "moods.parquet", tmp_path)
+    (tmp_path / "moods.yaml").write_text(text)
+    task = load_family(str(tmp_path / "moods.yaml")).load(name, "und")
+    assert task.labels == ("bad", "good")
+    assert [e.label for e in task.examples] == ["bad", "good"] * 4
+
+
 @pytest.mark.parametrize("column", sorted(RESERVED))
 def test_a_column_with_a_name_of_jinjas_is_shown_all_the_same(tmp_path: Path, column: str) -> None:
     path = table(tmp_path, column)
@@ -121,6 +155,8 @@ def test_predict_refuses_words_that_are_alike_before_a_model_loads(
                     {"params": {"words": {"x": "y"}}}):  # fmt: skip
         with pytest.raises(IclError, match="the word of both 'x' and 'y'"):
             label_table(train, new, out, **options)
+    with pytest.raises(IclError, match=r"names 'yy', which is no label here.*'y'"):
+        label_table(train, new, out, params={"words": {"yy": "no"}})
     with pytest.raises(IclError, match="'x' twice"):
         _words(["x=a", "x=b"])
 
