@@ -174,7 +174,7 @@ def _saved(path: Path, limit: int | None) -> Iterator[Episode]:
         raise IclError(f"{file} holds no episodes; name another under `episodes.file`.")
 
 
-def metrics_of(family: TaskFamily, episode: Episode) -> tuple[str, ...]:
+def metrics_of(family: TaskFamily, episode: Episode | EpisodeRecord) -> tuple[str, ...]:
     """Return the metrics that judge written answers to an episode's task; () for labels."""
     return family.load(episode.task, episode.query_language).metrics
 

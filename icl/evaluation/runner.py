@@ -62,7 +62,7 @@ class Runner:
         training_episodes: Mapping[str, EpisodeSampler],
         processes: Processes = ALONE,
         track: Callable[[str, Mapping[str, Any]], None] | None = None,
-        metrics: Callable[[Episode], Sequence[str]] | None = None,
+        metrics: Callable[[Episode | EpisodeRecord], Sequence[str]] | None = None,
         config: str | None = None,
     ) -> None:
         self._folder = folder
@@ -118,8 +118,11 @@ class Runner:
         """Write what is known before the start; return identity, roster and what is left to do."""
         self._folder.store.gather()
         identity = self._begin()
+        wanted = set(self._episodes.fingerprints())
         for record in self._folder.store.scan():
             self._done.setdefault(record.learner_key, set()).add(record.fingerprint)
+            if record.written and record.fingerprint in wanted:
+                self._check_metrics(record)
         left = self._left()
         if left and self._model.backbone().identity != identity:  # exchanged just now
             identity = self._model.backbone().identity
@@ -157,6 +160,17 @@ class Runner:
         """Return the places of each entrant's episodes that are not done, where there are any."""
         pending = {e.name: self._pending(e) for e in self._entrants}
         return {name: places for name, places in pending.items() if places}
+
+    def _check_metrics(self, record: EpisodeRecord) -> None:
+        """Raise `IclError` where answers were judged by other metrics than are asked for now."""
+        asked = tuple(self._metrics(record)) if self._metrics else ()
+        ours = any(row["key"] == record.learner_key for row in self._roster.values())
+        if ours and record.metrics != asked:
+            raise IclError(
+                f"The answers to {record.task!r} in {self._folder.path} were judged by"
+                f" {', '.join(record.metrics)}, and now {', '.join(asked)} is asked for; give"
+                " another folder with --out, or put the task's `metrics` back."
+            )
 
     def _check_model(self, identity: str) -> None:
         """Raise `IclError` where this process has loaded another model than the main one."""

@@ -139,6 +139,22 @@ def test_a_run_may_hold_both_kinds_of_task(
     assert kinds == {3}
 
 
+def test_answers_that_were_judged_by_other_metrics_are_not_taken_for_these(
+    material: Path, tmp_path: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    definition = tmp_path / "echoes.yaml"
+    text = FAMILY.replace("[token_f1, chrf, exact_match]", "[exact_match]")
+    definition.write_text(text.replace("root: .", f"root: {material}"))
+    path = write(material, tmp_path, "  voted: {method", "  # voted: {method")
+    path.write_text(path.read_text().replace(str(material / "echoes.yaml"), str(definition)))
+    run = tmp_path / "run"
+    assert icl(monkeypatch, "run", path, "--out", run) == 0
+    definition.write_text(definition.read_text().replace("[exact_match]", "[token_f1]"))
+    assert icl(monkeypatch, "run", path, "--out", run) == 2
+    assert "judged by exact_match, and now token_f1 is asked for" in capsys.readouterr().err
+    assert icl(monkeypatch, "run", path, "--out", tmp_path / "other") == 0
+
+
 def test_learners_that_cannot_write_are_refused_before_a_model_loads(
     material: Path, tmp_path: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
