@@ -198,7 +198,7 @@ class EpisodeRecord:
             if not data[name]:
                 del data[name]
         text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return f'{text[:-1]}{_SEAL}{_check(text)}"}}'
+        return _sealed(text)
 
     @classmethod
     def from_json(cls, line: str) -> EpisodeRecord:
@@ -240,7 +240,7 @@ class EpisodeRecord:
             made = cls(**data)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"not a record of schema {SCHEMA_VERSION}: {error}") from error
-        if version not in _UNSEALED and check != _check(line.rstrip().rpartition(_SEAL)[0] + "}"):
+        if (check is not None or version not in _UNSEALED) and not _is_sealed(line.rstrip()):
             made._refuse("its checksum does not fit")
         if any(row[p] != max(row) for row, p in zip(made.log_probs, made.predictions, strict=True)):
             made._refuse("a prediction is not the best of its log-probabilities")
@@ -253,8 +253,15 @@ class EpisodeRecord:
         )
 
 
-def _check(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+def _sealed(text: str) -> str:
+    """Return a JSON object's text with its checksum at the end."""
+    check = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f'{text[:-1]}{_SEAL}{check}"}}'
+
+
+def _is_sealed(line: str) -> bool:
+    """Tell whether a line ends in its checksum: of two values of a name the later would count."""
+    return line == _sealed(line.rpartition(_SEAL)[0] + "}")
 
 
 _TEXT = (

@@ -191,6 +191,9 @@ def test_same_outcomes_ignores_order_and_cost_only():
         (b"-1.5", b"-2.5"),
         (b'"seconds":0.5', b'"seconds":0.4'),
         (b'"check":"', b'"check":"0'),
+        (b'"}\n', b'","gold":[0,0]}\n'),  # behind the checksum, the later of two names counts
+        (b'"}\n', b'","transductive":true}\n'),
+        (b'"schema_version":3', b'"schema_version":2'),  # which had no checksum
     ],
 )
 def test_a_record_changed_by_hand_is_refused_by_name_and_left_as_it_is(tmp_path, old, new):
