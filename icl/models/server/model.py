@@ -90,7 +90,7 @@ class ServerModel(Backbone):
 
     @cached_property
     def identity(self) -> str:
-        """A hash of address, API, model, tokenizer, way of scoring and its code, 16 hex digits.
+        """A hash of address, API, model, context, tokenizer, scoring and its code: 16 hex digits.
 
         The model is known by its name, the revision that the user states, and what the server says
         of it (llama.cpp: its sizes and quantisation; vLLM: its origin). A hosted model may change
@@ -98,7 +98,7 @@ class ServerModel(Backbone):
         """
         config = self.client.config
         code = code_of(__name__)  # of this road to a model; no learner's own module leads here
-        parts = [config.url, config.api, self.client.model, self.scoring, code]
+        parts = [config.url, config.api, self.client.model, self.scoring, self._context, code]
         if config.tokenizer is not None:  # of this machine, by its content
             parts.append(tokenizer_digest(self.tokenizer))
         text = json.dumps(parts, sort_keys=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from icl.models.meter import Meter
+from icl.models.meter import Meter, Spent
 from icl.models.server.client import Body, Client, Reply
 from icl.models.server.faults import RefusedError
 from icl.models.server.wanted import ALTERNATIVES, TEXT, Wanted
@@ -86,8 +88,7 @@ class Session:
         Each holds what is wanted; fails as `Client.post_all` says where one does not.
         """
         replies = self._client.post_all(self._path, bodies, wanted)
-        for reply in replies:
-            self._count(reply)
+        self._count(bodies, replies)
         return [reply.data for reply in replies]
 
     def probe(self, body: Body, wanted: Wanted) -> Any:
@@ -100,7 +101,7 @@ class Session:
             reply = self._client.post(self._path, body, wanted, patient=False)
         except RefusedError:
             return None
-        self._count(reply)
+        self._count([body], [reply])
         return reply.data
 
     def _refusal(self, body: Body) -> str | None:
@@ -110,8 +111,15 @@ class Session:
             return refused.reason if "max_completion_tokens" in refused.reason else None
         return None
 
-    def _count(self, reply: Reply) -> None:
-        usage = reply.usage
-        self._meter.prompt_tokens += usage.prompt
-        if not reply.from_cache:
-            self._meter.computed_tokens += usage.prompt - usage.cached + usage.answer
+    def _count(self, bodies: Sequence[Body], replies: Sequence[Reply]) -> None:
+        """Count what replies took; equal requests are sent once, and kept ones are charged."""
+        self._meter.prompt_tokens += sum(reply.usage.prompt for reply in replies)
+        keys = [json.dumps([self._path, body], sort_keys=True).encode() for body in bodies]
+        for key, reply in dict(zip(keys, replies, strict=True)).items():
+            digest, usage = hashlib.sha256(key).digest(), reply.usage
+            spent = Spent(usage.prompt - usage.cached + usage.answer)
+            if reply.from_cache:
+                self._meter.charge(digest, spent)
+            else:
+                self._meter.computed_tokens += spent.tokens
+                self._meter.computed([digest])

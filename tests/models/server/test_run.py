@@ -14,6 +14,8 @@ from icl.errors import IclError
 from icl.evaluation.record import EpisodeRecord
 from icl.evaluation.store import RecordStore
 from icl.experiment import run_experiment
+from icl.models.server.config import ServerConfig
+from icl.models.server.model import ServerModel
 from tests import tiny
 from tests.models.server.fake import FakeServer
 
@@ -133,6 +135,25 @@ def test_what_is_for_local_models_is_refused_beside_a_server(tmp_path: Path, fie
     path = write(tmp_path, f"  {{name: tiny, {field}, server: {{url: 'http://h/v1'}}}}")
     with pytest.raises(IclError, match="`device_map`, `quantise` and `trust_remote_code`"):
         load_config(path)
+
+
+def test_a_cost_does_not_depend_on_the_replies_that_were_kept(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    config = served(server, tmp_path)
+    run_experiment(config, tmp_path / "first", command="icl run")
+    run_experiment(config, tmp_path / "again", command="icl run")  # all replies are kept by now
+    first, again = records(tmp_path / "first"), records(tmp_path / "again")
+    for key, record in first.items():
+        assert record.cost.computed_tokens == again[key].cost.computed_tokens
+        assert again[key].cost.shared_tokens == again[key].cost.computed_tokens
+    assert max(record.cost.computed_tokens for record in first.values()) > 0
+
+
+def test_another_context_is_another_model(server: FakeServer, tmp_path: Path) -> None:
+    config = ServerConfig(url=server.url, retries=0)
+    short = ServerModel("tiny", config.model_copy(update={"context": 64}))
+    assert short.identity != ServerModel("tiny", config).identity
 
 
 def test_chat_servers_have_no_prompt_tokens_to_score(tmp_path: Path) -> None:
