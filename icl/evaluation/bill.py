@@ -49,10 +49,12 @@ class Bill:
     def cost(self, trained_parameters: int) -> Cost:
         """Return what the block has cost."""
         shared: Spent = self._meter.shared - self._shared
-        flops = self._flops
+        own, flops = self._meter.computed_tokens - self._tokens, self._flops
+        if flops is not None and own > 0 and not flops.forward:
+            flops = None  # another model than the backbone's has run, as that of SetFit
         return Cost(
             prompt_tokens=round(self._meter.prompt_tokens - self._prompt),
-            computed_tokens=round(self._meter.computed_tokens - self._tokens + shared.tokens),
+            computed_tokens=round(own + shared.tokens),
             seconds=self._seconds + shared.seconds,
             peak_memory_mb=self._peak,
             trained_parameters=trained_parameters,

@@ -36,7 +36,7 @@ class Cost:
         peak_memory_mb: the process's peak resident memory (CUDA: peak allocated), in MiB.
         trained_parameters: numbers moved by adaptation or meta-training.
         forward_flops, backward_flops: floating-point operations of the model's products, see
-            `icl.models.flops`; None where they were not counted (a server's, older records).
+            `icl.models.flops`; None where they were not (a server's, SetFit's, older records).
         shared_tokens, shared_seconds: the part of tokens and seconds that a cache of icl's saved,
             since another learner or episode had computed the same before. It is charged to each
             that uses it, so that a cost depends on no order and no history (older records, where

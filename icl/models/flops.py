@@ -69,7 +69,7 @@ def counted(backbone: Backbone) -> Iterator[Flops | None]:
     if attend is not None:
         AttentionInterface.register(implementation, _attention(total, attend))
     normaliser, nested = backbone.normaliser, "normaliser" in vars(backbone)
-    setattr(backbone, "normaliser", _normaliser(total, normaliser))  # noqa: B010
+    setattr(backbone, "normaliser", _normaliser(total, backbone))  # noqa: B010
     try:
         yield total
     finally:
@@ -192,12 +192,12 @@ def _names(result: Tensor) -> str:
     return " ".join(type(n).__name__ for n in (node, *before) if n is not None)
 
 
-def _normaliser(total: Flops, own: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def _normaliser(total: Flops, backbone: Backbone) -> Callable[[Tensor], Tensor]:
     """Wrap the projection to the whole vocabulary."""
+    own = backbone.normaliser
 
     def run(hidden: Tensor) -> Tensor:
         out = own(hidden)
-        backbone: Any = getattr(own, "__self__", None)
         flops = 2 * hidden.shape[0] * backbone.head.weight.numel()
         total.forward += flops
         if out.requires_grad and "Normaliser" in _names(out):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from icl.evaluation.bill import Bill
 from icl.evaluation.judge import judge
 from icl.evaluation.record import Cost, EpisodeRecord
 from icl.learners.registry import make
@@ -66,3 +67,12 @@ def test_records_keep_what_was_shared_and_older_ones_are_read_without() -> None:
     assert EpisodeRecord.from_json(kept.to_json()) == kept
     assert "shared" not in record.to_json()
     assert EpisodeRecord.from_json(record.to_json()).cost.shared_tokens == 0
+
+
+def test_what_another_model_computes_is_not_said_to_take_no_operations() -> None:
+    made = tiny.backbone()
+    with Bill(made) as bill:
+        made.meter.computed_tokens += 3  # as SetFit does, which runs a model of its own
+    cost = bill.cost(0)
+    assert cost.computed_tokens == 3
+    assert cost.forward_flops is None and cost.backward_flops is None

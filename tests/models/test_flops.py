@@ -87,6 +87,15 @@ def test_forward_passes_are_counted_exactly(architecture: str, params: dict[str,
     assert found.forward == pytest.approx(whole, rel=0.01) and found.backward == 0
 
 
+def test_what_is_counted_within_a_count_is_counted_by_both() -> None:
+    made = tiny.backbone()
+    with counted(made) as outer, counted(made) as inner:
+        on_an_episode(made, "zero-shot", {"normalise": "token"})
+    assert outer is not None and inner is not None
+    assert outer.forward == inner.forward > 0
+    assert "normaliser" not in vars(made)
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_adaptation_is_counted_forward_and_backward(architecture: str) -> None:
     params = {"steps": 2, "top_layers": 2}
