@@ -164,8 +164,9 @@ def metrics(
 ) -> pd.DataFrame:
     """Return every classification metric of each learner, with bootstrap intervals.
 
-    Labels are pooled by task and name, queries weigh the same, and intervals redraw whole draws,
-    `draws` times (missing for the worst of several, and for the gap). Columns: ``learner``,
+    Labels are pooled by task and name, queries weigh the same, and intervals redraw whole draws, as
+    many of each setting as there are, `draws` times (missing for the worst of several, and for the
+    gap). Columns: ``learner``,
     ``metric``, ``value``, ``low``, ``high``. Metrics of probabilities need the columns
     ``log_probs`` and ``gold_column``; the cross-lingual gap is there where a language is judged
     both within and across.
@@ -179,9 +180,11 @@ def metrics(
     rows = []
     clusters = draw_of(frame).to_numpy()
     for learner, at in frame.groupby("learner", observed=True).indices.items():
-        part = frame.iloc[at]
+        part, own = frame.iloc[at], list(clusters[at])
+        asked = _asked(part)
+        fixed = strata([asked[name] for name in part["episode"]], own) if asked else None
         for name, function in _drawn_metrics(part).items():
-            found = bootstrap(function, list(clusters[at]), level=level, draws=draws, seed=seed)
+            found = bootstrap(function, own, strata=fixed, level=level, draws=draws, seed=seed)
             rows.append((learner, name, *found))
         rows += [(learner, name, x, np.nan, np.nan) for name, x in _group_metrics(part).items()]
     return pd.DataFrame(rows, columns=["learner", "metric", "value", "low", "high"])

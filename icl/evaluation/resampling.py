@@ -52,6 +52,7 @@ def bootstrap(
     statistic: Callable[[Rows], float],
     clusters: Sequence[object],
     *,
+    strata: Sequence[object] | None = None,
     level: float = LEVEL,
     draws: int = DRAWS,
     seed: int = 0,
@@ -61,8 +62,9 @@ def bootstrap(
     Args:
         statistic: of rows given by their numbers, some more than once.
         clusters: the cluster of each row, e.g. its draw.
+        strata: the stratum of each row, which its whole cluster shares; None for one.
         level: of the interval.
-        draws: how often as many clusters as there are, are drawn with replacement.
+        draws: how often as many clusters as each stratum has are drawn with replacement.
         seed: of the draws.
 
     Raises:
@@ -70,13 +72,18 @@ def bootstrap(
     """
     if not len(clusters):
         raise ValueError("give the cluster of every row, and a row or more")
-    places: dict[object, list[int]] = {}
+    places: dict[object, dict[object, list[int]]] = {}
     for row, name in enumerate(clusters):
-        places.setdefault(name, []).append(row)
-    groups = [np.array(rows, dtype=np.int64) for rows in places.values()]
+        stratum = places.setdefault(None if strata is None else strata[row], {})
+        stratum.setdefault(name, []).append(row)
+    parts = [[np.array(rows) for rows in stratum.values()] for stratum in places.values()]
     rng = np.random.default_rng(seed)
     found = [
-        statistic(np.concatenate([groups[i] for i in rng.integers(0, len(groups), len(groups))]))
+        statistic(
+            np.concatenate(
+                [part[i] for part in parts for i in rng.integers(0, len(part), len(part))]
+            )
+        )
         for _ in range(draws)
     ]
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])

@@ -179,3 +179,11 @@ def test_every_metric_of_a_table_equals_its_own_of_scikit_learn(frame):
     assert (drawn.low <= drawn.high).all()
     inside = drawn.drop("ece", level="metric")  # a bootstrap of ECE is biased upwards
     assert ((inside.low <= inside.value) & (inside.value <= inside.high)).all()
+
+
+def test_that_one_setting_is_harder_widens_no_interval_of_a_metric(frame):
+    own = frame[frame.learner == "prototypes"]
+    easy = own.setting == "within"
+    made = own.assign(prediction=own.gold.where(easy, "wrong"), right=easy.astype(float))
+    found = analysis.metrics(made, draws=40).set_index("metric").loc["accuracy"]
+    assert found.low == found.value == found.high == pytest.approx(easy.mean())
