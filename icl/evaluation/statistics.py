@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     Codes = NDArray[np.int64]
 
 LEVEL = 0.95
-_NIL = 1e-15  # variances up to this are rounding
+NIL = 1e-15  # variances up to this are rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class ClusteredSample:
         """
         *single, total = parts
         found = np.maximum(single[int(np.argmin(self.sizes))], total)
-        return np.where(found > _NIL, found, np.max(single, axis=0))
+        return np.where(found > NIL, found, np.max(single, axis=0))
 
     def means(self, level: float = LEVEL) -> Means:
         """Return the means with intervals.
@@ -263,7 +263,7 @@ def _cluster_covariance(scores: Floats, codes: Codes, lost: int) -> Floats:
 
 def _effective(binomial: Floats, variance: Floats, otherwise: int) -> Floats:
     """Return how many independent trials would have this variance, `otherwise` where it is nil."""
-    known = (variance > _NIL) & (binomial > 1e-12)
+    known = (variance > NIL) & (binomial > 1e-12)
     return np.where(known, binomial / np.where(known, variance, 1.0), float(otherwise))
 
 

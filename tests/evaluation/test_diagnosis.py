@@ -246,6 +246,29 @@ def test_episodes_with_changed_labels_alone_are_said_to_answer_nothing():
     assert not answer.answered and "plain" in answer.lines
 
 
+@pytest.mark.parametrize(("draws", "sure"), [(1, False), (2, False), (8, True)])
+def test_few_draws_without_an_error_make_no_unpaired_difference_certain(draws: int, sure: bool):
+    def side(right: bool, split: str) -> list[EpisodeRecord]:
+        chosen, scores = (0, 1) if right else (1, 0), ((0.0, -9.0), (-9.0, 0.0))
+        return [
+            replace(
+                record(i),
+                split=split,
+                parallel_ids=(f"a{i}", f"b{i}"),
+                log_probs=tuple(scores[c] for c in chosen),
+                predictions=chosen,
+            )
+            for i in range(draws)
+        ]
+
+    right, wrong = side(True, "train"), side(False, "test")
+    for sides in (([right], [wrong]), ([right, side(False, "train")], [wrong, side(True, "test")])):
+        found = unpaired(*sides, "accuracy")
+        assert found.value == len(sides[0])
+        assert (found.p < 0.05) is sure and found.p > 0
+        assert found.low < found.value <= found.high
+
+
 def test_unpaired_intervals_hold_the_truth_about_as_often_as_they_say():
     """150 pairs of sets of 20 episodes, no difference: 95 % intervals miss it in few of them."""
     missed = 0

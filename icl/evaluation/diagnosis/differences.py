@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from icl.episodes.variants import without_variant
 from icl.evaluation.draws import clustered
 from icl.evaluation.record import EpisodeRecord
-from icl.evaluation.statistics import LEVEL
+from icl.evaluation.statistics import LEVEL, NIL
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from icl.evaluation.statistics import ClusteredSample
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +65,33 @@ def unpaired(
 
     Each side is one learner's records, or two learners' on the same episodes: then what is
     compared is the first one's lead over the second, which allows for the episodes' difficulty.
-    The sides are taken as independent; t has the fewer of their degrees of freedom.
+    The sides are taken as independent; t has the fewer of their degrees of freedom. Without one,
+    nothing is known. A side in which no draw differs is as sure as its number of draws makes it.
     """
     from scipy.stats import t
 
     most = 2.0 if len(first) > 1 else 1.0
-    value, variance, freedoms = 0.0, 0.0, []
-    for sign, side in ((1, first), (-1, second)):
-        sample = clustered(side, metric)
-        contrast = np.array([1.0, -1.0][: len(side)])
-        value += sign * float(contrast @ sample.mean)
-        parts = [np.asarray(contrast @ part @ contrast) for part in sample.covariances()]
-        variance += float(sample.variances(parts))
-        freedoms.append(sample.freedom)
-    freedom = max(min(freedoms), 1)
-    error = float(np.sqrt(max(variance, 0.0)))
-    reach = float(t.ppf((1 + LEVEL) / 2, freedom)) * error
-    p = 2 * float(t.sf(abs(value) / error, freedom)) if error > 0 else float(value == 0)
+    samples = [clustered(side, metric) for side in (first, second)]
+    contrast = np.array([1.0, -1.0][: len(first)])
+    means = [float(contrast @ sample.mean) for sample in samples]
+    value, freedom = means[0] - means[1], min(sample.freedom for sample in samples)
+    if freedom < 1:
+        return Difference(value, -most, most, 1.0)
+    bound = float(t.ppf((1 + LEVEL) / 2, freedom))
+    reach = float(np.hypot(*(_reach(sample, contrast, bound) for sample in samples)))
+    p = 2 * float(t.sf(bound * abs(value) / reach, freedom))
     return Difference(value, max(value - reach, -most), min(value + reach, most), p)
+
+
+def _reach(sample: ClusteredSample, contrast: NDArray[np.float64], bound: float) -> float:
+    """Return half the interval of a mean or a lead; where no draw differs, the Wilson one's."""
+    parts = [np.asarray(contrast @ part @ contrast) for part in sample.covariances()]
+    variance = float(sample.variances(parts))
+    if variance > NIL:
+        return bound * float(np.sqrt(variance))
+    if len(contrast) == 1:
+        one = sample.means()
+        return float(one.high[0] - one.low[0])
+    two = sample.differences()
+    lead = two.difference[0, 1]
+    return float(max(two.high[0, 1] - lead, lead - two.low[0, 1]))
