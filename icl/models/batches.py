@@ -1,4 +1,4 @@
-"""Which texts are embedded in one pass: of equal lengths on a CPU, of similar ones on a GPU."""
+"""Batches of encoded texts: of equal lengths for a CPU, of bounded size for a GPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def made_up(length: int) -> int:
     return -(-max(length, 1) // _STEP) * _STEP
 
 
-def passes_of(rows: Sequence[IntArray]) -> Iterator[tuple[list[int], int]]:
+def by_length(rows: Sequence[IntArray]) -> Iterator[tuple[list[int], int]]:
     """Cut texts into passes of equal lengths; yield some texts and what they are made up to."""
     alike: dict[int, list[int]] = {}
     for i, row in enumerate(rows):
@@ -31,7 +31,7 @@ def passes_of(rows: Sequence[IntArray]) -> Iterator[tuple[list[int], int]]:
             yield group[at : at + height], length
 
 
-def batches_of(rows: Sequence[IntArray], padded: bool) -> Iterator[list[int]]:
+def of_bounded_size(rows: Sequence[IntArray], *, padded: bool) -> Iterator[list[int]]:
     """Cut texts, longest first, into batches of bounded size; the longest shows at once if it fits.
 
     Args:

@@ -9,7 +9,7 @@ call, learner and process (`icl.models.embedding_store`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,7 +21,7 @@ from torch import Tensor
 from icl.closure import code_of
 from icl.errors import IclError
 from icl.models.backbone import Backbone
-from icl.models.batches import batches_of, passes_of
+from icl.models.batches import by_length, of_bounded_size
 from icl.models.embedding_store import (
     WORK,
     EmbeddingStore,
@@ -144,13 +144,18 @@ class Embedder:
         out = np.empty((len(rows), self.width), dtype=np.float32)
         work = np.zeros(len(rows), dtype=WORK)
         work["tokens"] = [len(row) for row in rows]
-        on_cpu = self.backbone.device.type == "cpu"
         encoder = isinstance(self.backbone, Encoder)
-        passes = passes_of(rows) if on_cpu else ((batch, 0) for batch in batches_of(rows, encoder))
+        passes: Iterable[tuple[list[int], int]]
+        if self.backbone.own_road is not None and not encoder:  # each runs alone, and costs its own
+            passes = (([i], 0) for i in range(len(rows)))
+        elif self.backbone.device.type == "cpu":
+            passes = by_length(rows)
+        else:
+            passes = ((batch, 0) for batch in of_bounded_size(rows, padded=encoder))
         for batch, length in passes:
             some = [rows[i] for i in batch]
             with torch.no_grad(), spending(self.backbone) as spent:
-                found = self._run_at(some, length) if on_cpu else self.run(some)
+                found = self._run_at(some, length) if length else self.run(some)
                 out[batch] = found.cpu().numpy()
             each = spent() * (1 / len(batch))
             work["computed"][batch] = each.tokens
@@ -164,8 +169,6 @@ class Embedder:
         if isinstance(self.backbone, Encoder):
             states, real = self.backbone.states(rows, layer=self.layer, length=length)
             return self._pool(states.float(), real, rows)
-        if self.backbone.own_road is not None:
-            return self.run(rows)
         pad = self.backbone.tokenizer.pad_token_id or 0
         alike = [np.concatenate([row, np.full(length - len(row), pad)]) for row in rows]
         # one by one: what texts share, such as their first token, is not shared here

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoModelForCausalLM, BloomConfig
 
 from icl.evaluation.bill import Bill
 from icl.evaluation.judge import judge
 from icl.evaluation.record import Cost, EpisodeRecord
 from icl.learners.registry import make
 from icl.models.backbone import Backbone
+from icl.models.embedder import Embedder
+from icl.models.plain import plain_scores
 from tests import tiny, tiny_encoders
 from tests.evaluation import small_run
 
@@ -76,3 +79,22 @@ def test_what_another_model_computes_is_not_said_to_take_no_operations() -> None
     cost = bill.cost(0)
     assert cost.computed_tokens == 3
     assert cost.forward_flops is None and cost.backward_flops is None
+
+
+def test_a_text_costs_a_model_that_is_not_packed_the_same_in_any_company(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = BloomConfig(vocab_size=320, hidden_size=32, n_layer=2, n_head=4)
+    model = AutoModelForCausalLM.from_config(config)
+    made = Backbone(model, tiny.tokenizer(), "bloom", own_road=plain_scores)
+    short, longer = "ab c", "ab cd e"  # which a model that is packed would pad to one length
+
+    def cost(store: str, *texts: str) -> Cost:
+        monkeypatch.setenv("ICL_EMBEDDINGS", str(tmp_path / store))
+        with Bill(made) as bill:
+            Embedder(made).embed(texts)
+        return bare(bill.cost(0))
+
+    alone = cost("one", short)
+    cost("two", short, longer)
+    assert cost("two", short) == alone
