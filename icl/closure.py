@@ -83,7 +83,7 @@ def _imports(
 ) -> tuple[list[list[str]], list[tuple[str, Path]]]:
     """Return what a file's imports bind, by content, and the modules and files that they lead to.
 
-    Imports that stand together may stand in any order.
+    Imports that stand together may stand in any order, unless two bind one name.
     """
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     met: list[tuple[str, Path]] = []
@@ -101,7 +101,8 @@ def _imports(
             assert path is not None
             lines.append(json.dumps([_source(path).tree, attribute, one.bound]))
             met += _with_parents(target, owned)
-        told.append(sorted(lines))
+        names = {one.bound for one in run}
+        told.append(lines if len(names) < len(run) or "*" in names else sorted(lines))
     return told, met
 
 

@@ -132,6 +132,14 @@ def test_a_method_hangs_on_no_other_room_and_on_few_other_methods(method: str) -
     assert ("learners/setfit" in found) == (method == "setfit")
 
 
+def test_the_later_of_two_imports_of_one_name_counts(code: Callable[[Files], str]) -> None:
+    named = ["from PKG.inner import tell\n", "from PKG.twin import tell\n"]
+    starred = ["from PKG.inner import *\n", "from PKG.twin import *\n"]
+    for imports in (named, starred):
+        one, other = ("".join(x) + PACKAGE["start.py"] for x in (imports, imports[::-1]))
+        assert code({"start.py": one}) != code({"start.py": other})
+
+
 def test_who_takes_methods_by_name_hangs_on_all_of_them() -> None:
     found = reached("icl.learners.registry")
     assert {home(method)[0].removeprefix("icl.").replace(".", "/") for method in methods()} <= found
