@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -78,7 +79,7 @@ def unpaired(
     if freedom < 1:
         return Difference(value, -most, most, 1.0)
     bound = float(t.ppf((1 + LEVEL) / 2, freedom))
-    reach = float(np.hypot(*(_reach(sample, contrast, bound) for sample in samples)))
+    reach = math.hypot(*(_reach(sample, contrast, bound) for sample in samples))
     p = 2 * float(t.sf(bound * abs(value) / reach, freedom))
     return Difference(value, max(value - reach, -most), min(value + reach, most), p)
 
