@@ -142,7 +142,11 @@ class TaskDefinition(Strict):
         built = [(t, code) for t in self.named_templates.values() for code in t.languages]
         built += [(t, c) for t in self.named_templates.values() for c in ("", *self.words)]
         for template, language in built:
-            same = clash(self.words_in(language), template.build(language).target)
+            try:
+                same = clash(self.words_in(language), template.build(language).target)
+            except IclError as error:  # which does not know where it stands
+                at = "templates" if self.template is None else "template"
+                raise fault(str(error).rstrip("."), at) from error
             if same is not None:
                 at = ("words", language, same.second) if language in self.words else ("labels",)
                 raise fault(f"{same}; give each its own", *at)
