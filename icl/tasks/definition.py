@@ -145,8 +145,8 @@ class TaskDefinition(Strict):
             try:
                 same = clash(self.words_in(language), template.build(language).target)
             except IclError as error:  # which does not know where it stands
-                at = "templates" if self.template is None else "template"
-                raise fault(str(error).rstrip("."), at) from error
+                field = "templates" if self.template is None else "template"
+                raise fault(str(error).rstrip("."), field) from error
             if same is not None:
                 at = ("words", language, same.second) if language in self.words else ("labels",)
                 raise fault(f"{same}; give each its own", *at)
