@@ -33,24 +33,8 @@ class Entrant:
     training: TrainingConfig | None = None
 
 
-def suited(entrants: Sequence[Entrant], episode: Episode) -> Episode:
-    """Return an episode whose task every entrant can put before a model.
-
-    Raises:
-        IclError: one cannot, as its parameters say; names it and the task.
-    """
-    for entrant in entrants:
-        try:
-            entrant.params.check_task(episode.labels, episode.support)
-        except IclError as error:
-            raise IclError(
-                f"The learner {entrant.name!r}, on the task {episode.task!r}: {error}"
-            ) from error
-    return episode
-
-
-def check_ways(
-    entrants: Iterable[Entrant],
+def suited(
+    entrants: Sequence[Entrant],
     training: Mapping[str, EpisodeSampler],
     episodes: Iterable[Episode],
 ) -> Iterator[Episode]:
@@ -62,7 +46,8 @@ def check_ways(
         episodes: any number.
 
     Raises:
-        IclError: an episode has more labels than a learner has trained columns for.
+        IclError: an entrant cannot put an episode's task before a model, as its parameters say, or
+            the episode has more labels than it has trained columns for; names it and the task.
     """
     bounds = {e.name: training[e.name].ways for e in entrants
               if e.name in training and trains_columns(e.method)}  # fmt: skip
@@ -74,6 +59,13 @@ def check_ways(
                 f" answer by chance among the {episode.ways} of {episode.task!r}; set its"
                 f" `training.ways` to {episode.ways} or more."
             )
+        for entrant in entrants:
+            try:
+                entrant.params.check_task(episode.labels, episode.support)
+            except IclError as error:
+                raise IclError(
+                    f"The learner {entrant.name!r}, on the task {episode.task!r}: {error}"
+                ) from error
         yield episode
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from icl import interrupt
 from icl.episodes import Episode, EpisodeSampler
 from icl.errors import IclError
-from icl.evaluation.entrant import Entrant, Model, check_ways, suited
+from icl.evaluation.entrant import Entrant, Model, suited
 from icl.evaluation.environment import environment
 from icl.evaluation.judge import judge
 from icl.evaluation.keys import learner_key, training_key
@@ -70,7 +70,7 @@ class Runner:
         self._metrics = metrics
         self._track = track
         self._entrants = entrants
-        self._asked = check_ways(entrants, training_episodes, episodes)
+        self._asked = suited(entrants, training_episodes, episodes)
         self._model = model
         self._training_episodes = training_episodes
         self._processes = processes
@@ -144,8 +144,7 @@ class Runner:
         """
         with ExitStack() as stack:
             with progress("Drawing episodes", counted=False) as bar:
-                asked = map(partial(suited, self._entrants), self._asked)
-                drawn = self._folder.drawn(told(asked, bar, "episode"))
+                drawn = self._folder.drawn(told(self._asked, bar, "episode"))
                 place = stack.enter_context(drawn)
             identity = self._model.identity(self._folder.read_derived("run.json").get("model"))
             self._enter_all(identity)

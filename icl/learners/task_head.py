@@ -13,7 +13,7 @@ Logits are ``z W_k + b_k`` for a text's vector z. The head begins
 - at zero (`zero`): all labels alike.
 
 A label without support is ruled out where only the support says what a label is, as by the other
-heads (`icl.learners.embedding.fill_columns`): its bias is so low that no step moves it.
+heads (`icl.learners.support.fill_columns`): its bias is so low that no step moves it.
 Label words mean something without it.
 """
 

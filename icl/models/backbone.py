@@ -23,6 +23,7 @@ from icl.models.places import first_device, is_spread
 from icl.models.rope import Spans, pack_for
 from icl.models.spread import following
 from icl.models.state import ForwardState, activate, active
+from icl.models.tokens import encode
 from icl.models.trie import IntArray
 from icl.models.trunks import TrunkCache
 from icl.models.vocabulary import Vocabulary
@@ -92,6 +93,10 @@ class Backbone(Vocabulary):
         device = first_device(self.model)
         assert device is not None
         return device
+
+    def sizes(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens of the context each text takes, each by itself."""
+        return [len(row) for row in encode(self.tokenizer, texts)]
 
     def begin(self) -> None:
         """Begin a piece of work that is to cost what it costs alone, whatever ran before it."""

@@ -107,7 +107,7 @@ class Embedder:
 
     @property
     def _is_last(self) -> bool:
-        return self.layer in (-1, len(self.backbone.layers))
+        return self.layer in (-1, self.backbone.depth)
 
     def embed(self, texts: Sequence[str]) -> Tensor:
         """Embed texts: float32 on the CPU, shape (texts, width).

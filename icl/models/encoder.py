@@ -131,6 +131,11 @@ class Encoder(Backbone):
         longest = own.longest if own is not None and own.longest else positions
         return min(positions, longest, int(self.tokenizer.model_max_length))
 
+    def sizes(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens of the context each text takes, [CLS] and [SEP] counted."""
+        tokenizer: Any = self.tokenizer
+        return [len(row) for row in tokenizer(list(texts), verbose=False)["input_ids"]]
+
     def encode(self, texts: Sequence[str]) -> list[IntArray]:
         """Encode texts as the tokenizer does, special tokens included.
 

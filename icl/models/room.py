@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from icl.errors import IclError
-from icl.models.tokens import encode
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
@@ -50,7 +49,7 @@ def fit_fields(
     """
     room = backbone.context_length - reserve
     if answers:
-        room -= max(_sizes(backbone, answers))
+        room -= max(backbone.sizes(answers))
     if room < 1:
         raise IclError(
             f"The model {backbone.name!r} takes {backbone.context_length} tokens, of which"
@@ -64,7 +63,7 @@ def fit_fields(
     owner = [i for i, own in enumerate(written) for _ in own]
     sizes = [0] * len(texts)
     parts = [text for own in written for text in own]
-    for i, size in zip(owner, _sizes(backbone, parts), strict=True):
+    for i, size in zip(owner, backbone.sizes(parts), strict=True):
         sizes[i] = max(sizes[i], size)
     long = [i for i, size in enumerate(sizes) if size > room]
     fitted = list(texts)
@@ -103,7 +102,7 @@ def _cut(backbone: Backbone, fields: Fields, write: Write, room: int, tokens: in
         return {n: v if len(v) <= most else v[:most].rstrip() for n, v in fields.items()}
 
     def within(most: int) -> bool:
-        return max(_sizes(backbone, write(kept(most)))) <= room
+        return max(backbone.sizes(write(kept(most)))) <= room
 
     # from its beginning on, so that what stays does not depend on how much more there is
     fits, too_long = 0, 1
@@ -121,12 +120,3 @@ def _cut(backbone: Backbone, fields: Fields, write: Write, room: int, tokens: in
             " template, or take a model with a longer context."
         )
     return cut
-
-
-def _sizes(backbone: Backbone, texts: Sequence[str]) -> list[int]:
-    from icl.models.encoder import Encoder
-
-    if isinstance(backbone, Encoder):  # [CLS] and [SEP] counted
-        tokenizer: Any = backbone.tokenizer
-        return [len(row) for row in tokenizer(list(texts), verbose=False)["input_ids"]]
-    return [len(row) for row in encode(backbone.tokenizer, texts)]
