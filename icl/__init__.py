@@ -19,10 +19,10 @@ from icl.version import __version__
 if TYPE_CHECKING:
     from icl import episodes, learners, tasks
     from icl.api import compare, load_model, load_task, open_run, run
-    from icl.comparison import Comparison
     from icl.errors import IclError
+    from icl.exchange.trained import load_learner
     from icl.labelling import label_table
-    from icl.trained import load_learner
+    from icl.reporting.comparison import Comparison
 
 __all__ = [
     "Comparison",
@@ -42,11 +42,11 @@ __all__ = [
 
 _ROOMS = ("episodes", "learners", "tasks")
 _FROM = {
-    "Comparison": "icl.comparison",
+    "Comparison": "icl.reporting.comparison",
     "IclError": "icl.errors",
     "compare": "icl.api",
     "label_table": "icl.labelling",
-    "load_learner": "icl.trained",
+    "load_learner": "icl.exchange.trained",
     "load_model": "icl.api",
     "load_task": "icl.api",
     "open_run": "icl.api",

@@ -7,21 +7,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from icl.comparison import Comparison
-from icl.config import ExperimentConfig, LearnerConfig, ModelConfig, load_config
 from icl.episodes import Episode, EpisodeSampler, Setting
 from icl.episodes.setting import WITHIN
 from icl.errors import IclError
-from icl.evaluation.entrant import Entrant, Model
-from icl.evaluation.runfolder import RunFolder
-from icl.evaluation.runner import Runner
+from icl.experiments.config import ExperimentConfig, LearnerConfig, ModelConfig, load_config
 from icl.learners.base import Learner
+from icl.reporting.comparison import Comparison
+from icl.runs.entrants import Entrant, Model
+from icl.runs.folder import RunFolder
+from icl.runs.runner import Runner
 from icl.tasks import TaskFamily, load_family
 from icl.training import TrainingConfig
 
 if TYPE_CHECKING:
-    from icl.evaluation.record import EpisodeRecord
     from icl.models.backbone import Backbone
+    from icl.runs.record import EpisodeRecord
 
 Entry = str | Mapping[str, Any] | Learner
 OFFLINE = "packaged:gemma-3-270m"
@@ -53,7 +53,7 @@ def load_model(
     device_map: str | Mapping[str, int | str] | None = None,
     quantise: Literal["4bit", "8bit"] | None = None,
 ) -> Backbone:
-    """Load a model and its tokenizer; see `icl.models.loading.load_backbone`.
+    """Load a model and its tokenizer; see `icl.models.loading.load.load_backbone`.
 
     Args:
         name: a Hub id, a local directory, or a packaged model (extra ``offline``).
@@ -67,7 +67,7 @@ def load_model(
     Raises:
         IclError: the model is unknown, cannot be read, or cannot be run exactly.
     """
-    from icl.models.loading import load_backbone
+    from icl.models.loading.load import load_backbone
 
     return load_backbone(
         name,
@@ -152,8 +152,8 @@ def run(
     Raises:
         IclError: for everything that the user can mend.
     """
-    from icl.experiment import run_experiment
-    from icl.shipped import find_config
+    from icl.experiments.experiment import run_experiment
+    from icl.tools.shipped import find_config
 
     experiment = (
         config if isinstance(config, ExperimentConfig) else load_config(find_config(str(config)))
@@ -171,7 +171,7 @@ def open_run(folder: str | Path) -> Comparison:
     Raises:
         IclError: it is no run's folder, is damaged, or holds no records yet.
     """
-    from icl.experiment import write_outcome
+    from icl.experiments.experiment import write_outcome
 
     path = Path(folder)
     found = write_outcome(RunFolder(path), command=f"icl report {path.name}")
@@ -213,7 +213,7 @@ def _sampler(
 
 
 def _model(model: str | Backbone) -> Model:
-    from icl.experiment import make_model
+    from icl.experiments.experiment import make_model
 
     if isinstance(model, str):
         return make_model(ModelConfig(name=model))
@@ -224,7 +224,7 @@ def _judged(
     name: str, learner: Learner, episodes: Sequence[Episode], model: Model
 ) -> list[EpisodeRecord]:
     """Judge a learner that somebody has made."""
-    from icl.evaluation.judge import judge
+    from icl.runs.judge import judge
 
     backbone = model.backbone()
     return [judge(learner, name, f"own/{name}", episode, backbone) for episode in episodes]

@@ -184,6 +184,6 @@ def _is_row(row: Any) -> bool:
 
 @lru_cache(maxsize=2)
 def _loaded(name: str) -> Backbone:
-    from icl.models.loading import load_backbone
+    from icl.models.loading.load import load_backbone
 
     return load_backbone(name)

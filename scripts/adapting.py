@@ -25,8 +25,8 @@ import yaml
 
 import icl
 from icl.evaluation.analysis import compare
-from icl.export import export_learner
-from icl.reporting.formats import p_value, percent, points
+from icl.exchange.adapter import export_learner
+from icl.reporting.numbers import p_value, percent, points
 
 if TYPE_CHECKING:
     from pandas import DataFrame

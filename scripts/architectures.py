@@ -38,13 +38,13 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from icl.errors import IclError
+from icl.models.adapters.lora import Adapter, LoraSpec, default_targets, init_lora, lowest_layer
 from icl.models.backbone import Backbone
-from icl.models.embedder import Embedder
+from icl.models.embedding.embedder import Embedder
 from icl.models.encoder import Encoder
-from icl.models.generate import generate
-from icl.models.loading import load_backbone
-from icl.models.lora import Adapter, LoraSpec, default_targets, init_lora, lowest_layer
-from icl.models.scorer import label_scores, make_plan, score
+from icl.models.loading.load import load_backbone
+from icl.models.scoring.generate import generate
+from icl.models.scoring.scorer import label_scores, make_plan, score
 from icl.models.seq2seq import Seq2Seq
 
 QUICK = (

@@ -36,13 +36,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icl.learners.heads import linear, metric, transductive
-from icl.learners.heads.fitted import Fitted
-from icl.learners.heads.table import predict_rows
-from icl.models.embedder import Embedder
+from icl.learners.embedding.heads import linear, metric, transductive
+from icl.learners.embedding.heads.fitted import Fitted
+from icl.learners.embedding.heads.table import predict_rows
+from icl.models.embedding.embedder import Embedder
 from icl.models.encoder import Encoder
-from icl.models.loading import load_backbone
-from icl.models.named import model_path
+from icl.models.loading.load import load_backbone
+from icl.models.loading.named import model_path
 
 WAYS, SHOTS, QUERIES = 5, 5, 15
 MODEL = "packaged:all-minilm-l6-v2"

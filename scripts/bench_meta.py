@@ -58,12 +58,12 @@ import torch
 from torch import Tensor
 
 from icl.episodes import Episode, EpisodeSampler
-from icl.learners.gradient import Piece, WordLoss, of_tasks
-from icl.learners.meta import FOMAML, MAML, Problem
+from icl.learners.gradient.algorithms import FOMAML, MAML, Problem
+from icl.learners.gradient.base import Piece, WordLoss, of_tasks
+from icl.models.adapters.lora import Adapter, LoraSpec, init_lora
 from icl.models.backbone import Backbone
-from icl.models.loading import load_backbone
-from icl.models.lora import Adapter, LoraSpec, init_lora
-from icl.models.scorer import score
+from icl.models.loading.load import load_backbone
+from icl.models.scoring.scorer import score
 from icl.tasks import load_family
 
 RATE = 0.01

@@ -16,7 +16,7 @@ from functools import partial
 
 import torch
 
-from icl.models.products import product
+from icl.models.packed.products import product
 
 SIZES = [(640, 2048), (2048, 640), (640, 1024), (640, 256), (1024, 640)]
 

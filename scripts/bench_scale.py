@@ -36,8 +36,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from icl.evaluation.record import EpisodeRecord
-from icl.evaluation.store import RecordStore
+from icl.runs.record import EpisodeRecord
+from icl.runs.store import RecordStore
 
 AXES = ("episodes", "ways", "shots", "languages", "processes")
 DATA = Path(os.environ.get("ICL_TEST_DATA", "../shared/data")) / "sib200"

@@ -7,7 +7,7 @@ shares one forward pass among one-token answers, needs seven.
 
 What is timed, in interleaved repeats, tokenising included, loading not:
 
-- icl: `icl.models.scorer.label_scores` with exact, normalised log-probabilities.
+- icl: `icl.models.scoring.scorer.label_scores` with exact, normalised log-probabilities.
 - lm-eval: `HFLM.loglikelihood` on the same (context, continuation) pairs; batch size 1 on a CPU
   (the fastest there: padding is computed), `auto` on a GPU. Its progress bar is off.
 - naive: the loop that users write: one forward pass a (prompt, label), logits at every position.
@@ -46,10 +46,10 @@ import numpy as np
 import torch
 
 from icl.models.backbone import Backbone
-from icl.models.loading import load_backbone
-from icl.models.scorer import label_scores
+from icl.models.loading.load import load_backbone
+from icl.models.packed.trie import common_prefix
+from icl.models.scoring.scorer import label_scores
 from icl.models.tokens import encode_pairs
-from icl.models.trie import common_prefix
 from icl.tasks import Example, load_family
 
 WORDS = {

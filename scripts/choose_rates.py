@@ -15,8 +15,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from icl.config import ExperimentConfig, LearnerConfig, load_config
-from icl.experiment import run_experiment
+from icl.experiments.config import ExperimentConfig, LearnerConfig, load_config
+from icl.experiments.experiment import run_experiment
 from icl.learners.registry import is_meta_learner
 
 

@@ -22,9 +22,9 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from icl.episodes import EpisodeSampler
-from icl.learners.embedding import HeadPredictor
+from icl.learners.embedding.base import HeadPredictor
 from icl.learners.registry import make
-from icl.models.loading import load_backbone
+from icl.models.loading.load import load_backbone
 from icl.tasks import load_family
 
 METHODS = {

@@ -13,11 +13,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from icl.evaluation.finished import read_run
-from icl.evaluation.runfolder import RunFolder
 from icl.evaluation.summary import Board, Row, Summary, summarise
-from icl.reporting.formats import count, duration, p_value, percent, points
+from icl.reporting.numbers import count, duration, p_value, percent, points
 from icl.reporting.verdict import DAGGER, notes, verdict
+from icl.runs.finished import read_run
+from icl.runs.folder import RunFolder
 
 
 def main() -> None:

@@ -32,8 +32,8 @@ from icl.episodes.variants import VARIANTS, without_variant
 from icl.evaluation.grid import grid
 from icl.evaluation.paired import mcnemar, permutation
 from icl.evaluation.pairs import cluster_totals
-from icl.evaluation.record import ACCURACY, Cost, EpisodeRecord
 from icl.evaluation.statistics import ClusteredSample, clustered_sample, holm_pairs
+from icl.runs.record import ACCURACY, Cost, EpisodeRecord
 from icl.tasks.task import Example, Split, Task, TaskFamily
 from icl.tasks.template import Template
 

@@ -3,8 +3,8 @@
 Tasks are ``y = a sin(x + p)`` with a in [.1, 5], p in [0, pi] and x in [-5, 5]; a net of two layers
 of 40 ReLU learns from 10 points and is judged on 1,000 others. What needs no tuning to know: always
 saying zero has a mean squared error of 4.252, and no predictor that does not adapt is better than
-3.006. The classes in `icl.learners.meta` are those that run on LoRA; here their parameters are the
-net's, with a task axis.
+3.006. The classes in `icl.learners.gradient.algorithms` are those that run on LoRA; here their
+parameters are the net's, with a task axis.
 
 The table and the figure show the error after 0 to 10 inner steps on tasks that meta-training never
 saw. The last line is one JSON object; `best` names each algorithm's smallest error over the steps.
@@ -27,7 +27,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from icl.learners.meta import FOMAML, MAML, Adam, MetaAlgorithm, MetaSGD, Problem, Reptile
+from icl.learners.gradient.algorithms import (
+    FOMAML,
+    MAML,
+    Adam,
+    MetaAlgorithm,
+    MetaSGD,
+    Problem,
+    Reptile,
+)
 
 ZERO, BOUND = 4.252, 3.006
 _POINTS, _TASKS, _STEPS = 10, 25, 10

@@ -15,19 +15,19 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from icl.evaluation.keys import code_key
+from icl.runs.keys import code_key
 
 _PRELOADED = [
     "tests.forked",
     "accelerate",
-    "icl.models.loading",
+    "icl.models.loading.load",
     "icl.training.trainer",
-    "icl.learners.embedding",
-    "icl.learners.finetuning",
-    "icl.learners.in_context",
-    "icl.learners.linear_probe",
-    "icl.learners.prototypes",
-    "icl.learners.meta_learner",
+    "icl.learners.embedding.base",
+    "icl.learners.embedding.finetuning",
+    "icl.learners.prompting.in_context",
+    "icl.learners.embedding.linear_probe",
+    "icl.learners.embedding.prototypes",
+    "icl.learners.gradient.meta_learner",
     "tests.evaluation.small_run",
     "tests.tiny",
 ]

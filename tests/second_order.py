@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from icl.models.adapters.lora import Adapter, LoraSpec, Variant, init_lora
 from icl.models.backbone import Backbone
-from icl.models.lora import Adapter, LoraSpec, Variant, init_lora
-from icl.models.scorer import make_plan, score
+from icl.models.scoring.scorer import make_plan, score
 
 
 def meta_gradient(

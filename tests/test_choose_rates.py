@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from icl.config import load_config
+from icl.experiments.config import load_config
 
 ROOT = Path(__file__).parents[1]
 

@@ -42,7 +42,8 @@ def test_the_wheel_works_from_an_empty_folder(wheel: Path, tmp_path: Path) -> No
     code = (
         f"import sys; sys.path.insert(0, {str(place)!r})\n"
         "import icl; assert icl.__file__.startswith(sys.path[0]), icl.__file__\n"
-        "from icl.config import load_config; from icl.shipped import find_config\n"
+        "from icl.experiments.config import load_config\n"
+        "from icl.tools.shipped import find_config\n"
         "print(load_config(find_config('quickstart')).name, len(icl.tasks.family_names()))"
     )
     done = subprocess.run(

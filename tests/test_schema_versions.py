@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 import icl
-from icl.config import load_config
 from icl.errors import IclError, NewerSchemaError
-from icl.evaluation.store import RecordStore
+from icl.experiments.config import load_config
+from icl.runs.store import RecordStore
 
 GOLDEN = Path(__file__).parent / "golden" / "run"
 EXPECTED = {"fomaml": 33.3, "lora": 33.3, "majority": 33.3, "in-context": 16.7}

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import icl
-from icl.config import ModelConfig
 from icl.errors import IclError
-from icl.evaluation import runner as runner_module
-from icl.experiment import make_model
-from icl.models import loading
+from icl.experiments.config import ModelConfig
+from icl.experiments.experiment import make_model
+from icl.models.loading import load as loading
+from icl.runs import runner as runner_module
 from icl.tasks import load_family
 from tests.cli.test_run import (
     FAMILY,

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from icl.errors import IclError
-from icl.evaluation.record import EpisodeRecord
-from icl.evaluation.store import RecordStore
-from icl.export import export_learner
-from icl.merge import merge_adapter
-from icl.models.loading import load_backbone
+from icl.exchange.adapter import export_learner
+from icl.exchange.merge import merge_adapter
+from icl.exchange.trained import find_learner
+from icl.models.loading.load import load_backbone
 from icl.processes import launch
-from icl.tasks.hub import hub_rows
-from icl.tasks.lm_eval import lm_eval_rows
-from icl.trained import find_learner
-from icl.yamlfile import read_yaml
+from icl.runs.record import EpisodeRecord
+from icl.runs.store import RecordStore
+from icl.tasks.sources.hub import hub_rows
+from icl.tasks.sources.lm_eval import lm_eval_rows
+from icl.tools.yamlfile import read_yaml
 from tests import tiny
 from tests.cli.test_run import (
     FAMILY,

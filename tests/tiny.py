@@ -21,8 +21,8 @@ from transformers import (
     Qwen2Config,
 )
 
-from icl.models import attention
 from icl.models.backbone import Backbone
+from icl.models.packed import attention
 
 _CORPUS = [
     "Word: January\nKind: month", "Word: Montag\nKind: weekday", "organ organic organism",

@@ -36,12 +36,12 @@ def gradients(
     For each gradient meta-learner: second order, checkpointing, batching and precision, on two
     one-shot training episodes. Exit code 1 where one of them is wrong.
     """
-    from icl.config import load_config
-    from icl.evaluation.entrant import Entrant
-    from icl.experiment import make_model, prepare_family, training_sampler
-    from icl.learners.meta_learner import LoraMetaLearner
+    from icl.experiments.config import load_config
+    from icl.experiments.experiment import make_model, prepare_family, training_sampler
+    from icl.learners.gradient.meta_learner import LoraMetaLearner
     from icl.learners.registry import make
-    from icl.shipped import find_config
+    from icl.runs.entrants import Entrant
+    from icl.tools.shipped import find_config
     from icl.training.gradient_check import check_gradients, kernel
 
     experiment = load_config(find_config(config))

@@ -25,13 +25,13 @@ def compare(
     """
     from rich.console import Console
 
-    from icl.evaluation.finished import read_run
+    from icl.evaluation.side_by_side import together
     from icl.evaluation.summary import summarise
-    from icl.evaluation.together import together
     from icl.reporting import print_table
-    from icl.reporting.tables import pair_table
-    from icl.reporting.tables import table as written
+    from icl.reporting.boards import pair_table
+    from icl.reporting.boards import table as written
     from icl.reporting.terminal import print_pairs
+    from icl.runs.finished import read_run
 
     joined = together([read_run(folder) for folder in runs])
     if table is None and not pairs:

@@ -26,8 +26,8 @@ def diagnose(
     from rich.console import Console
 
     from icl.evaluation.diagnosis import diagnose_run
-    from icl.evaluation.finished import read_run
     from icl.reporting.diagnosis_terminal import print_answers
+    from icl.runs.finished import read_run
 
     answers = diagnose_run(read_run(run), [read_run(other) for other in beside or ()])
     if json_:

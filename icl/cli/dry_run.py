@@ -6,16 +6,16 @@ from pathlib import Path
 
 import typer
 
-from icl.config import load_config
-from icl.reporting.formats import count, duration
-from icl.shipped import find_config
+from icl.experiments.config import load_config
+from icl.reporting.numbers import count, duration
+from icl.tools.shipped import find_config
 
 
 def dry_run(
     config: str, out: Path | None, data: Path | None, limit: int | None, overrides: list[str]
 ) -> None:
-    """Print what an experiment will do; see `icl.forecast.forecast`."""
-    from icl.forecast import forecast
+    """Print what an experiment will do; see `icl.experiments.forecast.forecast`."""
+    from icl.experiments.forecast import forecast
 
     experiment = load_config(find_config(config), overrides)
     if data is not None:

@@ -133,7 +133,7 @@ def show(
 ) -> None:
     """Show a prompt as a model sees it, with the boundary of the label marked."""
     from icl.cli.prompt import render
-    from icl.models.loading import load_tokenizer
+    from icl.models.loading.load import load_tokenizer
 
     chosen = _find(_file(episodes), index, shots)
     tokenizer = None if model is None else load_tokenizer(model)
@@ -199,9 +199,9 @@ def export_(
 
     Example: icl episodes export my-episodes out --to lm-eval
     """
-    from icl import exchange
+    from icl.episodes.as_dataset import save_dataset
     from icl.episodes.files import check_lines, read_lines
-    from icl.episodes.tables import save_dataset
+    from icl.exchange import formats as exchange
 
     if to not in _FORMS:
         raise IclError(f"--to is {to!r}.{did_you_mean(to, _FORMS)}")
@@ -226,8 +226,8 @@ def import_(
     overwrite: Annotated[bool, typer.Option(help="Replace an episode set that is there.")] = False,
 ) -> None:
     """Make an episode set of a data set of episodes, and check it."""
+    from icl.episodes.as_dataset import load_dataset
     from icl.episodes.files import write_set
-    from icl.episodes.tables import load_dataset
 
     saved = write_set(out, load_dataset(source), overwrite=overwrite)
     saved.check()

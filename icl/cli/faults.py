@@ -13,7 +13,7 @@ def told(error: Exception) -> str | None:
         return str(error)
     torch_is_there = "torch" in sys.modules  # only then has it run out of memory
     if torch_is_there or isinstance(error, MemoryError | OSError):
-        from icl.models.budget import is_out_of_memory
+        from icl.models.memory import is_out_of_memory
 
         if is_out_of_memory(error):
             return (

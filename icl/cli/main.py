@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-import icl
 from icl.cli import check, episodes, tasks
 from icl.cli.compare import compare
 from icl.cli.diagnose import diagnose
@@ -23,6 +22,7 @@ from icl.cli.plan import plan
 from icl.cli.predict import predict
 from icl.errors import one_line
 from icl.processes.launch import launched
+from icl.version import __version__
 
 app = typer.Typer(
     help="Compare the ways a language model can learn a new task, on identical episodes.",
@@ -61,7 +61,7 @@ _EXIT_INTERRUPTED = 130
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"icl {icl.__version__}")
+        typer.echo(f"icl {__version__}")
         raise typer.Exit
 
 

@@ -17,7 +17,7 @@ def merge(
 
     Example: icl merge packaged:gemma-3-270m my-adapter my-model
     """
-    from icl.merge import merge_adapter
+    from icl.exchange.merge import merge_adapter
 
     folder = merge_adapter(model, adapter, out)
     typer.echo(f"Wrote {folder}: name it as `model.name`, or with --model.")

@@ -28,9 +28,9 @@ def plan(
     from rich.console import Console
 
     from icl.errors import did_you_mean
-    from icl.evaluation.finished import read_run
     from icl.evaluation.grid import grid
     from icl.reporting.plan_terminal import print_plan
+    from icl.runs.finished import read_run
 
     if not 0 < difference < 100:
         raise IclError(f"--difference is {difference:g}; give percentage points, e.g. 5.")

@@ -67,7 +67,7 @@ def predict(
     from transformers.utils import logging
 
     from icl.labelling import label_table
-    from icl.overrides import nested
+    from icl.tools.overrides import nested
 
     if from_ is not None and (method or model or set_):
         raise IclError("With --from the run says method, model and parameters; drop the others.")

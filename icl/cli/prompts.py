@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from icl.experiment import make_model
-from icl.prompt_study import load_study, run_study
-from icl.shipped import find_config
+from icl.experiments.experiment import make_model
+from icl.experiments.prompt_study import load_study, run_study
+from icl.tools.shipped import find_config
 
 
 def prompts_command(config: str, out: Path | None, data: Path | None, limit: int | None) -> None:

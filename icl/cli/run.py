@@ -13,17 +13,17 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from icl import interrupt
 from icl.cli.faults import told
-from icl.config import ExperimentConfig, load_config
 from icl.errors import IclError, one_line
-from icl.evaluation.runfolder import RunFolder
-from icl.experiment import Outcome, check_processes, run_experiment, write_outcome
+from icl.experiments.config import ExperimentConfig, load_config
+from icl.experiments.experiment import Outcome, check_processes, run_experiment, write_outcome
 from icl.processes import connect
 from icl.processes.launch import launch, launched, program
 from icl.processes.watch import FAULT, INTERRUPTED
-from icl.progress import Format, event, speak, speaks_json
-from icl.shipped import find_config
+from icl.runs.folder import RunFolder
+from icl.tools import interrupt
+from icl.tools.progress import Format, event, speak, speaks_json
+from icl.tools.shipped import find_config
 
 
 def run_command(

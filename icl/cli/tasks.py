@@ -12,7 +12,7 @@ from icl.cli.say import say
 from icl.errors import IclError
 
 if TYPE_CHECKING:
-    from icl.tasks.definition import Definition, TaskDefinition
+    from icl.tasks.definitions.family import Definition, TaskDefinition
 
 app = typer.Typer(
     help="Look at task families, check definitions, and write one for your own data.",
@@ -26,7 +26,7 @@ _EXIT_USER_FAULT = 2
 @app.command(name="list")
 def list_() -> None:
     """List the families that icl brings along."""
-    from icl.tasks.extends import family_names, find_definition, read_definition
+    from icl.tasks.definitions.extends import family_names, find_definition, read_definition
 
     rows = [("family", "tasks", "languages", "labels", "kind", "what")]
     for name in family_names():
@@ -62,7 +62,7 @@ def show(
 ) -> None:
     """Show what a family is: its tasks, labels, templates, splits and where it comes from."""
     from icl.tasks import load_family
-    from icl.tasks.extends import find_definition, read_definition
+    from icl.tasks.definitions.extends import find_definition, read_definition
 
     definition = read_definition(find_definition(family))
     for line in _about(definition):
@@ -96,8 +96,8 @@ def check(
     ] = False,
 ) -> None:
     """Check definitions, and the data that they name where they are at hand."""
-    from icl.tasks.extends import read_definition
-    from icl.tasks.survey import is_local, survey
+    from icl.tasks.definitions.extends import read_definition
+    from icl.tasks.definitions.survey import is_local, survey
 
     faults = 0
     for path in _definitions(what):
@@ -149,10 +149,10 @@ def new(
     ] = "en",
 ) -> None:
     """Write a definition for your own data, with the schema by which editors complete it."""
-    from icl.tasks.draft import draft_definition
-    from icl.tasks.extends import read_definition
-    from icl.tasks.json_schema import SCHEMA_FILE, schema_text
-    from icl.tasks.survey import survey
+    from icl.tasks.definitions.draft import draft_definition
+    from icl.tasks.definitions.extends import read_definition
+    from icl.tasks.definitions.json_schema import SCHEMA_FILE, schema_text
+    from icl.tasks.definitions.survey import survey
 
     folder = Path() if out is None else out.parent
     name, definition = draft_definition(
@@ -201,7 +201,7 @@ def export_(
 
     Example: icl tasks export cldr lm-eval-tasks --language de
     """
-    from icl.exchange import export_task
+    from icl.exchange.formats import export_task
     from icl.tasks import load_family
 
     if to != "lm-eval":
@@ -221,7 +221,7 @@ def _kind(kind: str) -> Literal["classification", "generation"]:
 
 
 def _definitions(what: list[str]) -> Iterator[Path]:
-    from icl.tasks.extends import find_definition
+    from icl.tasks.definitions.extends import find_definition
 
     for name in what:
         if Path(name).is_dir():

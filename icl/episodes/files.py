@@ -19,8 +19,8 @@ from icl.episodes.splits import without_leaks
 from icl.episodes.validity import check_episode, check_nested
 from icl.episodes.variants import VARIANTS
 from icl.errors import IclError, did_you_mean
-from icl.progress import progress, told
 from icl.tasks.task import TaskFamily
+from icl.tools.progress import progress, told
 
 SCHEMA_VERSION = 1
 EPISODES, MANIFEST = "episodes.jsonl", "manifest.json"

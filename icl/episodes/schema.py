@@ -9,9 +9,9 @@ from pydantic import Field, field_validator, model_validator
 from icl.episodes.composition import Composition
 from icl.episodes.sampler import EpisodeSampler
 from icl.episodes.setting import Setting
-from icl.tasks.source_schema import Strict
+from icl.tasks.sources.schema import Strict
 from icl.tasks.task import TaskFamily
-from icl.yamlfile import fault
+from icl.tools.yamlfile import fault
 
 Variant = Literal["plain", "shuffled-labels", "flipped-labels", "abstract-labels"]
 _DRAWN = ("count", "ways", "shots", "queries")

@@ -1,10 +1,5 @@
-"""Evaluation: runner, records, statistics, cost.
+"""Evaluation: what records say, with statistics. numpy and scipy load when they are called."""
 
-The record layer imports nothing heavy; statistics load numpy and scipy when they are called.
-"""
-
-from icl.evaluation.record import Cost, EpisodeRecord
-from icl.evaluation.store import RecordStore, same_outcomes
 from icl.evaluation.summary import Summary, summarise
 
-__all__ = ["Cost", "EpisodeRecord", "RecordStore", "Summary", "same_outcomes", "summarise"]
+__all__ = ["Summary", "summarise"]

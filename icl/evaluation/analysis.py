@@ -206,7 +206,8 @@ def draw_of(frame: pd.DataFrame) -> pd.Series[Any]:
 
 def _drawn_metrics(part: pd.DataFrame) -> dict[str, Callable[[Rows], float]]:
     """Return one learner's metrics as functions of row numbers."""
-    from icl.metrics import calibration, labels, probabilities
+    from icl.metrics import labels, probabilities
+    from icl.metrics import reliability as calibration
 
     gold = list(zip(part["task"], part["gold"], strict=True))
     predicted = list(zip(part["task"], part["prediction"], strict=True))

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from icl.evaluation.record import EpisodeRecord
     from icl.evaluation.statistics import ClusteredSample
+    from icl.runs.record import EpisodeRecord
 
     Items = frozenset[Hashable]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError
-from icl.evaluation.record import EpisodeRecord
+from icl.runs.record import EpisodeRecord
 
 if TYPE_CHECKING:
     import pandas as pd

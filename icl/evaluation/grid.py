@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from icl.errors import IclError
 from icl.evaluation.draws import clustered, draws
-from icl.evaluation.record import ACCURACY, EpisodeRecord
+from icl.runs.record import ACCURACY, EpisodeRecord
 
 if TYPE_CHECKING:
     from icl.evaluation.statistics import ClusteredSample

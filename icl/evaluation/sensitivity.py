@@ -21,7 +21,7 @@ from icl.errors import IclError
 from icl.evaluation.decomposition import Effect, decompose
 from icl.evaluation.draws import draws
 from icl.evaluation.grid import Grid, grid
-from icl.evaluation.record import EpisodeRecord
+from icl.runs.record import EpisodeRecord
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from icl.errors import IclError, did_you_mean
 from icl.evaluation.grid import Grid, grid
-from icl.evaluation.record import ACCURACY, EpisodeRecord
+from icl.runs.record import ACCURACY, EpisodeRecord
 
 if TYPE_CHECKING:
     from icl.evaluation.amortise import BreakEven
-    from icl.evaluation.calibration import Calibration
     from icl.evaluation.pairs import Pair
+    from icl.evaluation.reliability import Calibration
     from icl.evaluation.transfer import Transfer
     from icl.evaluation.worst import WorstEpisode
 
@@ -183,8 +183,8 @@ def summarise(
         IclError: nothing can be compared (see `icl.evaluation.grid.grid`), or no episode is judged
             by the metric.
     """
-    from icl.evaluation.calibration import calibration
     from icl.evaluation.pairs import pairs
+    from icl.evaluation.reliability import calibration
     from icl.evaluation.transfer import transfer
     from icl.evaluation.worst import worst_episodes
     from icl.learners.registry import is_transductive

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from icl.evaluation.grid import Grid
-from icl.evaluation.record import EpisodeRecord
+from icl.runs.record import EpisodeRecord
 
 COUNT = 5
 

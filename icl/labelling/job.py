@@ -14,8 +14,8 @@ from icl.errors import IclError
 from icl.labelling.data import Table, Training, open_table, read_fields, read_training
 from icl.labelling.journal import Journal, row_key
 from icl.labelling.writing import ENDINGS, write_table
-from icl.progress import progress
-from icl.tasks.rows import label_of
+from icl.tasks.sources.rows import label_of
+from icl.tools.progress import progress
 
 if TYPE_CHECKING:
     from icl.learners.base import Learner
@@ -99,7 +99,7 @@ def label_table(
     _check_columns(table, training)
     _check_words(method, params or {}, trained, learner, training)
     made, told, identity = _learner(method, params or {}, model, trained, learner)
-    from icl.evaluation.keys import digest
+    from icl.runs.keys import digest
 
     labels = training.labels
     asked = [labels.names, labels.words, asdict(labels.template)]
@@ -170,11 +170,11 @@ def _learner(
     name: str | None,
 ) -> tuple[Learner, object, str]:
     """Return a learner, what tells it from others, and its model's identity."""
-    from icl.evaluation.keys import method_key
     from icl.learners.registry import is_meta_learner, make, validate
+    from icl.runs.keys import method_key
 
     if trained is not None:
-        from icl.trained import load_learner
+        from icl.exchange.trained import load_learner
 
         found = load_learner(trained, name)
         decided = validate(found.method, found.params).identity()
@@ -190,7 +190,7 @@ def _learner(
         learner = make(method, params, None)  # type: ignore[arg-type]  # they never look at it
         return learner, [*method_key(method), complete], ""
     if isinstance(model, str):
-        from icl.models.loading import load_backbone
+        from icl.models.loading.load import load_backbone
 
         model = load_backbone(model)
     return make(method, params, model), [*method_key(method), complete], model.identity
@@ -208,7 +208,7 @@ def _check_words(
     from icl.prompting.verbalisers import check_named
 
     if trained is not None:
-        from icl.trained import find_learner
+        from icl.exchange.trained import find_learner
 
         found = find_learner(trained, name)
         method, params = found.method, found.params

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from icl.errors import IclError
-from icl.tasks.source_schema import as_text
+from icl.tasks.sources.schema import as_text
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 

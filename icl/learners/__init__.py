@@ -30,7 +30,7 @@ def make(method: str, model: str | Backbone = "packaged:gemma-3-270m", **params:
     """
     registry.validate(method, params)
     if isinstance(model, str):
-        from icl.models.loading import load_backbone
+        from icl.models.loading.load import load_backbone
 
         model = load_backbone(model)
     return registry.make(method, params, model)

@@ -153,6 +153,6 @@ def checked_scores(learner: Learner, predictor: Predictor, texts: Sequence[Field
     Raises:
         IclError: some are not numbers, so that none is the largest.
     """
-    from icl.models.finite import finite
+    from icl.models.scoring.finite import finite
 
     return finite(predictor.log_probs(texts), f"The method {learner.method!r}")

@@ -15,50 +15,50 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from icl.closure import code_of
 from icl.errors import IclError, did_you_mean
 from icl.learners.base import Learner, MetaLearner, Params
+from icl.tools.closure import code_of
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
 
 # method -> module:class; modules are imported on use, so that listing names is quick
 _METHODS = {
-    "majority": "icl.learners.majority:Majority",
-    "stratified": "icl.learners.text_baselines:Stratified",
-    "tfidf": "icl.learners.text_baselines:Tfidf",
-    "zero-shot": "icl.learners.in_context:ZeroShot",
-    "in-context": "icl.learners.in_context:InContext",
-    "prototypes": "icl.learners.prototypes:Prototypes",
-    "nearest-centroid": "icl.learners.prototypes:NearestCentroid",
-    "matching": "icl.learners.neighbours:Matching",
-    "knn": "icl.learners.neighbours:Neighbours",
-    "soft-k-means": "icl.learners.transductive:SoftKMeans",
-    "laplacian": "icl.learners.transductive:Laplacian",
-    "linear-probe": "icl.learners.linear_probe:LinearProbe",
-    "logistic": "icl.learners.linear_probe:Logistic",
-    "ridge": "icl.learners.linear_probe:Ridge",
-    "svm": "icl.learners.linear_probe:SVM",
-    "head-finetuning": "icl.learners.finetuning:HeadFineTuning",
-    "lora-head": "icl.learners.finetuning:LoraHead",
-    "setfit": "icl.learners.setfit:SetFit",
-    "meta-prototypes": "icl.learners.meta_metric:MetaPrototypes",
-    "meta-matching": "icl.learners.meta_metric:MetaMatching",
-    "relation": "icl.learners.meta_metric:Relation",
-    "snail": "icl.learners.memory:SNAIL",
-    "mann": "icl.learners.memory:MANN",
-    "multitask": "icl.learners.multitask:MultiTask",
-    "lora": "icl.learners.lora:LoraFineTuning",
-    "multitask-lora": "icl.learners.multitask_lora:LoraMultiTask",
-    "fomaml": "icl.learners.fomaml:LoraFOMAML",
-    "maml": "icl.learners.maml:LoraMAML",
-    "maml++": "icl.learners.maml_plus_plus:LoraMAMLPlusPlus",
-    "meta-sgd": "icl.learners.meta_sgd:LoraMetaSGD",
-    "reptile": "icl.learners.reptile:LoraReptile",
-    "anil": "icl.learners.anil:LoraANIL",
-    "imaml": "icl.learners.imaml:LoraIMAML",
-    "protomaml": "icl.learners.protomaml:LoraProtoMAML",
-    "metaicl": "icl.learners.metaicl:MetaICL",
+    "majority": "icl.learners.baselines.majority:Majority",
+    "stratified": "icl.learners.baselines.text_baselines:Stratified",
+    "tfidf": "icl.learners.baselines.text_baselines:Tfidf",
+    "zero-shot": "icl.learners.prompting.in_context:ZeroShot",
+    "in-context": "icl.learners.prompting.in_context:InContext",
+    "prototypes": "icl.learners.embedding.prototypes:Prototypes",
+    "nearest-centroid": "icl.learners.embedding.prototypes:NearestCentroid",
+    "matching": "icl.learners.embedding.neighbours:Matching",
+    "knn": "icl.learners.embedding.neighbours:Neighbours",
+    "soft-k-means": "icl.learners.embedding.transductive:SoftKMeans",
+    "laplacian": "icl.learners.embedding.transductive:Laplacian",
+    "linear-probe": "icl.learners.embedding.linear_probe:LinearProbe",
+    "logistic": "icl.learners.embedding.linear_probe:Logistic",
+    "ridge": "icl.learners.embedding.linear_probe:Ridge",
+    "svm": "icl.learners.embedding.linear_probe:SVM",
+    "head-finetuning": "icl.learners.embedding.finetuning:HeadFineTuning",
+    "lora-head": "icl.learners.embedding.finetuning:LoraHead",
+    "setfit": "icl.learners.embedding.setfit:SetFit",
+    "meta-prototypes": "icl.learners.embedding.meta_metric:MetaPrototypes",
+    "meta-matching": "icl.learners.embedding.meta_metric:MetaMatching",
+    "relation": "icl.learners.embedding.meta_metric:Relation",
+    "snail": "icl.learners.embedding.memory_networks:SNAIL",
+    "mann": "icl.learners.embedding.memory_networks:MANN",
+    "multitask": "icl.learners.embedding.multitask:MultiTask",
+    "lora": "icl.learners.gradient.lora:LoraFineTuning",
+    "multitask-lora": "icl.learners.gradient.multitask_lora:LoraMultiTask",
+    "fomaml": "icl.learners.gradient.fomaml:LoraFOMAML",
+    "maml": "icl.learners.gradient.maml:LoraMAML",
+    "maml++": "icl.learners.gradient.maml_plus_plus:LoraMAMLPlusPlus",
+    "meta-sgd": "icl.learners.gradient.meta_sgd:LoraMetaSGD",
+    "reptile": "icl.learners.gradient.reptile:LoraReptile",
+    "anil": "icl.learners.gradient.anil:LoraANIL",
+    "imaml": "icl.learners.gradient.imaml:LoraIMAML",
+    "protomaml": "icl.learners.gradient.protomaml:LoraProtoMAML",
+    "metaicl": "icl.learners.prompting.metaicl:MetaICL",
 }
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from icl.learners.base import LOG_ZERO, Predictor
-from icl.models.embedding_store import content_key
+from icl.models.embedding.embedding_store import content_key
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 

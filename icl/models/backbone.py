@@ -10,23 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from icl.errors import IclError
-from icl.models import norms, products
-from icl.models.budget import free_bytes
-from icl.models.ends import Ends, run_for_ends
-from icl.models.identity import Origin, memory_identity, memory_mark
-from icl.models.keyvalues import KeyValues
-from icl.models.layout import Layout, lay_out
-from icl.models.lora import Adapter, adapted_output
+from icl.models.adapters.lora import Adapter, adapted_output
+from icl.models.loading.identity import Origin, memory_identity, memory_mark
+from icl.models.memory import free_bytes
 from icl.models.meter import Meter
+from icl.models.packed import norms, products
+from icl.models.packed.ends import Ends, run_for_ends
+from icl.models.packed.keyvalues import KeyValues
+from icl.models.packed.layout import Layout, lay_out
+from icl.models.packed.rope import Spans, pack_for
+from icl.models.packed.state import ForwardState, activate, active
+from icl.models.packed.trie import IntArray
+from icl.models.packed.trunks import TrunkCache
+from icl.models.packed.vocabulary import Vocabulary
 from icl.models.parts import depth, layer_list, stream, text_config, text_part
-from icl.models.places import first_device, is_spread
-from icl.models.rope import Spans, pack_for
-from icl.models.spread import following
-from icl.models.state import ForwardState, activate, active
 from icl.models.tokens import encode
-from icl.models.trie import IntArray
-from icl.models.trunks import TrunkCache
-from icl.models.vocabulary import Vocabulary
+from icl.models.weights.devices import first_device, is_spread
+from icl.models.weights.spread import following
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -163,7 +163,7 @@ class Backbone(Vocabulary):
 
         Of a model that was loaded by name: its files' bytes, dtype and bits. Of any other, of one
         that was changed in memory since, and where the files have changed since: the content of
-        model and tokenizer as they lie in memory. See `icl.models.identity`.
+        model and tokenizer as they lie in memory. See `icl.models.loading.identity`.
         """
         if self.origin is not None and self._mark == memory_mark(self.model, self.tokenizer):
             told = self.origin.identity()

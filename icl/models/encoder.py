@@ -16,17 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from icl.errors import IclError, in_short
-from icl.models.attention import each_head
+from icl.models.adapters.lora import Adapter
 from icl.models.backbone import Backbone
-from icl.models.budget import is_out_of_memory
-from icl.models.check import widened
-from icl.models.layout import Layout
-from icl.models.lora import Adapter
-from icl.models.narrowed import narrowed
-from icl.models.room import tell_of_cut
-from icl.models.sentence import sentence_of
-from icl.models.state import ForwardState, activate
-from icl.models.trie import IntArray
+from icl.models.context import tell_of_cut
+from icl.models.embedding.sentence import sentence_of
+from icl.models.loading.narrowed import narrowed
+from icl.models.loading.self_check import widened
+from icl.models.memory import is_out_of_memory
+from icl.models.packed.attention import each_head
+from icl.models.packed.layout import Layout
+from icl.models.packed.state import ForwardState, activate
+from icl.models.packed.trie import IntArray
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

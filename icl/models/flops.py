@@ -101,7 +101,7 @@ def spending(backbone: Backbone) -> Iterator[Callable[[], Spent]]:
 
 def _linear(total: Flops, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
     """Make a hook that counts a linear map, with its LoRA factors."""
-    from icl.models.state import active
+    from icl.models.packed.state import active
 
     def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         x = args[0]
@@ -152,7 +152,7 @@ def _on_gradient(
 
 def _attention(total: Flops, attend: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap an attention function of transformers."""
-    from icl.models.state import active
+    from icl.models.packed.state import active
 
     def run(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *a: Any, **k: Any) -> Any:
         out = attend(module, query, key, value, *a, **k)
@@ -176,7 +176,7 @@ def _attention(total: Flops, attend: Callable[..., Any]) -> Callable[..., Any]:
 
 def _pairs(block: Any, heads: int, window: int | None) -> int:
     """Return how many (query, key) pairs of a block are computed, padding and hidden ones too."""
-    from icl.models.attention import chunks
+    from icl.models.packed.attention import chunks
 
     found = 0
     for begin, end in chunks(block, heads, window):

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from icl.errors import IclError, in_short
 from icl.models.backbone import Backbone
-from icl.models.budget import is_out_of_memory
-from icl.models.check import widened
+from icl.models.loading.self_check import widened
+from icl.models.memory import is_out_of_memory
+from icl.models.packed.trie import IntArray, PackedTrie, pack
 from icl.models.parts import text_config
-from icl.models.trie import IntArray, PackedTrie, pack
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from icl.errors import IclError
-from icl.models.trie import IntArray, common_prefix
+from icl.models.packed.trie import IntArray, common_prefix
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

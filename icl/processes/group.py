@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from icl import interrupt
 from icl.errors import IclError
 from icl.processes.settings import check_settings
+from icl.tools import interrupt
 
 if TYPE_CHECKING:
     from torch import Tensor

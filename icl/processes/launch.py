@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from icl.processes.watch import GRACE, INTERRUPTED, JOINED, LOST, stops
-from icl.progress import note
+from icl.tools.progress import note
 
 # Like this process, the others import nothing from the folder in which the user happens to be.
 _ASIDE = Path.cwd().as_posix() not in sys.path and "" not in sys.path

@@ -38,7 +38,7 @@ def written(
         each: samples after each order.
         seed: of the samples.
     """
-    from icl.models.generate import generate
+    from icl.models.scoring.generate import generate
 
     words = dict(zip(labels.names, labels.words, strict=True))
     template = labels.template

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from icl.errors import IclError
-from icl.models.finite import finite
-from icl.models.lora import Adapter
-from icl.models.room import fit_fields
-from icl.models.scorer import label_scores
+from icl.models.adapters.lora import Adapter
+from icl.models.context import fit_fields
+from icl.models.scoring.finite import finite
+from icl.models.scoring.scorer import label_scores
 from icl.models.tokens import encode
 from icl.prompting.fitting import fit
 from icl.prompting.format import Demonstrations, Format, PlainFormat

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from icl.errors import IclError
-from icl.models.embedder import Embedder
-from icl.models.room import joined
+from icl.models.context import joined
+from icl.models.embedding.embedder import Embedder
 from icl.prompting.units import units
 from icl.tasks.template import Fields
 

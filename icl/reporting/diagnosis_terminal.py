@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from icl.reporting.formats import p_value, percent, points
+from icl.reporting.numbers import p_value, percent, points
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError
 from icl.evaluation.summary import Summary
-from icl.reporting.formats import metric_title
+from icl.reporting.numbers import metric_title
 from icl.reporting.palette import Style, styles
 from icl.reporting.plots import Plot, accuracy_by_cost, accuracy_by_shots, reliability
 from icl.reporting.svg import drawing, ink, learner_colour

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from icl.evaluation.grid import Grid
 from icl.evaluation.power import ALPHA, Components, components, episodes_needed
 from icl.evaluation.power import power as power_of
-from icl.reporting.formats import episodes_of, metric_name, percent, points
+from icl.reporting.numbers import episodes_of, metric_name, percent, points
 
 if TYPE_CHECKING:
     from rich.console import Console

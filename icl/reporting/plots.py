@@ -11,17 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from icl.evaluation.record import ACCURACY
 from icl.evaluation.summary import Board, Summary
-from icl.reporting.formats import NBSP, metric_title
+from icl.reporting.numbers import NBSP, metric_title
 from icl.reporting.palette import Style
 from icl.reporting.svg import faint, ink, learner_colour
+from icl.runs.record import ACCURACY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from icl.evaluation.calibration import Calibration
+    from icl.evaluation.reliability import Calibration
 
 _SIZE = (4.5, 3.3)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from icl.errors import IclError
 from icl.evaluation.sensitivity import Sensitivity
-from icl.reporting import formats
+from icl.reporting import numbers as formats
 from icl.reporting.prompts_terminal import (
     FORMULA,
     HONEST,

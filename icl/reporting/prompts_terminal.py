@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from icl.evaluation.decomposition import Effect
 from icl.evaluation.sensitivity import Choice, Sensitivity
-from icl.reporting.formats import NBSP, p_value, percent, points, span
+from icl.reporting.numbers import NBSP, p_value, percent, points, span
 from icl.reporting.verdict import SIGNIFICANT
 
 if TYPE_CHECKING:

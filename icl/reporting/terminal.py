@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from icl.evaluation.record import ACCURACY, EpisodeRecord
 from icl.evaluation.summary import Board, Row, Summary, summarise
-from icl.reporting.formats import (
+from icl.reporting.numbers import (
     count,
     duration,
     episodes_of,
@@ -18,6 +17,7 @@ from icl.reporting.formats import (
     points,
 )
 from icl.reporting.verdict import DAGGER, notes, verdict
+from icl.runs.record import ACCURACY, EpisodeRecord
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,7 +66,7 @@ def print_pairs(pairs: Sequence[Pair], console: Console) -> None:
     """Print every pair of learners with every test."""
     from rich.text import Text
 
-    from icl.reporting.tables import PAIR_HEADS, pair_cells
+    from icl.reporting.boards import PAIR_HEADS, pair_cells
 
     table = _table("All pairs")
     table.columns[0].header = PAIR_HEADS[0]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from icl.evaluation.record import ACCURACY
 from icl.evaluation.summary import Board, Summary
-from icl.reporting.formats import NBSP, episodes_of, metric_name, percent, span
+from icl.reporting.numbers import NBSP, episodes_of, metric_name, percent, span
+from icl.runs.record import ACCURACY
 
 SIGNIFICANT = 0.05
 DAGGER = "†"  # marks transductive learners

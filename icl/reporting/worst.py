@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from icl.evaluation.summary import Summary
 from icl.evaluation.worst import WorstEpisode
-from icl.reporting.formats import percent
+from icl.reporting.numbers import percent
 
 if TYPE_CHECKING:
     from icl.episodes import Episode

@@ -1,6 +1,6 @@
 """Tasks: definitions, templates, sources, families."""
 
-from icl.tasks.extends import family_names
+from icl.tasks.definitions.extends import family_names
 from icl.tasks.family import load_family
 from icl.tasks.task import Example, Labels, Split, Task, TaskFamily
 from icl.tasks.template import Fields, Template

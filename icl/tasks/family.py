@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 
 from icl.errors import IclError, did_you_mean
-from icl.tasks.definition import Definition, SplitDefinition
-from icl.tasks.extends import find_definition, read_definition
-from icl.tasks.sources import open_source
+from icl.tasks.definitions.extends import find_definition, read_definition
+from icl.tasks.definitions.family import Definition, SplitDefinition
+from icl.tasks.sources.choose import open_source
 from icl.tasks.task import Split, Task, TaskFamily
 
 

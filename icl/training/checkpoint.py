@@ -17,8 +17,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from icl.errors import IclError
-from icl.folders import sync_folder
-from icl.progress import note
+from icl.tools.disk import sync_folder
+from icl.tools.progress import note
 
 _NAME = re.compile(r"checkpoint-(\d{8})\.safetensors")
 _KEEP = 2

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from icl.episodes import Episode
-from icl.learners.meta import MAML, Params, Problem
-from icl.learners.meta.algorithm import moved_names
-from icl.learners.meta_learner import LoraMetaLearner
+from icl.learners.gradient.algorithms import MAML, Params, Problem
+from icl.learners.gradient.algorithms.algorithm import moved_names
+from icl.learners.gradient.meta_learner import LoraMetaLearner
 from icl.models.encoder import Encoder
-from icl.models.held import held_in
+from icl.models.weights.in_dtype import held_in
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone

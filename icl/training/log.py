@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from icl.errors import IclError
-from icl.kinds import MOST
+from icl.tools.values import MOST
 
 NAME = "log.jsonl"
 

@@ -11,21 +11,21 @@ from typing import Any
 
 import torch
 
-from icl import interrupt
 from icl.episodes import Episode, EpisodeSampler
 from icl.errors import IclError
 from icl.learners.base import MetaLearner
 from icl.models.backbone import Backbone
-from icl.models.budget import is_out_of_memory
+from icl.models.memory import is_out_of_memory
 from icl.processes import ALONE, Processes
+from icl.tools import interrupt
 from icl.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from icl.training.config import TrainingConfig
 from icl.training.log import TrainingLog
-from icl.training.memory import check_memory, too_large
+from icl.training.memory_needed import check_memory, too_large
+from icl.training.outcome import TrainingSummary
 from icl.training.outer import Outer, outer_gradient, pieces
 from icl.training.samplers import fine_tuning_sampler, validation_sampler
-from icl.training.state import Best, State, pack, state_digest, unpack
-from icl.training.summary import TrainingSummary
+from icl.training.snapshot import Best, State, pack, state_digest, unpack
 from icl.training.validation import query_loss
 
 _MOST_HALVINGS = 6

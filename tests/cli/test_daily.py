@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from icl.evaluation.runfolder import RunFolder
-from icl.models import loading
+from icl.models.loading import load as loading
+from icl.runs.folder import RunFolder
 from tests.cli.test_run import Place, material, must_not_load, place  # noqa: F401  # fixtures
 
 SMALL = """\
@@ -51,8 +51,8 @@ def test_a_dry_run_takes_times_from_what_was_measured(place: Place) -> None:
     lines = {line.split()[0]: line.split() for line in said.splitlines() if line}
     assert lines["in-context"][1:3] == ["12", str(len(taken))]
     assert said.count("(measured here)") == 4
-    from icl.config import load_config
-    from icl.forecast import forecast
+    from icl.experiments.config import load_config
+    from icl.experiments.forecast import forecast
 
     plan = forecast(load_config(path), place.folder / "run")
     line = next(line for line in plan.lines if line.learner == "in-context")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,7 @@ import icl.tasks
 from icl.cli.episodes import app
 from icl.errors import IclError
 from icl.tasks.task import Split, TaskFamily
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "episodes"))
-from toy_families import make_family, regular_family
+from tests.episodes.toy_families import make_family, regular_family
 
 WORDS = {
     "arb": ["كتاب", "قلم", "بيت", "شمس", "قمر", "نهر", "جبل", "بحر", "باب", "ولد", "بنت", "حجر"],

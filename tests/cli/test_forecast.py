@@ -8,10 +8,10 @@ from functools import partial
 
 import pytest
 
-from icl.config import load_config
-from icl.evaluation.store import RecordStore
-from icl.experiment import Outcome, run_experiment
-from icl.forecast import forecast
+from icl.experiments.config import load_config
+from icl.experiments.experiment import Outcome, run_experiment
+from icl.experiments.forecast import forecast
+from icl.runs.store import RecordStore
 from tests.cli.test_run import EXPERIMENT, Place, material, place  # noqa: F401  # fixtures
 
 SECOND = "    - name: cross-lingual\n      support_language: aa\n"
@@ -51,7 +51,7 @@ def test_the_tokens_of_a_plan_are_those_that_the_run_counts(
     plan = forecast(load_config(path), place.folder / "run")
     run = place.folder / "run"
     report = partial(Outcome, (), {}, run / "report.html")  # it would take most of the time
-    monkeypatch.setattr("icl.experiment.write_outcome", lambda *_, **__: report())
+    monkeypatch.setattr("icl.experiments.experiment.write_outcome", lambda *_, **__: report())
     run_experiment(load_config(path), run, command="")
     found = dict.fromkeys(ASKED, 0)
     for record in RecordStore(run).scan():

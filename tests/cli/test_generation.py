@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from icl.cli.main import main
-from icl.evaluation.record import EpisodeRecord
-from icl.evaluation.runfolder import RunFolder
-from icl.evaluation.store import RecordStore
 from icl.learners.registry import make
 from icl.metrics.written import scores
-from icl.models.loading import load_backbone
+from icl.models.loading.load import load_backbone
+from icl.runs.folder import RunFolder
+from icl.runs.record import EpisodeRecord
+from icl.runs.store import RecordStore
 from tests import tiny
 
 Patch = pytest.MonkeyPatch
@@ -159,7 +159,7 @@ def test_learners_that_cannot_write_are_refused_before_a_model_loads(
     material: Path, tmp_path: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
     path = write(material, tmp_path, "learners:", "learners:\n  near: {method: prototypes}")
-    monkeypatch.setattr("icl.models.loading.load_backbone", None)
+    monkeypatch.setattr("icl.models.loading.load.load_backbone", None)
     assert icl(monkeypatch, "run", path, "--out", tmp_path / "run") == 2
     said = capsys.readouterr().err
     assert "'near' labels queries by the method 'prototypes'" in said
@@ -169,7 +169,7 @@ def test_learners_that_cannot_write_are_refused_before_a_model_loads(
 def test_a_missing_library_is_told_before_a_model_loads(
     material: Path, tmp_path: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
-    monkeypatch.setattr("icl.models.loading.load_backbone", None)
+    monkeypatch.setattr("icl.models.loading.load.load_backbone", None)
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
     path = write(material, tmp_path)
     assert icl(monkeypatch, "run", path, "--out", tmp_path / "run") == 2
@@ -179,7 +179,7 @@ def test_a_missing_library_is_told_before_a_model_loads(
 def test_a_predictor_that_only_labels_is_not_asked_to_write(material: Path) -> None:
     from icl.episodes import Episode
     from icl.errors import IclError
-    from icl.evaluation.written import judge_written
+    from icl.runs.written import judge_written
     from icl.tasks.task import Example, Labels
     from icl.tasks.template import Template
 
@@ -199,8 +199,8 @@ def test_a_predictor_that_only_labels_is_not_asked_to_write(material: Path) -> N
 
 
 def test_a_dry_run_counts_prompts_and_what_may_be_written(material: Path, tmp_path: Path) -> None:
-    from icl.config import load_config
-    from icl.forecast import forecast
+    from icl.experiments.config import load_config
+    from icl.experiments.forecast import forecast
 
     path = write(material, tmp_path)
     found = {line.learner: line.tokens for line in forecast(load_config(path), tmp_path).lines}
@@ -215,8 +215,8 @@ def test_a_dry_run_counts_prompts_and_what_may_be_written(material: Path, tmp_pa
 def test_a_dry_run_counts_every_template_order_and_chat_as_they_are_asked(
     material: Path, tmp_path: Path
 ) -> None:
-    from icl.config import load_config
-    from icl.forecast import forecast
+    from icl.experiments.config import load_config
+    from icl.experiments.forecast import forecast
 
     chatty = tmp_path / "chatty"
     tiny.save(chatty)
@@ -255,7 +255,7 @@ def test_parameters_that_compare_labels_are_refused_before_a_model_loads(
     line: str, told: str, material: Path, tmp_path: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
     path = write(material, tmp_path, "{method: in-context, ", f"{{method: in-context, {line}, ")
-    monkeypatch.setattr("icl.models.loading.load_backbone", None)
+    monkeypatch.setattr("icl.models.loading.load.load_backbone", None)
     assert icl(monkeypatch, "run", path, "--out", tmp_path / "run") == 2
     said = capsys.readouterr().err
     assert f"The learner 'in-context', on the task 'echo': {told}" in said

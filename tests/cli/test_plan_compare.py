@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from icl.cli.main import main
-from icl.evaluation.store import RecordStore
 from icl.reporting import write_report
+from icl.runs.store import RecordStore
 from tests.evaluation import small_run
 from tests.evaluation.synthetic import record
 
@@ -186,7 +186,7 @@ def test_runs_on_other_episodes_are_refused_with_the_reason(
 
 
 def test_a_report_leaves_its_boards_beside_it(tmp_path: Path) -> None:
-    from icl.evaluation.finished import read_run
+    from icl.runs.finished import read_run
 
     folder = run(tmp_path / "run", {"a": 0.4, "b": 0.6})
     write_report(

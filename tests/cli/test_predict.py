@@ -83,9 +83,9 @@ def test_a_meta_trained_learner_of_a_run_labels_with_its_trained_state(
     out = place.folder / "out.csv"
     code, said, _ = place.icl(*common, "--from", place.folder / "run", "--out", out)
     assert (code, "fomaml, 18 examples" in said) == (0, True)
+    from icl.exchange.trained import load_learner
     from icl.labelling.data import open_table, read_fields, read_training
     from icl.learners.registry import make
-    from icl.trained import load_learner
 
     loaded = load_learner(place.folder / "run")
     training = read_training(train, text=["phrase"], label="kind")

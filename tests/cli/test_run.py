@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from icl.cli.main import main
-from icl.evaluation.runfolder import RunFolder
-from icl.evaluation.store import RecordStore
-from icl.models import loading
+from icl.models.loading import load as loading
+from icl.runs.folder import RunFolder
+from icl.runs.store import RecordStore
 from tests import tiny
 
 LABELS = ("animal", "plant", "stone", "star")

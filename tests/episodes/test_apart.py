@@ -6,12 +6,12 @@ import dataclasses
 import hashlib
 
 import pytest
-from toy_families import make_family, regular_family
 
 from icl.episodes import EpisodeSampler, Setting
 from icl.episodes.near import similarity
 from icl.errors import IclError
 from icl.tasks.task import TaskFamily
+from tests.episodes.toy_families import make_family, regular_family
 
 STEMS = [
     "please tell me the balance of account {}",

@@ -8,11 +8,11 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_families import make_family, regular_family
 
 from icl.episodes import Composition, Episode, EpisodeSampler
 from icl.errors import IclError
 from icl.tasks.task import TaskFamily
+from tests.episodes.toy_families import make_family, regular_family
 
 META_DATASET = Composition(max_ways=50, vary_shots=True, support="natural", imbalance=2.0)
 compositions = st.builds(

@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
-from toy_families import make_family, regular_family
 
 from icl.episodes import Composition, EpisodeSampler, Setting
 from icl.episodes.files import EpisodeSet, open_episodes, save_episodes, write_set
 from icl.episodes.splits import without_leaks
 from icl.errors import IclError
 from icl.tasks.task import Split, TaskFamily
+from tests.episodes.toy_families import make_family, regular_family
 
 FAMILY = regular_family()
 
@@ -181,7 +181,7 @@ def test_any_episodes_make_a_set_that_can_be_checked_but_not_drawn_again(tmp_pat
 
 def test_a_writer_killed_midway_leaves_no_set(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from test_files import sampler;"
+        "import sys; from pathlib import Path; from tests.episodes.test_files import sampler;"
         "from icl.episodes.files import save_episodes;"
         "print('go', flush=True); save_episodes(Path(sys.argv[1]), sampler(), 10**6)"
     )

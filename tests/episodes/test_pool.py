@@ -9,14 +9,14 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_families import make_family, regular_family
 
 from icl.episodes import Composition, Episode, EpisodeSampler, Setting
-from icl.episodes.tables import from_dataset, to_dataset
+from icl.episodes.as_dataset import from_dataset, to_dataset
 from icl.episodes.validity import check_episode, check_nested
 from icl.episodes.variants import abstract_labels, flip_labels, shuffle_labels
 from icl.errors import IclError
 from icl.tasks.task import Example, Task, TaskFamily, normalise
+from tests.episodes.toy_families import make_family, regular_family
 
 SHOTS = (0, 1, 3)
 COMPOSITIONS = [

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from toy_families import Row, make_family, regular_family
 
 from icl.episodes import Episode, EpisodeSampler, Setting
 from icl.errors import IclError
 from icl.tasks.task import Example, Split, TaskFamily, normalise
+from tests.episodes.toy_families import Row, make_family, regular_family
 
 CROSS = Setting("cross-lingual", "en")
 
@@ -360,7 +360,7 @@ def test_two_processes_draw_what_one_does() -> None:
 @pytest.mark.parametrize("hash_seed", ["1", "2"])
 def test_bytes_do_not_depend_on_the_hash_seed(hash_seed: str) -> None:
     here = Path(__file__).parent
-    code = "from test_sampler import digest; print(digest())"
+    code = "from tests.episodes.test_sampler import digest; print(digest())"
     environment = {
         **os.environ,
         "PYTHONHASHSEED": hash_seed,

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 import yaml
-from toy_families import regular_family
 
-from icl.config import ExperimentConfig, TasksConfig
 from icl.episodes import Composition, Episode, EpisodeSampler, Setting
 from icl.episodes.files import EPISODES, save_episodes
 from icl.episodes.schema import EpisodesConfig
 from icl.errors import IclError
-from icl.experiment import draw_episodes, prepare_family
-from icl.yamlfile import load_yaml
+from icl.experiments.config import ExperimentConfig, TasksConfig
+from icl.experiments.experiment import draw_episodes, prepare_family
+from icl.tools.yamlfile import load_yaml
+from tests.episodes.toy_families import regular_family
 
 BASE = {"count": 3, "ways": 2, "shots": [0, 1], "queries": 4}
 

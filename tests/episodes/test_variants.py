@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_families import regular_family
 
 from icl.episodes import Episode, EpisodeSampler
 from icl.episodes.variants import VARIANTS, abstract_labels, flip_labels, shuffle_labels
 from icl.errors import IclError
+from tests.episodes.toy_families import regular_family
 
 SAMPLER = EpisodeSampler(regular_family(), "test", ways=4, shots=(0, 1, 4), queries=8)
 episodes = st.builds(SAMPLER.episode, st.integers(0, 200), st.sampled_from([0, 1, 4]))

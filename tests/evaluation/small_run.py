@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from icl.episodes import Episode, EpisodeSampler, Setting
-from icl.evaluation.entrant import Entrant, Model
-from icl.evaluation.runfolder import RunFolder
-from icl.evaluation.runner import Runner
 from icl.learners.registry import validate
 from icl.models.backbone import Backbone
 from icl.processes import ALONE, Processes
+from icl.runs.entrants import Entrant, Model
+from icl.runs.folder import RunFolder
+from icl.runs.runner import Runner
 from icl.tasks.task import Split, TaskFamily
 from icl.training import TrainingConfig
 from tests import tiny

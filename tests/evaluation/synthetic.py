@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from icl.evaluation.record import Cost, EpisodeRecord
+from icl.runs.record import Cost, EpisodeRecord
 
 
 def record(index: int = 0, learner: str = "prototypes", text: str = "x") -> EpisodeRecord:

@@ -13,8 +13,8 @@ import pytest
 from icl.errors import IclError
 from icl.evaluation.diagnosis import Answer, diagnose, diagnose_run
 from icl.evaluation.diagnosis.differences import unpaired
-from icl.evaluation.finished import FinishedRun
-from icl.evaluation.record import EpisodeRecord
+from icl.runs.finished import FinishedRun
+from icl.runs.record import EpisodeRecord
 from tests.evaluation.synthetic import record
 
 NAMES = {

@@ -13,8 +13,8 @@ from scipy.stats import f
 
 from icl.errors import IclError
 from icl.evaluation.decomposition import decompose
-from icl.evaluation.record import Cost, EpisodeRecord
 from icl.evaluation.sensitivity import Sensitivity, sensitivity
+from icl.runs.record import Cost, EpisodeRecord
 
 NAMES = ("template", "order", "shots")
 

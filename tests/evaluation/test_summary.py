@@ -9,9 +9,9 @@ import pytest
 
 from icl.errors import IclError
 from icl.evaluation.grid import grid
-from icl.evaluation.record import Cost
 from icl.evaluation.summary import MetaTraining, summarise
 from icl.reporting.verdict import notes
+from icl.runs.record import Cost
 from tests.evaluation.synthetic import LANGUAGES, LEARNERS, record, run_records, written
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from icl.evaluation.record import EpisodeRecord
-from icl.evaluation.store import RecordStore, same_outcomes
-from icl.models.embedding_store import EmbeddingStore, content_key
+from icl.models.embedding.embedding_store import EmbeddingStore, content_key
+from icl.runs.record import EpisodeRecord
+from icl.runs.store import RecordStore, same_outcomes
 from tests.cli.test_run import Place
 from tests.faults.test_run import quick
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from icl.errors import IclError
-from icl.models.loading import load_backbone
+from icl.models.loading.load import load_backbone
 from tests import tiny, tiny_encoders
 from tests.cli.test_run import Place
 from tests.faults.test_run import quick

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from icl.evaluation import runner as runner_module
-from icl.evaluation.runfolder import RunFolder
-from icl.evaluation.store import RecordStore, same_outcomes
+from icl.runs import runner as runner_module
+from icl.runs.folder import RunFolder
+from icl.runs.store import RecordStore, same_outcomes
 from tests import forked
 from tests.cli.test_run import Place
 from tests.faults.conftest import mount
@@ -156,7 +156,7 @@ def test_too_little_memory_for_one_prompt_is_one_sentence_and_keeps_the_rest(
 def test_a_loss_that_is_not_a_number_names_the_step_and_keeps_the_records(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from icl.learners.meta_learner import LoraMetaLearner
+    from icl.learners.gradient.meta_learner import LoraMetaLearner
 
     real = LoraMetaLearner.meta_loss
 
@@ -202,7 +202,7 @@ def test_a_scheduler_that_ends_a_run_before_it_has_begun_hears_the_same(
 ) -> None:
     import signal
 
-    from icl import experiment
+    from icl.experiments import experiment
 
     def slow(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -222,7 +222,7 @@ def test_a_scheduler_that_ends_a_run_before_it_has_begun_hears_the_same(
 def test_memory_that_runs_out_anywhere_is_one_sentence(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from icl import experiment
+    from icl.experiments import experiment
 
     def hungry(*_: object, **__: object) -> None:
         raise MemoryError

@@ -10,7 +10,7 @@ pytest.importorskip("httpx2", reason="the extra `server` is not installed")
 pytest.importorskip("babel", reason="the extra `offline` is not installed")
 
 from icl.cli.main import main
-from icl.evaluation.store import RecordStore
+from icl.runs.store import RecordStore
 from tests.models.server.conftest import server  # noqa: F401  (a fixture)
 from tests.models.server.fake import FakeServer, Fault
 from tests.models.server.test_run import write

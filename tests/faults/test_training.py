@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from icl import interrupt
 from icl.errors import IclError
+from icl.tools import interrupt
 from icl.training import TrainingConfig
 from icl.training.checkpoint import load_checkpoint
 from icl.training.log import TrainingLog

@@ -97,7 +97,7 @@ class Stopping(Predictor):
 def test_a_stopped_labelling_goes_on_without_doing_a_row_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from icl.learners.text_baselines import Tfidf
+    from icl.learners.baselines.text_baselines import Tfidf
 
     monkeypatch.setattr(job, "_TOGETHER", 2)
     train, new = place.train(tmp_path), place.new(tmp_path)
@@ -209,7 +209,7 @@ def test_scores_that_are_no_numbers_label_nothing(
 ) -> None:
     import torch
 
-    from icl.learners.text_baselines import Tfidf
+    from icl.learners.baselines.text_baselines import Tfidf
     from icl.sklearn import FewShotClassifier
 
     class Broken(Predictor):

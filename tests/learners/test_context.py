@@ -13,11 +13,11 @@ from tokenizers import processors
 
 from icl.errors import IclError
 from icl.learners.base import MetaLearner
-from icl.learners.features import FeatureParams, Features
+from icl.learners.embedding.features import FeatureParams, Features
 from icl.learners.registry import make
 from icl.models.backbone import Backbone
-from icl.models.embedder import Embedder
-from icl.models.room import fit_fields
+from icl.models.context import fit_fields
+from icl.models.embedding.embedder import Embedder
 from icl.tasks.task import Labels
 from icl.tasks.template import Template
 from tests import tiny, tiny_encoders

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from icl.errors import IclError
-from icl.evaluation.keys import learner_key
 from icl.learners.registry import (
     about,
     check_method,
@@ -16,12 +15,13 @@ from icl.learners.registry import (
     make,
     validate,
 )
+from icl.runs.keys import learner_key
 from tests import tiny
 from tests.learners import problems
 
 SOURCE = '''
 from icl.learners import Params
-from icl.learners.majority import Majority
+from icl.learners.baselines.majority import Majority
 
 class MineParams(Params):
     strength: int = 1

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as peer
 
-from icl.metrics import calibration, labels, open_set, probabilities
+from icl.metrics import labels, open_set, probabilities
+from icl.metrics import reliability as calibration
 
 PAIRS = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("abcd")), min_size=1)
 

@@ -11,7 +11,8 @@ import pytest
 
 import icl.metrics
 from icl.errors import IclError
-from icl.metrics import calibration, labels, probabilities
+from icl.metrics import labels, probabilities
+from icl.metrics import reliability as calibration
 
 GENERATION = {"exact_match", "token_f1", "chrf", "bleu", "rouge"}
 GOLD = [0, 1, 1, 0, 2, 2]

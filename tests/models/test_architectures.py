@@ -10,16 +10,16 @@ import torch
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNOWN
 
 from icl.errors import IclError
+from icl.learners.gradient.task_head import firsts
 from icl.learners.registry import make
-from icl.learners.task_head import firsts
-from icl.models import attention
+from icl.models.adapters.lora import default_targets, linear_maps
 from icl.models.backbone import Backbone
-from icl.models.budget import bytes_per_row
-from icl.models.loading import load_backbone
-from icl.models.lora import default_targets, linear_maps
-from icl.models.plain import plain_scores
-from icl.models.scorer import make_plan
-from icl.models.waves import _run, wave_cuts
+from icl.models.loading.load import load_backbone
+from icl.models.memory import bytes_per_row
+from icl.models.packed import attention
+from icl.models.scoring.plain import plain_scores
+from icl.models.scoring.scorer import make_plan
+from icl.models.scoring.waves import _run, wave_cuts
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Template
 from tests import tiny

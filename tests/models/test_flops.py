@@ -12,12 +12,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from icl.evaluation.frame import episode_frame
-from icl.evaluation.record import EpisodeRecord
 from icl.evaluation.summary import summarise
 from icl.learners.registry import make
 from icl.models.backbone import Backbone
 from icl.models.flops import Flops, counted
-from icl.models.trunks import TrunkCache
+from icl.models.packed.trunks import TrunkCache
+from icl.runs.record import EpisodeRecord
 from tests import tiny
 from tests.evaluation import small_run
 from tests.evaluation.synthetic import record

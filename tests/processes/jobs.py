@@ -15,10 +15,10 @@ import torch
 
 from icl.episodes import EpisodeSampler
 from icl.errors import IclError
-from icl.evaluation.runfolder import RunFolder
 from icl.learners.base import MetaLearner
 from icl.learners.registry import make
 from icl.processes import connect, watch
+from icl.runs.folder import RunFolder
 from icl.training import TrainingConfig
 from icl.training.outer import outer_gradient, pieces
 from icl.training.trainer import MetaTrainer
@@ -130,7 +130,7 @@ def _train(folder: Path, die: int, how: int, at: int, pause: float, **changes: A
             if group.index == die and step == at:
                 os.kill(os.getpid(), how)
 
-        from icl import interrupt
+        from icl.tools import interrupt
 
         config = TrainingConfig(**SMALL | changes)
         with interrupt.at_the_next_step():
@@ -146,7 +146,7 @@ def stuck(folder: Path, index: int) -> None:
 
 def meetings(folder: Path) -> None:
     """All meet again and again until one is asked to stop while another may be ahead of it."""
-    from icl import interrupt
+    from icl.tools import interrupt
 
     def work() -> None:
         with connect() as group, interrupt.at_the_next_step(say=False):

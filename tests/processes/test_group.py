@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from icl.evaluation.runfolder import RunFolder
 from icl.processes import ALONE
 from icl.processes.watch import Watch
+from icl.runs.folder import RunFolder
 from tests import forked
 from tests.processes import jobs
 

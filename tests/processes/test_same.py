@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from icl.evaluation.store import RecordStore, same_outcomes
+from icl.runs.store import RecordStore, same_outcomes
 from tests import forked
 from tests.evaluation import small_run
 from tests.processes import jobs

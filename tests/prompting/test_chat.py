@@ -10,7 +10,7 @@ import torch
 from icl.errors import IclError
 from icl.learners.registry import make
 from icl.models.backbone import Backbone
-from icl.models.reference import naive_scores
+from icl.models.scoring.reference import naive_scores
 from icl.models.tokens import encode
 from icl.prompting.chat import ChatFormat, chat_format
 from icl.tasks.template import Template

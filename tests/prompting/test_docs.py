@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from icl.learners.prompt_params import InContextParams
+from icl.learners.prompting.params import InContextParams
 from icl.learners.registry import validate
 from icl.prompting.templates import TEMPLATES
 from icl.training import TrainingConfig

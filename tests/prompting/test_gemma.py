@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from icl.learners.registry import make
-from icl.models.loading import load_backbone
-from icl.models.reference import naive_scores
+from icl.models.loading.load import load_backbone
+from icl.models.scoring.reference import naive_scores
 from icl.tasks import load_family
 from icl.tasks.task import Labels
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icl.models.reference import naive_scores
+from icl.models.scoring.reference import naive_scores
 from icl.prompting.calibration import domain_inputs
 from icl.prompting.demonstrations import Demonstrator
 from icl.prompting.entropy import global_entropy, local_entropy

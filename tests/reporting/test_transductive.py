@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from icl.evaluation.record import EpisodeRecord
 from icl.reporting import print_table, write_report
+from icl.runs.record import EpisodeRecord
 from tests.evaluation.synthetic import run_records
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from icl.episodes.schema import EpisodesConfig
 from icl.tasks import family_names
-from icl.tasks.extends import read_definition
+from icl.tasks.definitions.extends import read_definition
 
 DOCS = Path(__file__).parents[2] / "docs"
 

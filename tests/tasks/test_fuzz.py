@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from icl.errors import IclError
-from icl.tasks.definition import Definition
-from icl.tasks.extends import read_definition
+from icl.tasks.definitions.extends import read_definition
+from icl.tasks.definitions.family import Definition
 from icl.tasks.family import build_family
 from icl.tasks.task import normalise
 from tests.tasks.helpers import definition

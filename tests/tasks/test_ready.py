@@ -18,11 +18,11 @@ import pytest
 from icl.episodes import EpisodeSampler
 from icl.episodes.splits import check_disjoint
 from icl.episodes.validity import check_episode
-from icl.tasks.definition import Definition
-from icl.tasks.extends import family_names, find_definition, read_definition
+from icl.tasks.definitions.extends import family_names, find_definition, read_definition
+from icl.tasks.definitions.family import Definition
+from icl.tasks.definitions.survey import pairs, survey
 from icl.tasks.family import build_family
-from icl.tasks.source_schema import HubSource
-from icl.tasks.survey import pairs, survey
+from icl.tasks.sources.schema import HubSource
 
 TEXT, INT = datasets.Value("string"), datasets.Value("int32")
 LETTERS = ("A", "B", "C", "D")

@@ -18,7 +18,7 @@ from icl.learners.registry import validate
 from icl.prompting.channel import cue, split
 from icl.sklearn import FewShotClassifier
 from icl.tasks import load_family
-from icl.tasks.draft import draft_definition
+from icl.tasks.definitions.draft import draft_definition
 from icl.tasks.task import Labels
 from icl.tasks.template import RESERVED, Template, template_fields
 from icl.tasks.words import clash
@@ -148,7 +148,7 @@ def test_words_of_parameters_are_held_against_the_tasks_own() -> None:
 def test_predict_refuses_words_that_are_alike_before_a_model_loads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("icl.models.loading.load_backbone", None)
+    monkeypatch.setattr("icl.models.loading.load.load_backbone", None)
     train, new, out = table(tmp_path, "text"), tmp_path / "new.csv", tmp_path / "out.csv"
     new.write_text("text\na cow\n")
     for options in ({"words": {"x": "same", "y": "same "}},

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from icl.learners.meta_learner import LoraMetaLearner
+from icl.learners.gradient.meta_learner import LoraMetaLearner
 from icl.learners.registry import make
 from icl.models.backbone import Backbone
 from icl.training.gradient_check import check_gradients, kernel
@@ -58,7 +58,7 @@ def test_half_precision_is_measured_against_float64() -> None:
 
 def test_a_wrong_second_derivative_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep that loses the curvature is what checkpointing went wrong looks like."""
-    from icl.learners.meta import unroll
+    from icl.learners.gradient.base.algorithms import unroll
 
     plain = unroll.hessian_vector
     monkeypatch.setattr(

@@ -16,7 +16,7 @@ from icl.learners.base import MetaLearner
 from icl.learners.registry import make
 from icl.training import TrainingConfig
 from icl.training.log import TrainingLog
-from icl.training.memory import check_memory
+from icl.training.memory_needed import check_memory
 from icl.training.trainer import MetaTrainer
 from tests import tiny
 from tests.episodes.toy_families import regular_family

@@ -8,13 +8,13 @@ from typing import Any
 
 from icl.errors import IclError
 from icl.evaluation.diagnosis.asking import asking
-from icl.evaluation.diagnosis.curves import saturation, sources
-from icl.evaluation.diagnosis.labels import labels, memory
+from icl.evaluation.diagnosis.label_use import labels, memory
 from icl.evaluation.diagnosis.material import Answer, Finding, Material
+from icl.evaluation.diagnosis.saturation import saturation, sources
 from icl.evaluation.diagnosis.training import breadth, inner_loop, rival
-from icl.evaluation.finished import FinishedRun
 from icl.evaluation.grid import grid
-from icl.evaluation.record import EpisodeRecord
+from icl.runs.finished import FinishedRun
+from icl.runs.record import EpisodeRecord
 
 __all__ = ["Answer", "Finding", "diagnose", "diagnose_run"]
 

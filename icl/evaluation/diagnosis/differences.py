@@ -11,8 +11,8 @@ import numpy as np
 
 from icl.episodes.variants import without_variant
 from icl.evaluation.draws import clustered
-from icl.evaluation.record import EpisodeRecord
 from icl.evaluation.statistics import LEVEL, NIL
+from icl.runs.record import EpisodeRecord
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

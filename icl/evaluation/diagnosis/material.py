@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from icl.evaluation.grid import Grid
-from icl.evaluation.record import EpisodeRecord
 from icl.evaluation.statistics import holm
+from icl.runs.record import EpisodeRecord
 
 SIGNIFICANT = 0.05
 

@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 
 import datasets
 
-from icl.metrics import base, open_set
+from icl.metrics import module as base
+from icl.metrics import open_set
 
 
 class Auroc(base.Module):

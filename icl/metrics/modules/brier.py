@@ -1,6 +1,7 @@
 """For `evaluate.load`; see `icl.metrics.probabilities`."""
 
-from icl.metrics import base, probabilities
+from icl.metrics import module as base
+from icl.metrics import probabilities
 
 
 class Brier(base.RowMetric):

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from icl.metrics import base, ngrams
+from icl.metrics import module as base
+from icl.metrics import ngrams
 
 
 class Chrf(base.TextMetric):

@@ -1,10 +1,11 @@
-"""For `evaluate.load`; see `icl.metrics.calibration`."""
+"""For `evaluate.load`; see `icl.metrics.reliability`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from icl.metrics import base, calibration
+from icl.metrics import module as base
+from icl.metrics import reliability as calibration
 
 
 class Ece(base.RowMetric):

@@ -1,6 +1,7 @@
 """For `evaluate.load`; see `icl.metrics.texts`."""
 
-from icl.metrics import base, texts
+from icl.metrics import module as base
+from icl.metrics import texts
 
 
 class ExactMatch(base.TextMetric):

@@ -1,6 +1,7 @@
 """For `evaluate.load`; see `icl.metrics.labels`."""
 
-from icl.metrics import base, labels
+from icl.metrics import labels
+from icl.metrics import module as base
 
 
 class MacroF1(base.LabelMetric):

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from icl.metrics import base, curves
+from icl.metrics import curves
+from icl.metrics import module as base
 
 
 class ShotsGain(base.ColumnMetric):

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from icl.metrics import base, groups
+from icl.metrics import groups
+from icl.metrics import module as base
 
 
 class WorstEpisode(base.ColumnMetric):

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from icl.cache import cache_dir
 from icl.errors import IclError
-from icl.models.server.cache import ReplyCache, request_key
+from icl.models.server.answers import Fault, RefusedError, UnusableError, fault_of, is_reply
 from icl.models.server.config import ServerConfig
-from icl.models.server.faults import Fault, RefusedError, UnusableError, fault_of, is_reply
+from icl.models.server.kept_replies import ReplyCache, request_key
 from icl.models.server.ledger import Ledger, Usage
-from icl.models.server.pace import Clock, Pacer, StoppedError
+from icl.models.server.rates import Clock, Pacer, StoppedError
 from icl.models.server.secret import Secret
 from icl.models.server.usage import actual_usage, expected_usage
 from icl.models.server.wanted import TEXT, Wanted
+from icl.tools.cache import cache_dir
 
 if TYPE_CHECKING:
     import httpx2

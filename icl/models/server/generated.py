@@ -14,7 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from icl.models.server.choice import chosen_row
+from icl.models.server.by_choice import chosen_row
 from icl.models.server.matching import match, plain
 from icl.models.server.replies import Position, positions, text_of
 from icl.models.server.scores import Scores

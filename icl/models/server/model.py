@@ -11,24 +11,24 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from icl.closure import code_of
 from icl.errors import IclError
 from icl.models.backbone import Backbone
-from icl.models.identity import tokenizer_digest
+from icl.models.loading.identity import tokenizer_digest
 from icl.models.meter import Meter
-from icl.models.server.choice import ChoiceScorer
+from icl.models.packed.trunks import TrunkCache
+from icl.models.server.by_choice import ChoiceScorer
 from icl.models.server.client import Client
 from icl.models.server.config import ServerConfig
 from icl.models.server.echo import EchoScorer
 from icl.models.server.generated import GeneratedScorer
 from icl.models.server.info import server_info
 from icl.models.server.next_token import NextTokenScorer
-from icl.models.server.pace import Clock
+from icl.models.server.rates import Clock
 from icl.models.server.replies import text_of
 from icl.models.server.scores import Scorer
 from icl.models.server.session import Session
 from icl.models.server.tokenizer import ByteTokenizer, ServerTokenizer
-from icl.models.trunks import TrunkCache
+from icl.tools.closure import code_of
 
 _UNLIMITED = 2**31
 
@@ -156,7 +156,7 @@ class ServerModel(Backbone):
     def _find_tokenizer(self, config: ServerConfig) -> tuple[Any, bool]:
         """Return the model's tokenizer, and whether its ids are the server's own."""
         if config.tokenizer is not None:
-            from icl.models.loading import load_tokenizer
+            from icl.models.loading.load import load_tokenizer
 
             return load_tokenizer(config.tokenizer), True
         asked = ServerTokenizer(self.client, self.name)

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError
-from icl.models.server.faults import RefusedError, UnusableError
+from icl.models.server.answers import RefusedError, UnusableError
 from icl.models.server.replies import Position, positions
 from icl.models.server.scores import Scores
 from icl.models.server.session import Session

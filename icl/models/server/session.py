@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from icl.models.meter import Meter, Spent
+from icl.models.server.answers import RefusedError
 from icl.models.server.client import Body, Client, Reply
-from icl.models.server.faults import RefusedError
 from icl.models.server.wanted import ALTERNATIVES, TEXT, Wanted
 
 _ALTERNATIVES = (20, 5, 1)  # what hosted servers give: chat, completions, llama.cpp's elders

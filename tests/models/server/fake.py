@@ -16,7 +16,7 @@ import torch
 
 from icl.models.server.config import ServerConfig
 from icl.models.server.model import ServerModel
-from icl.models.server.pace import Clock
+from icl.models.server.rates import Clock
 from tests import tiny
 
 NAME = "tiny"

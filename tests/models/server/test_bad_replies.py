@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from icl.errors import IclError
-from icl.models.scorer import label_scores
+from icl.models.scoring.scorer import label_scores
+from icl.models.server.answers import UnusableError
 from icl.models.server.client import Client
 from icl.models.server.config import ServerConfig
-from icl.models.server.faults import UnusableError
 from icl.models.server.model import ServerModel
 from icl.models.server.wanted import ALTERNATIVES
 from tests.models.server.fake import FakeServer, FastClock, Fault, connect

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from icl.errors import IclError
-from icl.models.server.cache import ReplyCache
+from icl.models.server.kept_replies import ReplyCache
 
 
 def test_the_cache_is_shared_by_threads_and_connections(tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from icl.errors import IclError
-from icl.models.server.cache import request_key
+from icl.models.server.answers import RefusedError
 from icl.models.server.client import Client
 from icl.models.server.config import Budget, ServerConfig
-from icl.models.server.faults import RefusedError
+from icl.models.server.kept_replies import request_key
 from icl.models.server.ledger import Ledger, Usage
-from icl.models.server.pace import Clock, Pacer, StoppedError
+from icl.models.server.rates import Clock, Pacer, StoppedError
 from tests.models.server.fake import FakeServer, FastClock, Fault
 
 PATH = "/completions"

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from icl.models.backbone import Backbone
-from icl.models.loading import load_backbone
-from icl.models.scorer import label_scores
+from icl.models.loading.load import load_backbone
+from icl.models.scoring.scorer import label_scores
 from icl.models.server.config import ServerConfig
 from icl.models.server.model import ServerModel
 from icl.tasks import load_family

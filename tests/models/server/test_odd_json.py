@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icl.errors import IclError
-from icl.models.scorer import label_scores
+from icl.models.scoring.scorer import label_scores
 from icl.models.server import wanted
+from icl.models.server.answers import fault_of
 from icl.models.server.client import Client
 from icl.models.server.config import ServerConfig
-from icl.models.server.faults import fault_of
 from icl.models.server.generated import label_mass
 from icl.models.server.info import server_info
 from icl.models.server.ledger import Usage

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from icl.config import ExperimentConfig, load_config
 from icl.errors import IclError
-from icl.evaluation.record import EpisodeRecord
-from icl.evaluation.store import RecordStore
-from icl.experiment import run_experiment
+from icl.experiments.config import ExperimentConfig, load_config
+from icl.experiments.experiment import run_experiment
 from icl.models.server.config import ServerConfig
 from icl.models.server.model import ServerModel
+from icl.runs.record import EpisodeRecord
+from icl.runs.store import RecordStore
 from tests import tiny
 from tests.models.server.fake import FakeServer
 
@@ -183,6 +183,6 @@ def test_scoring_in_a_record_survives_json_and_is_left_out_where_it_is_empty() -
 
 
 def _cost() -> Any:
-    from icl.evaluation.record import Cost
+    from icl.runs.record import Cost
 
     return Cost(1, 1, 0.1, 1.0, 0)

@@ -11,7 +11,7 @@ from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
 from icl.errors import IclError
-from icl.models.scorer import label_scores
+from icl.models.scoring.scorer import label_scores
 from tests import tiny
 from tests.models.server.fake import FakeServer, connect
 

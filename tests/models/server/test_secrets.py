@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from icl.config import load_config
 from icl.errors import IclError
-from icl.experiment import run_experiment
+from icl.experiments.config import load_config
+from icl.experiments.experiment import run_experiment
 from icl.models.server.config import ServerConfig
 from icl.models.server.secret import Secret
 from tests.models.server.fake import FakeServer, Fault, connect

@@ -1,0 +1,1 @@
+"""Exchange: episodes, prompts, adapters and trained learners for other programs."""

@@ -1,0 +1,166 @@
+"""Hand a meta-trained start over as a plain PEFT adapter that needs nothing of icl."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from icl.errors import IclError
+from icl.exchange.model_card import base_name, model_card
+from icl.exchange.trained import find_learner, trained_state
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+    from torch import Tensor
+
+RATES = "icl_meta_learning.json"
+_FEW = 64  # rates of a tensor that stand in the JSON; more go to a file of tensors
+_RATE = "rate/"
+
+
+def export_learner(run: Path, learner: str, out: Path) -> Path:
+    """Write a run's meta-trained LoRA start as a PEFT adapter's directory.
+
+    ``PeftModel.from_pretrained(model, out)`` loads it into the base model. Beside PEFT's two files
+    stands ``icl_meta_learning.json``: the method, its inner loop, and learned rates by the names of
+    PEFT's tensors (those of Meta-SGD, one for each element, in ``rates.safetensors``), and
+    ``README.md``: the model card, with data, episodes, figures and their intervals.
+
+    Args:
+        run: a run's folder.
+        learner: the learner's name in it.
+        out: the directory to make; it must not exist, or be empty.
+
+    Returns:
+        `out`.
+
+    Raises:
+        IclError: no such run or learner, one that was not meta-trained or has no LoRA factors, or a
+            directory that is in use or cannot be written.
+    """
+    found = find_learner(run, learner, meta_trained=True)
+    state = trained_state(run, found)
+    if out.exists() and any(out.iterdir()):
+        raise IclError(f"The directory {out} is not empty; give another.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_adapter(out, state, found.params, method=found.method, model=found.config.model.name)
+        (out / "README.md").write_text(model_card(run, found), "utf-8")
+    except OSError as error:
+        raise IclError(f"Cannot write {out}: {error.strerror or error}.") from error
+    return out
+
+
+def write_adapter(
+    out: Path, state: Mapping[str, Tensor], params: Mapping[str, Any], *, method: str, model: str
+) -> None:
+    """Write meta-parameters as a PEFT adapter and a JSON of how to adapt from it.
+
+    Args:
+        out: a directory.
+        state: meta-parameters by icl's names, see `icl.models.adapters.lora`; learned rates under
+            ``rate/``.
+        params: the learner's parameters.
+        method: the learner's method.
+        model: the base model's name.
+
+    Raises:
+        IclError: there are no LoRA factors.
+    """
+    from peft import LoraConfig
+    from safetensors.torch import save_file
+
+    factors = {n: v for n, v in state.items() if n.rsplit(".", 1)[-1] == "lora_A"}
+    if not factors:
+        raise IclError(f"The method {method!r} has no LoRA factors to export.")
+    own = {n: v for n, v in state.items() if not n.startswith(_RATE) and ".lora_" in n}
+    config = LoraConfig(
+        r=int(params["rank"]),
+        lora_alpha=params["alpha"],
+        target_modules=sorted(name.rsplit(".", 1)[0] for name in factors),
+        lora_dropout=0.0,
+        bias="none",
+        use_rslora=params["variant"] == "rslora",
+        use_dora=params["variant"] == "dora",
+        inference_mode=True,
+        base_model_name_or_path=model,
+    )
+    config.save_pretrained(str(out))
+    save_file(
+        {_peft(name): value.contiguous() for name, value in own.items()},
+        out / "adapter_model.safetensors",
+        metadata={"format": "pt"},
+    )
+    rates = {n.removeprefix(_RATE): v for n, v in state.items() if n.startswith(_RATE)}
+    many = {_peft(n): v.contiguous() for n, v in rates.items() if v.numel() > _FEW}
+    if many:
+        save_file(many, out / "rates.safetensors", metadata={"format": "pt"})
+    inner = {key: value for key, value in params.items() if key.startswith(("inner_", "adapt_"))}
+    text = {
+        "method": method,
+        **inner,
+        "rates": {_peft(n): v.tolist() for n, v in rates.items() if v.numel() <= _FEW},
+        "rates_file": "rates.safetensors" if many else None,
+    }
+    (out / RATES).write_text(json.dumps(text, indent=1) + "\n", "utf-8")
+
+
+def _peft(name: str) -> str:
+    """Return PEFT's name for one of our tensors; names of heads stay as they are."""
+    if ".lora_" not in name:
+        return name
+    suffix = "" if name.endswith("lora_magnitude_vector") else ".weight"
+    return f"base_model.model.{name}{suffix}"
+
+
+def push_to_hub(
+    folder: Path, repository: str, *, private: bool = False, api: HfApi | None = None
+) -> str:
+    """Upload an exported adapter, with its card, as a model repository of the Hub.
+
+    Args:
+        folder: what `export_learner` wrote.
+        repository: ``owner/name``; made where it is not there.
+        private: whether a new repository is private.
+        api: the Hub's client; by default one with the token of ``hf auth login``.
+
+    Returns:
+        The repository's address.
+
+    Raises:
+        IclError: there is no adapter in the folder, or the Hub refuses it.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    if not (folder / "adapter_config.json").is_file():
+        raise IclError(f"{folder} holds no adapter; make one with `icl export`.")
+    client = api or HfApi()
+    try:
+        made = client.create_repo(repository, private=private, exist_ok=True)
+        with TemporaryDirectory() as place:
+            sent = Path(shutil.copytree(folder, Path(place) / "adapter"))
+            _forget_place(sent / "adapter_config.json")
+            client.upload_folder(
+                repo_id=made.repo_id, folder_path=sent, commit_message="Adapter exported by icl"
+            )
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")[:200]
+        raise IclError(
+            f"The Hub does not take {repository!r}: {reason}; log in with `hf auth login`, or name"
+            " a repository that you may write. The export lies in "
+            f"{folder}."
+        ) from error
+    return str(made)
+
+
+def _forget_place(path: Path) -> None:
+    """Name a base that is a directory here by its own name alone: where it lies is nobody's."""
+    said = json.loads(path.read_text("utf-8"))
+    name, on_hub = base_name(str(said.get("base_model_name_or_path") or ""))
+    if not on_hub:
+        path.write_text(json.dumps({**said, "base_model_name_or_path": name}, indent=2), "utf-8")

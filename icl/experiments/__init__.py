@@ -1,0 +1,1 @@
+"""Experiments: one YAML file from its schema to its report."""

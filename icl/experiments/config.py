@@ -1,0 +1,264 @@
+"""The experiment's schema: one YAML file, checked to the end before any model loads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from icl.episodes.schema import EpisodesConfig
+from icl.errors import IclError, did_you_mean, one_line
+from icl.learners.base import Params
+from icl.models.server.config import ServerConfig
+from icl.tools.overrides import assign, parse, shown
+from icl.tools.yamlfile import Loc, Places, read_yaml, spot, validate
+from icl.training import TrainingConfig
+
+SCHEMA_VERSION = 1
+PACKAGED_MODELS = ("packaged:gemma-3-270m", "packaged:all-minilm-l6-v2")
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+Spread = Literal["auto", "balanced", "balanced_low_0", "sequential"]
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelConfig(_Strict):
+    """The backbone that all learners share; the fields are those of `load_backbone`.
+
+    With `server`, the model is one that a server calls by this name, and stays there.
+    """
+
+    name: str
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str | None = None
+    device_map: Spread | dict[str, int | str] | None = None
+    quantise: Literal["4bit", "8bit"] | None = None
+    trust_remote_code: bool = False
+    server: ServerConfig | None = None
+
+    @model_validator(mode="after")
+    def _a_server_decides_for_itself(self) -> ModelConfig:
+        local = self.dtype != "float32" or self.trust_remote_code
+        places = (self.device, self.device_map, self.quantise)
+        if self.server is not None and (local or any(p is not None for p in places)):
+            raise ValueError(
+                "`dtype`, `device`, `device_map`, `quantise` and `trust_remote_code` are for models"
+                " on this machine; drop them, or drop `server`"
+            )
+        if self.device is not None and self.device_map is not None:
+            raise ValueError("`device_map` names the devices; drop `device`")
+        return self
+
+    def check_name(self) -> None:
+        """Raise `IclError` for a name that no model can have, or a directory that is not there."""
+        if self.name in PACKAGED_MODELS or self.server is not None:
+            return
+        if self.name.startswith((".", "/", "~")):
+            if not Path(self.name).expanduser().is_dir():
+                raise IclError(f"the model directory {self.name!r} does not exist.")
+        elif not _HUB_ID.fullmatch(self.name):
+            raise IclError(
+                f"{self.name!r} is neither a Hub id, nor a directory, nor a packaged model."
+                + did_you_mean(self.name, PACKAGED_MODELS)
+            )
+
+
+class TasksConfig(_Strict):
+    """Where the tasks come from: see `load_family`, which takes the same fields."""
+
+    family: str
+    data: str | None = None
+    template: str | None = None
+
+
+class LearnerConfig(BaseModel):
+    """A learner: its method, the method's own parameters beside it, and its meta-training."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    method: str
+    training: TrainingConfig | None = None
+
+    def check_method(self) -> None:
+        """Raise `IclError` for an unknown method."""
+        from icl.learners.registry import check_method
+
+        try:
+            check_method(self.method)
+        except IclError as error:  # inside a sentence that names the field
+            raise IclError(str(error)[0].lower() + str(error)[1:]) from error
+
+    def check(self) -> None:
+        """Raise `IclError` for a parameter, or for training, that the method does not take."""
+        from icl.learners.registry import is_meta_learner
+
+        self.params().check_files()
+        if self.training is not None and not is_meta_learner(self.method):
+            raise IclError(f"the method {self.method!r} is not meta-trained; drop `training`.")
+
+    def check_server(self) -> None:
+        """Raise `IclError` for a method that a model on a server cannot serve."""
+        from icl.learners.registry import needs_weights
+
+        if needs_weights(self.method, self.params()):
+            raise IclError(
+                f"with these parameters the method {self.method!r} needs the model's weights,"
+                " which a server does not give; take a method that only prompts, or drop"
+                " `model.server`."
+            )
+
+    def params(self) -> Params:
+        """Return the method's parameters, complete with defaults."""
+        from icl.learners.registry import validate
+
+        return validate(self.method, self.model_extra or {})
+
+    def complete(self) -> LearnerConfig:
+        """Return the same learner with every default written out."""
+        from icl.learners.registry import is_meta_learner
+
+        training = self.training
+        if training is None and is_meta_learner(self.method):
+            training = TrainingConfig()
+        return LearnerConfig(method=self.method, training=training, **self.params().model_dump())
+
+
+class ExperimentConfig(_Strict):
+    """An experiment: which learners are compared, with which model, on which episodes.
+
+    Attributes:
+        schema_version: of this schema.
+        name: the run folder's name, unless the user gives another.
+        seed: of all episodes.
+        learners: by their names in the report, in its order.
+    """
+
+    schema_version: Literal[1]
+    name: str
+    seed: int = Field(default=0, ge=0)
+    model: ModelConfig
+    tasks: TasksConfig
+    episodes: EpisodesConfig
+    learners: Mapping[str, LearnerConfig] = Field(min_length=1)
+
+    @field_validator("name")
+    @classmethod
+    def _name_can_be_a_folder(cls, name: str) -> str:
+        if not _FOLDER.fullmatch(name):
+            raise ValueError(f"{name!r} cannot name a folder; take letters, digits, '-', '_', '.'")
+        return name
+
+    @field_validator("learners")
+    @classmethod
+    def _names_can_be_shown(
+        cls, learners: Mapping[str, LearnerConfig]
+    ) -> Mapping[str, LearnerConfig]:
+        for name in learners:
+            if not name.strip() or one_line(name) != name:
+                raise ValueError(f"{name!r} cannot name a learner; take letters that can be shown")
+        return learners
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the experiment as plain values, complete with defaults."""
+        data = self.model_dump(mode="json", exclude={"learners"})
+        data["learners"] = {
+            name: {
+                key: value
+                for key, value in learner.complete().model_dump(mode="json").items()
+                if not (key == "training" and value is None)
+            }
+            for name, learner in self.learners.items()
+        }
+        return data
+
+    def to_yaml(self) -> str:
+        """Write the experiment as YAML, complete with defaults: it runs as it stands."""
+        return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True)
+
+    def with_data(self, directory: Path) -> ExperimentConfig:
+        """Return the same experiment on data from another directory."""
+        tasks = self.tasks.model_copy(update={"data": str(directory)})
+        return self.model_copy(update={"tasks": tasks})
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Read an experiment and check all that can be checked before data or model are touched.
+
+    Args:
+        path: the YAML file.
+        overrides: fields to set, as ``learners.lora.steps=20``; see `icl.tools.overrides`.
+
+    Raises:
+        IclError: the message names the file and the line, or the override, the field and the mend.
+    """
+    data, lines = read_yaml(path)
+    if not isinstance(data, dict):
+        raise IclError(
+            f"{path} holds no experiment; it needs `schema_version`, `name`, `model`, `tasks`,"
+            " `episodes` and `learners`."
+        )
+    if "factors" in data:
+        raise IclError(f"{path} is a prompt study; run it with `icl prompts`.")
+    places: Places = {loc: (path, line) for loc, line in lines.items()}
+    for assignment in overrides:
+        _check_learner(data, assignment)
+        data, places = assign(data, places, assignment)
+    config = validate(data, places, ExperimentConfig)
+    checks: list[tuple[Loc, Callable[[], None]]] = [(("model", "name"), config.model.check_name)]
+    for name, learner in config.learners.items():
+        checks.append((("learners", name, "method"), learner.check_method))
+        checks.append((("learners", name), learner.check))
+        if config.model.server is not None:
+            checks.append((("learners", name, "method"), learner.check_server))
+    for part, check in checks:
+        try:
+            check()
+        except IclError as error:
+            where = (*part, *_field_at_fault(error))
+            raise IclError(
+                f"{spot(_place(places, where))}, field {_dotted(where)!r}: {error}"
+            ) from error
+    return config
+
+
+def _check_learner(data: Mapping[str, Any], assignment: str) -> None:
+    """Raise `IclError` for a field of a learner that is not there; a `method` makes a new one."""
+    path, _ = parse(assignment)
+    learners = data.get("learners")
+    known = learners if isinstance(learners, dict) else {}
+    if path[0] == "learners" and len(path) > 2 and path[2] != "method" and path[1] not in known:
+        raise IclError(
+            f"{shown(assignment)}: there is no learner {path[1]!r}.{did_you_mean(path[1], known)}"
+        )
+
+
+def _field_at_fault(error: IclError) -> Loc:
+    """Return the place, within a part, of the first fault that pydantic found in it."""
+    cause = error.__cause__
+    return tuple(cause.errors()[0]["loc"]) if isinstance(cause, ValidationError) else ()
+
+
+def _place(places: Places, where: Loc) -> tuple[Path, int]:
+    """Return where a field stands, or the nearest one around it that stands somewhere."""
+    while where not in places:
+        where = where[:-1]
+    return places[where]
+
+
+def _dotted(where: Loc) -> str:
+    return ".".join(str(part) for part in where)

@@ -1,0 +1,1 @@
+"""Baselines: no model, or a lottery."""

@@ -1,0 +1,1 @@
+"""Learners on embeddings, frozen or trained."""

@@ -1,0 +1,269 @@
+"""`EpisodicLearner`: a head meta-trained over episodes, on a representation that may be too.
+
+What is trained is a small network (`Net`), and either a light projection of frozen embeddings or
+LoRA factors of the model that embeds.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from icl.episodes.episode import Episode
+from icl.learners.base import MetaLearner, Predictor
+from icl.learners.embedding.base import HeadPredictor, Support
+from icl.learners.embedding.features import FeatureParams, Features, targets
+from icl.learners.embedding.heads.fitted import Fitted
+from icl.learners.support import in_order, present_columns, uniform
+from icl.models.adapters.lora import Adapter, LoraSpec, default_targets, init_lora
+from icl.tasks.task import Example, Labels
+from icl.tasks.template import Fields
+
+if TYPE_CHECKING:
+    from icl.models.backbone import Backbone
+
+_TEXTS_AT_ONCE = 64
+
+
+class EpisodicParams(FeatureParams):
+    """How texts are embedded, and what of that is trained.
+
+    Attributes:
+        tune: ``projection`` adds a low-rank linear map to frozen embeddings, starting at nothing,
+            so that the untrained learner is the frozen one; ``lora`` trains LoRA factors of the
+            model itself; ``nothing`` trains the head alone.
+        projection_rank: of the projection.
+        rank, alpha, targets, top_layers: of LoRA; see `LoraSpec`.
+        seed: of every random start.
+    """
+
+    tune: Literal["projection", "lora", "nothing"] = "projection"
+    projection_rank: int = Field(default=32, ge=1)
+    rank: int = Field(default=8, ge=1)
+    alpha: float = Field(default=16.0, gt=0)
+    targets: tuple[str, ...] | None = None
+    top_layers: int | None = Field(default=None, ge=1)
+    whiten: Literal[False] = False
+    seed: int = 0
+
+
+class Net(nn.Module):
+    """What a meta-trained head is made of: a projection and whatever a subclass adds.
+
+    Args:
+        width: numbers in an embedding.
+        params: the learner's parameters.
+    """
+
+    fixed_columns: ClassVar[bool] = False  # whether the head tells labels by their columns
+
+    def __init__(self, width: int, params: Any) -> None:
+        super().__init__()
+        self.width = width
+        self._normalise = bool(params.normalise)
+        rank = params.projection_rank if params.tune == "projection" else 0
+        self.down = nn.Parameter(torch.zeros(rank, width)) if rank else None
+        self.up = nn.Parameter(torch.zeros(width, rank)) if rank else None
+
+    def represent(self, vectors: Tensor) -> Tensor:
+        """Project embeddings, shape (..., width), to the same shape."""
+        if self.down is None or self.up is None:
+            return vectors
+        moved = vectors + vectors @ self.down.T @ self.up.T
+        return nn.functional.normalize(moved, dim=-1) if self._normalise else moved
+
+    def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
+        """Fit to some tasks: represented (tasks, n, width), (tasks, n); the graph is kept."""
+        raise NotImplementedError
+
+    def check(self, ways: int) -> None:
+        """Raise `IclError` where a new task has more labels than this head can answer."""
+
+    def loss(self, scores: Tensor, wanted: Tensor) -> Tensor:
+        """Return each task's loss: (tasks, q, ways), (tasks, q) -> (tasks,)."""
+        right = scores.log_softmax(-1).gather(2, wanted[..., None])[..., 0]
+        return -right.mean(1)
+
+    def seeded(self, seed: int) -> Net:
+        """Draw all matrices uniformly within one over the square root of their inputs.
+
+        Biases become zero; what has a start by design (`up`, temperatures) keeps it.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim > 1 and name != "up":
+                bound = parameter[0].numel() ** -0.5
+                nn.init.uniform_(parameter, -bound, bound, generator=generator)
+            elif "bias" in name:
+                nn.init.zeros_(parameter)
+        return self
+
+
+class Represent:
+    """Embeds texts by a frozen copy of what was trained."""
+
+    def __init__(self, features: Features, net: Net, adapter: Adapter | None) -> None:
+        self._features = features
+        self._net = net
+        self._adapter = adapter
+
+    def __call__(self, texts: Sequence[Fields], labels: Labels) -> Tensor:
+        """Embed and project texts: shape (texts, width)."""
+        shown = self._features.shown(texts, labels)
+        return self._net.represent(embed(self._features, shown, self._adapter))
+
+
+def embed(features: Features, shown: Sequence[str], adapter: Adapter | None) -> Tensor:
+    """Embed texts, shape (texts, width) on the CPU: from the store, or with an adapter in a graph.
+
+    With an adapter each distinct text runs once, in batches of similar lengths.
+    """
+    if adapter is None:
+        return features.finish(features.embedder.embed(shown))
+    distinct = list(dict.fromkeys(shown))
+    rows = features.embedder.encode(distinct)
+    features.embedder.backbone.meter.prompt_tokens += sum(map(len, rows))
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    parts = [
+        features.embedder.run([rows[i] for i in order[at : at + _TEXTS_AT_ONCE]], adapter)
+        for at in range(0, len(order), _TEXTS_AT_ONCE)
+    ]
+    place = {distinct[i]: where for where, i in enumerate(order)}
+    return features.finish(torch.cat(parts).cpu()[[place[text] for text in shown]])
+
+
+class EpisodicLearner(MetaLearner):
+    """A meta-trained head on embeddings."""
+
+    Params: ClassVar[type[FeatureParams]] = EpisodicParams
+
+    def __init__(self, backbone: Backbone, params: Any) -> None:
+        """Make the network and, where they are trained, the LoRA factors."""
+        self._features = Features(backbone, params)
+        self._seed = params.seed
+        with torch.random.fork_rng(devices=[]):  # modules draw when made; we draw again ourselves
+            self._net = self.network(self._features.embedder.width, params).seeded(params.seed)
+        self._factors: dict[str, Tensor] = {}
+        self._scale = 0.0
+        if params.tune == "lora":
+            names = params.targets or default_targets(backbone)
+            spec = LoraSpec(params.rank, params.alpha, names, params.top_layers)
+            self._scale = spec.scale
+            drawn = init_lora(backbone, spec, params.seed)
+            self._factors = {name: value.requires_grad_() for name, value in drawn.items()}
+
+    @abstractmethod
+    def network(self, width: int, params: Any) -> Net:
+        """Make the network."""
+
+    def trainable_parameters(self) -> Mapping[str, Tensor]:
+        """Return the network's parameters and the LoRA factors."""
+        net = {f"net.{name}": value for name, value in self._net.named_parameters()}
+        return net | {f"lora.{name}": value for name, value in self._factors.items()}
+
+    def meta_loss(self, episodes: Sequence[Episode]) -> tuple[Tensor, Mapping[str, float]]:
+        """Return the mean query loss over episodes, and their mean query accuracy."""
+        losses, hits = [], []
+        for group, vectors in self._embedded(episodes):
+            supports = [list(range(len(e.support))) for e in group]
+            columns = [_shuffled(self._net, e, self._seed) for e in group]
+            support = torch.stack([v[order] for v, order in zip(vectors, supports, strict=True)])
+            query = torch.stack([v[len(o) :] for v, o in zip(vectors, supports, strict=True)])
+            wanted = torch.stack(
+                [
+                    c[targets([*e.support, *e.query], e.labels)]
+                    for e, c in zip(group, columns, strict=True)
+                ]
+            )
+            if self._net.fixed_columns:
+                support, wanted = _mixed(support, wanted, group, self._seed)
+            count = support.shape[1]
+            head = self._net.fit(support, wanted[:, :count], group[0].ways)
+            scores = head.scores(query)
+            losses.append(self._net.loss(scores, wanted[:, count:]))
+            hits.append((scores.argmax(-1) == wanted[:, count:]).float().mean(1))
+        return torch.cat(losses).mean(), {"query_accuracy": float(torch.cat(hits).mean())}
+
+    def _embedded(
+        self, episodes: Sequence[Episode]
+    ) -> Iterator[tuple[list[Episode], list[Tensor]]]:
+        """Embed all texts of some episodes at once; yield episodes of one shape together."""
+        shown = [
+            self._features.shown([x.fields for x in (*e.support, *e.query)], e.labels)
+            for e in episodes
+        ]
+        adapter = Adapter(self._factors, self._scale) if self._factors else None
+        vectors = embed(self._features, [text for texts in shown for text in texts], adapter)
+        parts = torch.split(self._net.represent(vectors), [len(texts) for texts in shown])
+        shapes: dict[tuple[int, int, int], list[int]] = {}
+        for i, e in enumerate(episodes):
+            shapes.setdefault((e.ways, len(e.support), len(e.query)), []).append(i)
+        for members in shapes.values():
+            yield [episodes[i] for i in members], [parts[i] for i in members]
+
+    def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
+        """Embed one support set and fit the head."""
+        return self.adapt_batch([(support, labels)])[0]
+
+    @torch.no_grad()
+    def adapt_batch(self, tasks: Sequence[Support]) -> list[Predictor]:
+        """Fit the heads of several tasks.
+
+        Support sets and labels are put in an order of their own, so that the order in which they
+        were given decides nothing, even where the head reads them one after the other.
+        """
+        net: Any = copy.deepcopy(self._net).requires_grad_(False)
+        factors = {name: value.detach().clone() for name, value in self._factors.items()}
+        represent = Represent(
+            self._features, net, Adapter(factors, self._scale) if factors else None
+        )
+        trained = sum(value.numel() for value in self.trainable_parameters().values())
+        found: list[Predictor] = []
+        for support, labels in tasks:
+            columns = present_columns(support, labels)
+            if len(columns) < 2:
+                found.append(uniform(labels))
+                continue
+            net.check(len(columns))
+            columns.sort(key=lambda column: labels.names[column])
+            place = torch.zeros(len(labels), dtype=torch.long)
+            place[columns] = torch.arange(len(columns))
+            ordered = in_order(support)
+            vectors = represent([e.fields for e in ordered], labels)
+            wanted = place[targets(ordered, labels)]
+            head = net.fit(vectors[None], wanted[None], len(columns))
+            predictor = HeadPredictor(represent, labels, columns, head)
+            predictor.trained_parameters = trained
+            found.append(predictor)
+        return found
+
+
+def _lot(episode: Episode, purpose: str, seed: int) -> torch.Generator:
+    text = f"{purpose}/{seed}/{episode.fingerprint}"
+    return torch.Generator().manual_seed(
+        int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+    )
+
+
+def _shuffled(net: Net, episode: Episode, seed: int) -> Tensor:
+    """Return a training episode's columns: permuted by lot where the head tells labels by them."""
+    if not net.fixed_columns:
+        return torch.arange(episode.ways)
+    return torch.randperm(episode.ways, generator=_lot(episode, "columns", seed))
+
+
+def _mixed(
+    support: Tensor, wanted: Tensor, group: Sequence[Episode], seed: int
+) -> tuple[Tensor, Tensor]:
+    """Shuffle each training episode's support by lot, for heads that read it in order."""
+    count = support.shape[1]
+    orders = torch.stack([torch.randperm(count, generator=_lot(e, "support", seed)) for e in group])
+    mixed = support.gather(1, orders[..., None].expand_as(support))
+    return mixed, torch.cat([wanted[:, :count].gather(1, orders), wanted[:, count:]], 1)

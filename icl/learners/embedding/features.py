@@ -1,0 +1,79 @@
+"""What learners on embeddings share: how a text becomes a vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from icl.learners.base import Params
+from icl.models.context import joined
+from icl.models.embedding.embedder import Embedder
+from icl.models.embedding.sentence import Pooling, sentence_of
+from icl.models.encoder import Encoder
+from icl.tasks.task import Example, Labels
+from icl.tasks.template import Fields
+
+if TYPE_CHECKING:
+    from icl.models.backbone import Backbone
+
+
+class FeatureParams(Params):
+    """How texts are embedded.
+
+    Attributes:
+        layer: states after so many layers; -1 for the last ones. By default the last of an encoder
+            and of a model with sentence-transformers' files, and two thirds of the way up any other
+            causal model, where its states say most about what it has read;
+            `icl.learners.embedding.layer_probe` picks one on validation episodes.
+        pooling: see `Embedder`; by default what sentence-transformers' files beside the model say,
+            else the mean of an encoder's and the last of a causal model's states.
+        instruction: stands before every text; by default the prompt that those files name, if any.
+        prompted: embed the rendered template instead of the bare text.
+        normalise: scale vectors to unit length.
+        whiten: centre vectors and scale their directions by the support set's shrunk covariance.
+    """
+
+    layer: int | None = Field(default=None, ge=-1)
+    pooling: Pooling | None = None
+    instruction: str | None = None
+    prompted: bool = False
+    normalise: bool = True
+    whiten: bool = False
+
+
+class Features:
+    """Embeds examples and queries as `FeatureParams` say."""
+
+    def __init__(self, backbone: Backbone, params: FeatureParams) -> None:
+        encoder = isinstance(backbone, Encoder)
+        own = sentence_of(backbone) is not None
+        middle = -1 if encoder or own else round(2 * backbone.depth / 3)
+        self.embedder = Embedder(
+            backbone,
+            middle if params.layer is None else params.layer,
+            params.pooling or (None if own else "mean" if encoder else "last"),
+            params.instruction,
+        )
+        self._params = params
+
+    def __call__(self, texts: Sequence[Fields], labels: Labels) -> Tensor:
+        """Embed texts: float32 on the CPU, shape (texts, width)."""
+        return self.finish(self.embedder.embed(self.shown(texts, labels)))
+
+    def shown(self, texts: Sequence[Fields], labels: Labels) -> list[str]:
+        """Return what the model reads of each text."""
+        write = labels.template.render if self._params.prompted else joined
+        return self.embedder.written(texts, write)
+
+    def finish(self, vectors: Tensor) -> Tensor:
+        """Scale vectors, shape (texts, width), to unit length where the parameters say so."""
+        return torch.nn.functional.normalize(vectors, dim=1) if self._params.normalise else vectors
+
+
+def targets(support: Sequence[Example], labels: Labels) -> Tensor:
+    """Return each support example's label column, int64, shape (support,)."""
+    return torch.tensor([labels.index(example.label) for example in support])

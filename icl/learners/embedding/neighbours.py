@@ -1,0 +1,63 @@
+"""Learners that compare a query with each support example: matching networks and k neighbours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from icl.learners.embedding.base import EmbeddingLearner
+from icl.learners.embedding.features import FeatureParams
+from icl.learners.embedding.heads import metric
+from icl.learners.embedding.heads.fitted import Fitted
+
+if TYPE_CHECKING:
+    from icl.models.backbone import Backbone
+
+
+class MatchingParams(FeatureParams):
+    """How texts are embedded, and the temperature that divides cosines (the paper's is 1)."""
+
+    temperature: float = Field(default=0.1, gt=0)
+
+
+class Matching(EmbeddingLearner):
+    """Attend over the support set and add up its labels (Vinyals et al. 2016, arXiv 1606.04080).
+
+    On frozen embeddings, without full context embeddings; `meta-matching` learns both.
+    """
+
+    method: ClassVar[str] = "matching"
+    Params = MatchingParams
+
+    def __init__(self, backbone: Backbone, params: MatchingParams) -> None:
+        """Embed with this backbone."""
+        super().__init__(backbone, params)
+        self._temperature = params.temperature
+
+    def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
+        """Keep the support set."""
+        return metric.matching(support, wanted, ways, self._temperature)
+
+
+class NeighbourParams(MatchingParams):
+    """As for matching networks; only the `k` most similar examples vote."""
+
+    k: int = Field(default=5, ge=1)
+
+
+class Neighbours(EmbeddingLearner):
+    """k nearest neighbours by cosine, each vote weighing ``exp(cos / temperature)``."""
+
+    method: ClassVar[str] = "knn"
+    Params = NeighbourParams
+
+    def __init__(self, backbone: Backbone, params: NeighbourParams) -> None:
+        """Embed with this backbone."""
+        super().__init__(backbone, params)
+        self._params = params
+
+    def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
+        """Keep the support set."""
+        return metric.knn(support, wanted, ways, self._params.k, self._params.temperature)

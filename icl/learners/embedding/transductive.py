@@ -1,0 +1,68 @@
+"""Transductive learners: prototypes that look at all queries at once. Marked in every table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from icl.learners.embedding.base import EmbeddingLearner
+from icl.learners.embedding.features import FeatureParams
+from icl.learners.embedding.heads import transductive
+from icl.learners.embedding.heads.fitted import Fitted
+
+if TYPE_CHECKING:
+    from icl.models.backbone import Backbone
+
+
+class SoftKMeansParams(FeatureParams):
+    """How texts are embedded; what divides squared distances; rounds of refinement."""
+
+    temperature: float = Field(default=0.1, gt=0)
+    steps: int = Field(default=3, ge=1)
+
+
+class SoftKMeans(EmbeddingLearner):
+    """Prototypes refined by the queries' soft assignments (Ren et al. 2018, arXiv 1803.00676)."""
+
+    method: ClassVar[str] = "soft-k-means"
+    Params = SoftKMeansParams
+    transductive: ClassVar[bool] = True
+
+    def __init__(self, backbone: Backbone, params: SoftKMeansParams) -> None:
+        """Embed with this backbone."""
+        super().__init__(backbone, params)
+        self._params = params
+
+    def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
+        """Average each class's vectors; refinement waits for the queries."""
+        return transductive.soft_k_means(
+            support, wanted, ways, self._params.temperature, self._params.steps
+        )
+
+
+class LaplacianParams(FeatureParams):
+    """How texts are embedded; what divides squared distances; the pull of a query's neighbours."""
+
+    temperature: float = Field(default=0.1, gt=0)
+    weight: float = Field(default=1.0, ge=0)
+    neighbours: int = Field(default=3, ge=1)
+
+
+class Laplacian(EmbeddingLearner):
+    """Prototypes whose labels agree among neighbouring queries (LaplacianShot, Ziko 2020)."""
+
+    method: ClassVar[str] = "laplacian"
+    Params = LaplacianParams
+    transductive: ClassVar[bool] = True
+
+    def __init__(self, backbone: Backbone, params: LaplacianParams) -> None:
+        """Embed with this backbone."""
+        super().__init__(backbone, params)
+        self._params = params
+
+    def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
+        """Average each class's vectors; smoothing waits for the queries."""
+        p = self._params
+        return transductive.laplacian(support, wanted, ways, p.temperature, p.weight, p.neighbours)

@@ -1,0 +1,110 @@
+"""Implicit MAML (Rajeswaran, Finn, Kakade & Levine 2019, arXiv 1909.04630)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from icl.learners.gradient.algorithms.algorithm import (
+    MetaAlgorithm,
+    MetaStep,
+    curve,
+    moved_names,
+    outer_gradient,
+    start_leaves,
+    to_start,
+)
+from icl.learners.gradient.algorithms.problem import Loss, Params, Problem
+from icl.learners.gradient.algorithms.unroll import hessian_vector
+
+
+@dataclass(frozen=True, slots=True)
+class IMAML(MetaAlgorithm):
+    """Differentiate the regularised optimum instead of the way to it.
+
+    ``phi = argmin L_D(phi) + strength/2 ||phi - theta||^2`` is approached by the inner steps; the
+    meta-gradient ``(I + Hess L_D(phi) / strength)^-1 grad L_Q(phi)`` by conjugate gradients. Memory
+    does not depend on the inner steps, nor does the gradient on the inner optimiser. Over LoRA the
+    proximal term also picks one of the factor pairs (RA, B R^-1) that give the same product.
+
+    Attributes:
+        strength: lambda.
+        solver_steps: conjugate gradient steps; one Hessian-vector product each.
+    """
+
+    strength: float = 2.0
+    solver_steps: int = 5
+
+    @property
+    def needs_second_order(self) -> bool:
+        """Tell whether second derivatives are ever taken."""
+        return True
+
+    def regularised(self, loss: Loss, begin: Params, moved: list[str]) -> Loss:
+        """Return the inner objective: the loss and the proximal term."""
+        anchor = {name: begin[name].detach() for name in moved}
+
+        def objective(params: Params) -> Tensor:
+            far = sum((params[n] - a).square().flatten(1).sum(1) for n, a in anchor.items())
+            return loss(params) + self.strength / 2 * far
+
+        return objective
+
+    def meta_step(self, start: Params, learned: Params, problem: Problem, done: float) -> MetaStep:
+        """Return the meta-gradient; see `MetaAlgorithm.meta_step`."""
+        leaves = start_leaves(start)
+        begin = problem.begin(leaves, problem.tasks)
+        moved = moved_names(begin, problem)
+        objective = self.regularised(problem.support, begin, moved)
+        path = self.descend(begin, learned, problem, [objective] * self.steps)
+        direct, losses = outer_gradient(problem.query, path.end, 1 / problem.tasks)
+        wanted = {name: direct[name] for name in moved}
+        solved = self._solve(problem.support, path.end, wanted)
+        # what is held enters through the query loss and through where the optimum lies
+        held = {n: v for n, v in direct.items() if n not in solved}
+        if held:
+            mixed = hessian_vector(problem.support, path.end, solved)
+            held = {n: v - mixed[n] / self.strength for n, v in held.items()}
+        return MetaStep(losses.mean(), to_start(leaves, begin, {**held, **solved}), curve(path))
+
+    def adapt(self, start: Params, learned: Params, problem: Problem) -> dict[str, Tensor]:
+        """Approach each task's regularised optimum."""
+        begin = problem.begin(start, problem.tasks)
+        moved = moved_names(begin, problem)
+        objective = self.regularised(problem.support, begin, moved)
+        steps = self.steps if self.adapt_steps is None else self.adapt_steps
+        return self.descend(begin, learned, problem, [objective] * steps).end
+
+    def _solve(self, loss: Loss, point: Params, wanted: Params) -> dict[str, Tensor]:
+        """Solve ``(I + H / strength) x = wanted`` for each task by conjugate gradients."""
+        x = {n: torch.zeros_like(v) for n, v in wanted.items()}
+        residual = dict(wanted)
+        direction = dict(wanted)
+        size = _dot(residual, residual)
+        for number in range(self.solver_steps):
+            curved = hessian_vector(loss, point, direction)
+            image = {n: d + curved[n] / self.strength for n, d in direction.items()}
+            bend = _dot(direction, image)
+            # where the Hessian bends down, a task stays where it is, or takes the plain gradient
+            stay = torch.zeros_like(size) if number else torch.ones_like(size)
+            go = torch.where(bend > 0, size / bend.where(bend > 0, 1), stay)
+            x = _along(x, go, direction)
+            residual = _along(residual, -go, image)
+            new = _dot(residual, residual)
+            ratio = torch.where(size > 0, new / size.where(size > 0, 1), 0)
+            direction = _along(residual, ratio, direction)
+            size = new
+        return x
+
+
+def _dot(a: Params, b: Params) -> Tensor:
+    """Return each task's inner product, shape (tasks,)."""
+    parts = [(v * b[n]).flatten(1).sum(1) for n, v in a.items()]
+    return torch.stack(parts).sum(0)
+
+
+def _along(a: Params, factor: Tensor, b: Params) -> dict[str, Tensor]:
+    """Return ``a + factor * b`` with a factor for each task."""
+    return {n: v + factor.reshape(-1, *[1] * (v.ndim - 1)) * b[n] for n, v in a.items()}

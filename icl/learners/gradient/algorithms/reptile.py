@@ -1,0 +1,36 @@
+"""Reptile (Nichol, Achiam & Schulman 2018, arXiv 1803.02999)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from icl.learners.gradient.algorithms.algorithm import (
+    MetaAlgorithm,
+    MetaStep,
+    curve,
+    start_leaves,
+    to_start,
+)
+from icl.learners.gradient.algorithms.problem import Params, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Reptile(MetaAlgorithm):
+    """Move the start towards where training on each task ends.
+
+    The meta-gradient is ``mean_i (theta - theta_K) / rate``; with outer descent at ``e * rate`` it
+    is the paper's ``theta += e * mean(theta_K - theta)``. The steps take the support and the query
+    set in turn, as two minibatches of the task's data: Reptile's gain over joint training is the
+    agreement of gradients of different minibatches (section 5.1). The loss is the query loss, or
+    the last minibatch's, before its last step.
+    """
+
+    def meta_step(self, start: Params, learned: Params, problem: Problem, done: float) -> MetaStep:
+        """Return the meta-gradient; see `MetaAlgorithm.meta_step`."""
+        leaves = start_leaves(start)
+        begin = problem.begin(leaves, problem.tasks)
+        losses = [(problem.support, problem.query)[k % 2] for k in range(self.steps)]
+        path = self.descend(begin, learned, problem, losses)
+        way = {n: (begin[n].detach() - path.end[n]) / (self.rate * problem.tasks) for n in path.end}
+        last = path.steps[-1].before.mean()
+        return MetaStep(last, to_start(leaves, begin, way), curve(path))

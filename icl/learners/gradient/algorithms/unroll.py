@@ -1,0 +1,242 @@
+"""The inner loop and the derivative through it, one step in memory at a time.
+
+Forward: ``theta_k+1, s_k+1 = U(theta_k, s_k, g_k, rates)`` with ``g_k = grad L(theta_k)``.
+Backward, from the last step to the first: pull the cotangents through U, which is elementwise and
+cheap, and the one that arrives at ``g_k`` through the gradient itself, which is a Hessian-vector
+product. Only the points ``theta_k`` are kept (a LoRA adapter each), and the graph of a step is
+built again when the backward sweep comes to it: memory does not grow with the number of steps but
+by that much, nor, where a loss is a sum (`parts`), with its examples. The backward of each step
+runs while its parameters are the ones in use, so nothing is recomputed with others. Keeping the
+graphs instead (`keep_graphs`) saves the second run for memory that does grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from icl.learners.gradient.algorithms.optimisers import InnerOptimiser
+from icl.learners.gradient.algorithms.problem import Loss, Params, parts
+
+Rates = Callable[[Params, int], Mapping[str, Tensor]]  # meta-parameters, step -> rates by name
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What the backward sweep needs of one inner step.
+
+    Attributes:
+        loss: what the step descended on.
+        point: all parameters before the step, with a task axis, detached.
+        state: the optimiser's state before it.
+        gradient: of the loss with respect to the moved parameters.
+        before: each task's loss at `point`, shape (tasks,), no graph.
+        graph: leaves and gradient with their graph, where graphs are kept.
+    """
+
+    loss: Loss
+    point: Params
+    state: Params
+    gradient: Params
+    before: Tensor
+    graph: tuple[Params, Params] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """An inner loop: its steps and where it ended, detached."""
+
+    steps: tuple[Step, ...]
+    end: dict[str, Tensor]
+
+
+@dataclass(slots=True)
+class Cotangents:
+    """Derivatives of the outer objective, by name.
+
+    Attributes:
+        params: with respect to the parameters where the inner loop began, with a task axis.
+        meta: with respect to the meta-parameters that the rates come from.
+    """
+
+    params: dict[str, Tensor]
+    meta: dict[str, Tensor] = field(default_factory=dict)
+
+
+def gradient(loss: Loss, point: Params, names: list[str]) -> tuple[dict[str, Tensor], Tensor]:
+    """Return the first-order gradient of the summed losses at a point, and each task's loss."""
+    leaves = {name: value.detach().requires_grad_(name in names) for name, value in point.items()}
+    total: dict[str, Tensor] = {}
+    whole: Tensor | None = None
+    for part in parts(loss):
+        losses = part(leaves)
+        found = torch.autograd.grad(
+            losses.sum(), [leaves[n] for n in names], allow_unused=True, materialize_grads=True
+        )
+        more = dict(zip(names, found, strict=True))
+        total = _add(total, more) if total else more
+        whole = losses.detach() if whole is None else whole + losses.detach()
+    assert whole is not None
+    return total, whole
+
+
+def _with_graph(loss: Loss, point: Params, names: list[str]) -> tuple[Params, Params, Tensor]:
+    leaves = {name: value.detach().requires_grad_() for name, value in point.items()}
+    losses = loss(leaves)
+    found = torch.autograd.grad(
+        losses.sum(),
+        [leaves[n] for n in names],
+        create_graph=True,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    return leaves, dict(zip(names, found, strict=True)), losses.detach()
+
+
+def _pull(leaves: Params, gradients: Params, vector: Params) -> dict[str, Tensor]:
+    """Pull a cotangent of the gradient back to all parameters."""
+    outputs = [(gradients[n], v) for n, v in vector.items() if gradients[n].requires_grad]
+    if not outputs:  # a loss that is linear in everything
+        return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
+    found = torch.autograd.grad(
+        [g for g, _ in outputs],
+        list(leaves.values()),
+        [v for _, v in outputs],
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    return dict(zip(leaves, found, strict=True))
+
+
+def hessian_vector(loss: Loss, point: Params, vector: Params) -> dict[str, Tensor]:
+    """Return the Hessian of the summed losses times a vector, by reverse over reverse.
+
+    Args:
+        loss: maps parameters with a task axis to losses, shape (tasks,).
+        point: where, by name, each of shape (tasks, ...).
+        vector: for some of the names, of the same shapes; zero for the others.
+
+    Returns:
+        The product for every name of `point`. Tasks do not meet, so it is the product with each
+        task's own Hessian.
+    """
+    total: dict[str, Tensor] = {}
+    for part in parts(loss):
+        leaves, gradients, _ = _with_graph(part, point, list(vector))
+        more = _pull(leaves, gradients, vector)
+        del leaves, gradients
+        total = _add(total, more) if total else more
+    return total
+
+
+def descend(
+    losses: list[Loss],
+    begin: Params,
+    moved: list[str],
+    optimiser: InnerOptimiser,
+    rates: Callable[[int], Mapping[str, Tensor]],
+    *,
+    keep_graphs: bool = False,
+) -> Trajectory:
+    """Take one inner step on each of `losses`, from `begin`, moving the named parameters.
+
+    Args:
+        losses: what each step descends on.
+        begin: parameters with a task axis.
+        moved: the names that move.
+        optimiser: how they move.
+        rates: maps a step's number to the rates by name.
+        keep_graphs: keep each step's graph for the backward sweep instead of building it again.
+    """
+    point = {name: value.detach() for name, value in begin.items()}
+    state = optimiser.begin({name: point[name] for name in moved})
+    steps = []
+    for number, loss in enumerate(losses):
+        graph = None
+        if keep_graphs:
+            leaves, live, before = _with_graph(loss, point, moved)
+            found = {name: value.detach() for name, value in live.items()}
+            graph = (leaves, live)
+        else:
+            found, before = gradient(loss, point, moved)
+        steps.append(Step(loss, point, state, found, before, graph))
+        with torch.no_grad():
+            new, state = optimiser.update(
+                {name: point[name] for name in moved}, found, state, rates(number), number
+            )
+        point = {**point, **new}
+    return Trajectory(tuple(steps), point)
+
+
+def pull_back(
+    trajectory: Trajectory,
+    moved: list[str],
+    optimiser: InnerOptimiser,
+    rates: Rates,
+    meta: Params,
+    at: Mapping[int, Params],
+    *,
+    second_order: bool,
+) -> Cotangents:
+    """Return the derivative of an outer objective through the inner loop.
+
+    Args:
+        trajectory: what `descend` returned.
+        moved, optimiser: as they were given to `descend`.
+        rates: maps (meta-parameters, step) to the rates, differentiable in the former.
+        meta: the meta-parameters that the rates come from; empty where rates are fixed.
+        at: the objective's gradient at point k for each k that it looks at, ``len(steps)`` for
+            the end.
+        second_order: take the derivative through the inner gradients as well.
+    """
+    last = len(trajectory.steps)
+    total = {n: torch.zeros_like(v) for n, v in trajectory.end.items()}
+    total = _add(total, at.get(last, {}))
+    spare = {n: torch.zeros_like(v) for n, v in meta.items()}
+    state: Params | None = None
+    for number in reversed(range(last)):
+        step = trajectory.steps[number]
+        inputs = {
+            "p": {n: step.point[n].detach().requires_grad_() for n in moved},
+            "g": {n: step.gradient[n].detach().requires_grad_() for n in moved},
+            "s": {n: v.detach().requires_grad_() for n, v in step.state.items()},
+            "m": {n: v.detach().requires_grad_() for n, v in meta.items()},
+        }
+        new, new_state = optimiser.update(
+            inputs["p"], inputs["g"], inputs["s"], rates(inputs["m"], number), number
+        )
+        outputs = [new[n] for n in moved]
+        vectors = [total[n] for n in moved]
+        if state is not None:
+            outputs += [new_state[n] for n in state]
+            vectors += list(state.values())
+        flat = [(kind, n) for kind, group in inputs.items() for n in group]
+        found = torch.autograd.grad(
+            outputs,
+            [inputs[kind][n] for kind, n in flat],
+            vectors,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        back: dict[str, dict[str, Tensor]] = {kind: {} for kind in inputs}
+        for (kind, n), value in zip(flat, found, strict=True):
+            back[kind][n] = value
+        total |= back["p"]
+        state = back["s"]
+        spare = _add(spare, back["m"])
+        if second_order:
+            curved = (
+                hessian_vector(step.loss, step.point, back["g"])
+                if step.graph is None
+                else _pull(*step.graph, back["g"])
+            )
+            total = _add(total, curved)
+        total = _add(total, at.get(number, {}))
+    return Cotangents(total, spare)
+
+
+def _add(total: Params, more: Params) -> dict[str, Tensor]:
+    return {n: v + more[n] if n in more else v for n, v in total.items()}

@@ -1,0 +1,34 @@
+"""ANIL over LoRA factors (Raghu et al. 2020, arXiv 1909.09157)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from icl.learners.gradient.algorithms import MAML, MetaAlgorithm
+from icl.learners.gradient.meta_learner import LoraMetaLearner, MetaParams
+
+
+class ANILParams(MetaParams):
+    """The inner loop: many steps cost little, since the model runs once for all of them."""
+
+    inner_steps: int = Field(default=10, ge=0)
+    inner_rate: float = Field(default=0.5, gt=0)
+
+
+class LoraANIL(LoraMetaLearner):
+    """Only a task's head moves in the inner loop; the outer loop moves the LoRA factors.
+
+    The head begins at the label words' rows of the language model's head, so that any number of
+    ways shares the factors, and the derivative through the inner loop is taken exactly.
+    """
+
+    method: ClassVar[str] = "anil"
+    Params = ANILParams
+    head = "words"
+    moves_body = False
+
+    def make_algorithm(self, params: Any) -> MetaAlgorithm:
+        """Return MAML; which parameters move is said by `moves_body`."""
+        return MAML(**params.loop())

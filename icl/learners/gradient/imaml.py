@@ -1,0 +1,34 @@
+"""Implicit MAML over LoRA factors (Rajeswaran et al. 2019, arXiv 1909.04630)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from icl.learners.gradient.algorithms import IMAML, MetaAlgorithm
+from icl.learners.gradient.meta_learner import LoraMetaLearner, MetaParams
+
+
+class IMAMLParams(MetaParams):
+    """The inner loop, the proximal term, and how the implicit equation is solved.
+
+    Attributes:
+        strength: lambda, of the proximal term.
+        solver_steps: conjugate gradient steps.
+    """
+
+    inner_steps: int = Field(default=5, ge=0)
+    strength: float = Field(default=2.0, gt=0)
+    solver_steps: int = Field(default=3, ge=1)
+
+
+class LoraIMAML(LoraMetaLearner):
+    """The meta-gradient is that of the regularised optimum; the way there leaves no trace."""
+
+    method: ClassVar[str] = "imaml"
+    Params = IMAMLParams
+
+    def make_algorithm(self, params: Any) -> MetaAlgorithm:
+        """Return implicit MAML."""
+        return IMAML(**params.loop(), strength=params.strength, solver_steps=params.solver_steps)

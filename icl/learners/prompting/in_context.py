@@ -1,0 +1,215 @@
+"""In-context learning: the support set is shown in the prompt, and labels are scored after it.
+
+Brown et al. 2020 (arXiv 2005.14165). By default the score of a label is the log-probability of its
+word after the prompt, summed over the word's tokens, exact (see `icl.models.scoring.scorer`), and
+normalised over the episode's labels. What else can be asked for stands in `InContextParams` and in
+docs/in-context.md, and one idea a file in `icl.prompting`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor
+
+from icl.errors import IclError
+from icl.learners.base import Learner, Predictor
+from icl.learners.prompting.params import InContextParams, ZeroShotParams
+from icl.models.context import fit_fields
+from icl.models.scoring.alike import check_words
+from icl.prompting.best_template import best
+from icl.prompting.calibration import (
+    TRANSDUCTIVE,
+    batch_bias,
+    calibrated,
+    content_free,
+    domain_inputs,
+    prior_bias,
+)
+from icl.prompting.choice import EMBEDDED
+from icl.prompting.consistency import ChainOfThought, vote
+from icl.prompting.demonstrations import Demonstrator
+from icl.prompting.ensemble import averaged
+from icl.prompting.scoring import Query, Scorer
+from icl.tasks.task import Example, Labels
+from icl.tasks.template import Fields
+
+if TYPE_CHECKING:
+    from icl.models.adapters.lora import Adapter
+    from icl.models.backbone import Backbone
+
+
+class PromptPredictor(Predictor):
+    """Labels texts by prompts, as `InContextParams` say."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        support: Sequence[Example],
+        labels: Labels,
+        params: InContextParams,
+        adapter: Adapter | None = None,
+    ) -> None:
+        self._backbone = backbone
+        self._support = tuple(support)
+        self._labels = labels
+        self._params = params
+        self._adapter = adapter
+        if adapter is not None:
+            self.trained_parameters = sum(value.numel() for value in adapter.factors.values())
+
+    def log_probs(self, texts: Sequence[Fields]) -> Tensor:
+        """Average over templates and orders the calibrated scores of the labels."""
+        members = [
+            self._calibrated(scorer, self._queries(shown, texts))
+            for scorer in self._scorers
+            for shown in self._demonstrator.arrangements(texts, scorer)
+        ]
+        return averaged(members)
+
+    def generate(self, texts: Sequence[Fields]) -> list[str]:
+        """Write an answer to each text; of several, the one that most agree on.
+
+        Every template and every order of demonstrations writes as many samples.
+
+        Raises:
+            IclError: the parameters compare labels, or ask in a way that the model has not.
+        """
+        from icl.models.scoring.generate import generate
+
+        params = self._params
+        params.check_task(self._labels, self._support)
+        tokenizer = self._backbone.tokenizer
+        room = self._backbone.context_length - params.max_new_tokens
+        votes: list[list[str]] = [[] for _ in texts]
+        for name in params.names:
+            labels = params.worded(self._labels, name)
+            chain = params.chain(tokenizer, labels.template)
+            words = dict(zip(labels.names, labels.words, strict=True))
+            asked = self._within(chain, words, texts)
+            for shown in self._demonstrator.arrangements(texts, None):
+                samples = generate(
+                    self._backbone,
+                    [
+                        chain.fitted(tokenizer, s, words, fields, room)
+                        for s, fields in zip(shown, asked, strict=True)
+                    ],
+                    max_new_tokens=params.max_new_tokens,
+                    stop=(*params.stop, *chain.stops),
+                    samples=params.samples,
+                    temperature=params.temperature,
+                    seed=params.seed,
+                    adapter=self._adapter,
+                )
+                for own, written in zip(votes, samples, strict=True):
+                    own += [chain.answer(text) for text in written]
+        return [vote(own) for own in votes]
+
+    def _within(
+        self, chain: ChainOfThought, words: Mapping[str, str], texts: Sequence[Fields]
+    ) -> list[Fields]:
+        return fit_fields(
+            self._backbone,
+            texts,
+            lambda fields: [chain.prompt((), words, fields)],
+            reserve=self._params.max_new_tokens,
+        )
+
+    @cached_property
+    def _demonstrator(self) -> Demonstrator:
+        params = self._params
+        return Demonstrator(
+            self._backbone,
+            self._support,
+            choice=params.choice,
+            count=params.demonstrations,
+            diversity=params.diversity,
+            order=params.order,
+            candidates=params.candidates,
+            probes=params.probes,
+            probe_count=params.probe_count,
+            orders=params.ensemble_orders,
+            seed=params.seed,
+        )
+
+    @cached_property
+    def _scorers(self) -> list[Scorer]:
+        scorers = [self._scorer(self._params.worded(self._labels, n)) for n in self._params.names]
+        return [best(scorers, self._support)] if self._params.template == "best" else scorers
+
+    def _scorer(self, labels: Labels) -> Scorer:
+        params, tokenizer = self._params, self._backbone.tokenizer
+        check_words(tokenizer, labels)
+        return Scorer(
+            self._backbone,
+            labels,
+            params.format(tokenizer, labels.template),
+            params.scoring,
+            params.normalise,
+            params.domain_prompt,
+            self._adapter,
+        )
+
+    @staticmethod
+    def _queries(shown: Sequence[tuple[Example, ...]], texts: Sequence[Fields]) -> list[Query]:
+        return [Query(s, fields) for s, fields in zip(shown, texts, strict=True)]
+
+    def _calibrated(self, scorer: Scorer, queries: Sequence[Query]) -> Tensor:
+        found, calibration = scorer.log_probs(queries), self._params.calibration
+        if calibration == "none" or not queries:
+            return found
+        if calibration == "batch":
+            return calibrated(found, batch_bias(found))
+        if calibration == "domain" and self._support:
+            free = domain_inputs(self._support, self._params.seed)
+        else:  # without support there are no words of the domain
+            free = content_free(queries[0].fields)
+        return calibrated(found, prior_bias(scorer, queries, free))
+
+
+class ZeroShot(Learner):
+    """Zero-shot prompting: the instruction and the query only; the support set is ignored."""
+
+    method: ClassVar[str] = "zero-shot"
+    predicts_words: ClassVar[bool] = True
+    Params = ZeroShotParams
+
+    @classmethod
+    def needs_weights(cls, params: ZeroShotParams) -> bool:
+        """It only prompts, unless demonstrations are chosen or ordered by embeddings."""
+        if not isinstance(params, InContextParams):
+            return False
+        return params.choice in EMBEDDED or params.order == "similarity"
+
+    def __init__(self, backbone: Backbone, params: ZeroShotParams) -> None:
+        """Score with this backbone.
+
+        Raises:
+            IclError: prompts are to be laid out as chats, which the backbone's server does itself.
+        """
+        if params.chat != "none" and getattr(backbone, "chats", False):
+            raise IclError(
+                "A chat server lays out chats itself; set `chat: none` for the learner, or"
+                " `model.server.api: completions`."
+            )
+        self._backbone = backbone
+        self._params = InContextParams(**params.model_dump())
+        # here it is the parameters that decide, not the class
+        self.transductive = params.calibration in TRANSDUCTIVE  # type: ignore[misc]
+
+    def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
+        """Keep the label words only."""
+        return PromptPredictor(self._backbone, (), labels, self._params)
+
+
+class InContext(ZeroShot):
+    """Few-shot prompting: support examples before each query, by default all of them in order."""
+
+    method: ClassVar[str] = "in-context"
+    Params = InContextParams
+
+    def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
+        """Keep the support set as demonstrations; nothing is trained."""
+        return PromptPredictor(self._backbone, support, labels, self._params)

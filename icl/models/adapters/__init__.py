@@ -1,0 +1,1 @@
+"""Adapters: LoRA as values, and PEFT's files."""

@@ -1,0 +1,1 @@
+"""Loading: names, files, and checks of what was loaded."""

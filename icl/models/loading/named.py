@@ -1,0 +1,56 @@
+"""What a model's name stands for, and what is said where that cannot be read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from icl.errors import IclError, did_you_mean, in_short
+from icl.models.loading.offline import GEMMA, MINILM, packaged_gemma, packaged_minilm
+from icl.models.memory import is_out_of_memory
+
+_PREFIX = "packaged:"
+_PACKAGED = {GEMMA: packaged_gemma, MINILM: packaged_minilm}
+
+
+@contextmanager
+def faults_told(name: str) -> Iterator[None]:
+    """Turn what transformers raises for a model that cannot be read into one sentence."""
+    try:
+        yield
+    except IclError:
+        raise
+    except Exception as error:  # files of any shape come here, and fail anywhere in transformers
+        if is_out_of_memory(error):
+            raise IclError(
+                f"Memory ran out while the model {name!r} was loaded; set `model.dtype: bfloat16`,"
+                " `model.quantise` or `model.device_map`."
+            ) from error
+        near = difflib.get_close_matches(name.removeprefix(_PREFIX), _PACKAGED, n=1)
+        hint = f" Did you mean '{_PREFIX}{near[0]}'?" if near else ""
+        reason = in_short(error)
+        if not isinstance(error, OSError | ValueError | ImportError):
+            reason = f"its files are damaged or do not fit together ({reason})"
+        raise IclError(
+            f"The model {name!r} cannot be loaded: {reason}; give a language model's Hub "
+            f"id, a local directory, or '{_PREFIX}{GEMMA}'.{hint}"
+        ) from error
+
+
+def model_path(name: str) -> str:
+    """Return what transformers should load for a model's name: a directory or a Hub id.
+
+    Raises:
+        IclError: there is no such packaged model or directory.
+    """
+    if name.startswith(_PREFIX):
+        asked = name.removeprefix(_PREFIX)
+        if asked not in _PACKAGED:
+            raise IclError(f"No packaged model {asked!r}." + did_you_mean(asked, _PACKAGED))
+        return str(_PACKAGED[asked]())
+    folder = Path(name).expanduser()
+    if name.startswith((".", "/", "~")) and not folder.is_dir():
+        raise IclError(f"The model directory {name!r} does not exist; check the path.")
+    return str(folder) if folder.is_dir() else name

@@ -1,0 +1,1 @@
+"""Packed tries: many sequences as one row, each token once."""

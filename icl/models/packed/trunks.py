@@ -1,0 +1,104 @@
+"""Trunks: what enters the lowest adapted layer, kept for prompts that come again.
+
+Layers under the lowest adapted one are frozen, so a prompt's states there never change, and
+learners that adapt the same layers meet the same prompts. The states are kept in memory under a
+budget, the least recently used dropped first; the prompts that are missing run as one packed pass.
+Which prompts run together can change the last bits of their states, so a run that must resume to
+the bit clears the cache wherever it can be interrupted.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icl.models.packed.layout import Layout, lay_out
+from icl.models.packed.trie import IntArray, pack
+
+if TYPE_CHECKING:
+    from icl.models.backbone import Backbone
+
+Key = tuple[int, int, bytes]
+
+
+class TrunkCache:
+    """States by layer, span (`icl.models.packed.rope`) and token sequence.
+
+    Attributes:
+        budget: bytes that may be kept; 0 turns the cache off.
+        used: bytes that are kept.
+        hits, misses: sequences found and not found so far.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.used = 0
+        self.hits = 0
+        self.misses = 0
+        self._kept: OrderedDict[Key, Tensor] = OrderedDict()
+
+    def clear(self) -> None:
+        """Forget all states."""
+        self._kept.clear()
+        self.used = 0
+
+    def trunk(
+        self, backbone: Backbone, layout: Layout, paths: Sequence[IntArray], below: int
+    ) -> Tensor:
+        """Return what `Backbone.trunk` returns, from the cache where it can be.
+
+        Args:
+            backbone: the model.
+            layout: a packed trie.
+            paths: the packed rows of each of its sequences.
+            below: the layer that the states enter.
+
+        Returns:
+            Shape (1, rows, width).
+        """
+        if below == 0 or not self.budget:
+            return backbone.trunk(layout, below)
+        tokens = layout.tokens[0].cpu().numpy()
+        spans = np.zeros(len(tokens)) if layout.spans is None else layout.spans[0].cpu().numpy()
+        places = {(below, int(spans[p[:1]].sum()), tokens[p].tobytes()): p for p in paths}
+        missing = {key: path for key, path in places.items() if key not in self._kept}
+        self.hits += len(places) - len(missing)
+        self.misses += len(missing)
+        found = {key: self._kept[key] for key in places if key not in missing}
+        for key in found:
+            self._kept.move_to_end(key)
+        if len(missing) == len(places):
+            out = backbone.trunk(layout, below)
+            self._keep({key: out[0, _rows(path, out)] for key, path in missing.items()})
+            return out
+        if missing:
+            some_spans = None if layout.spans is None else [span for _, span, _ in missing]
+            trie = pack([tokens[path] for path in missing.values()], some_spans)
+            states = backbone.trunk(lay_out(trie, backbone.device), below)[0]
+            new = {
+                key: states[_rows(own, states)]
+                for key, own in zip(missing, trie.paths, strict=True)
+            }
+            self._keep(new)
+            found |= new
+        some = next(iter(found.values()))
+        out = some.new_zeros(1, layout.rows, some.shape[1])
+        for key, path in places.items():
+            out[0, _rows(path, out)] = found[key]
+        return out
+
+    def _keep(self, states: dict[Key, Tensor]) -> None:
+        for key, value in states.items():
+            self._kept[key] = value
+            self.used += value.nbytes
+        while self.used > self.budget:
+            self.used -= self._kept.popitem(last=False)[1].nbytes
+
+
+def _rows(path: IntArray, like: Tensor) -> Tensor:
+    return torch.from_numpy(path).to(like.device)

@@ -1,0 +1,1 @@
+"""Scoring and writing: prompts and answers to numbers and texts."""

@@ -1,0 +1,72 @@
+"""Label scores without packing: each distinct sequence through the plain model, once.
+
+The road of decoders whose attention cannot be packed (ALiBi, state spaces). Slow and exact: no
+padding, so that scores do not depend on batch composition. Answers of one token share their prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icl.errors import IclError, in_short
+from icl.models.backbone import Backbone
+from icl.models.memory import is_out_of_memory
+from icl.models.parts import text_config
+from icl.models.tokens import encode_pairs
+
+_SEEN = 0.01  # of the logits' spread, the least that a token that is seen would change
+
+
+@torch.no_grad()
+def check_causal(backbone: Backbone) -> None:
+    """See that what is predicted after a token does not depend on later ones.
+
+    PaliGemma without an image reads its whole text in both directions: a pass over a prompt and a
+    label would tell the label before it is asked.
+
+    Raises:
+        IclError: it depends on them, or the model cannot be run at all.
+    """
+    what = f"The model {backbone.name!r} ({type(backbone.model).__name__})"
+    size = text_config(backbone.model).vocab_size
+    draw = np.random.default_rng(0).integers(0, size, (1, 8)).repeat(2, 0)
+    draw[1, -1] = (draw[0, -1] + 1) % size
+    try:
+        rows = [torch.from_numpy(row)[None].to(backbone.device) for row in draw]
+        one, other = (backbone.model(input_ids=row).logits[0, :-1].float() for row in rows)
+    except Exception as error:  # the model's code is transformers', and fails as it likes
+        if is_out_of_memory(error):
+            raise
+        raise IclError(f"{what} cannot be run on text alone: {in_short(error)}.") from error
+    if not float((one - other).abs().mean() / one.std()) <= _SEEN:
+        raise IclError(
+            f"{what} reads texts in both directions, so that no label can be scored after its"
+            " prompt; take a causal language model, or an encoder for methods on embeddings."
+        )
+
+
+@torch.no_grad()
+def plain_scores(backbone: Backbone, prompts: Sequence[str], answers: Sequence[str]) -> Tensor:
+    """Return ``log p(answer | prompt)``, float32, shape (prompts, answers)."""
+    scores = torch.zeros(len(prompts), len(answers), device=backbone.device)
+    end = None if backbone.spans else -1  # the last token is not read, but its place may count
+    for i, row in enumerate(encode_pairs(backbone.tokenizer, prompts, answers)):
+        by_context: dict[bytes, list[int]] = {}
+        for j, pair in enumerate(row):
+            by_context.setdefault(pair.tokens[:-1].tobytes(), []).append(j)
+            backbone.meter.prompt_tokens += len(pair.tokens) - 1
+        for columns in by_context.values():
+            context = torch.from_numpy(row[columns[0]].tokens[:end])[None].to(backbone.device)
+            first = min(row[j].answer_from for j in columns) - 1
+            log_probs = backbone.model(input_ids=context).logits[0, first:].float().log_softmax(-1)
+            backbone.meter.computed_tokens += context.shape[1]
+            for j in columns:
+                begin = row[j].answer_from
+                targets = torch.from_numpy(row[j].tokens[begin:]).to(backbone.device)
+                rows = log_probs[begin - 1 - first :][: len(targets)]
+                scores[i, j] = rows.gather(1, targets[:, None]).sum()
+    return scores

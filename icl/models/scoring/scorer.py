@@ -1,0 +1,229 @@
+"""Exact label scores: each unique token once, logits only where a label token is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icl.errors import IclError
+from icl.models.adapters.lora import Adapter
+from icl.models.backbone import Backbone
+from icl.models.packed.ends import Ends, lay_out_ends
+from icl.models.packed.layout import Layout, lay_out
+from icl.models.packed.rope import pack_for
+from icl.models.packed.trie import PackedTrie, join
+from icl.models.scoring.waves import hidden_in_waves
+from icl.models.tokens import EncodedPair, encode_pairs
+
+
+@dataclass(frozen=True)
+class ScorePlan:
+    """Prompts x answers, compiled: what to run and where each answer token's score stands.
+
+    Attributes:
+        trie: the packed tokens of all prompts and answers, but for last tokens: nothing is
+            predicted from those.
+        at: for each scored token, the packed row that predicts it, shape (scored,).
+        target: the scored tokens' ids, shape (scored,).
+        owner: the flattened (prompt, answer) pair that each scored token belongs to, (scored,).
+        common: whether all answers of the prompt are predicted from the same row as this token, so
+            that its normaliser over the vocabulary is the same for all of them, shape (scored,).
+        prompts, answers: the shape of the scores.
+        tasks: packed rows of each task, where several tasks' plans were joined.
+        prompt_tokens: tokens that running each (prompt, answer) alone would process.
+    """
+
+    trie: PackedTrie
+    at: Tensor
+    target: Tensor
+    owner: Tensor
+    common: Tensor
+    prompts: int
+    answers: int
+    tasks: tuple[int, ...]
+    prompt_tokens: int
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The trie's attention, for a pass over all its rows."""
+        return lay_out(self.trie, self.at.device)
+
+    @cached_property
+    def ends(self) -> Ends | None:
+        """The rows that scores are read from, where the last layer is worth cutting to them."""
+        return lay_out_ends(self.trie, self.at)
+
+    @property
+    def unique_tokens(self) -> int:
+        """Packed tokens: the least that must be computed."""
+        return len(self.trie.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """One task's plan before it is laid out."""
+
+    trie: PackedTrie
+    pairs: list[list[EncodedPair]]
+
+
+def _draft(backbone: Backbone, prompts: Sequence[str], answers: Sequence[str]) -> _Draft:
+    return _pack(backbone, encode_pairs(backbone.tokenizer, prompts, answers))
+
+
+def _pack(backbone: Backbone, pairs: list[list[EncodedPair]]) -> _Draft:
+    whole = [pair.tokens for row in pairs for pair in row]
+    return _Draft(pack_for(backbone, [t[:-1] for t in whole], list(map(len, whole))), pairs)
+
+
+def make_plan(backbone: Backbone, prompts: Sequence[str], answers: Sequence[str]) -> ScorePlan:
+    """Compile the scoring of every answer after every prompt."""
+    return _compile(backbone, [_draft(backbone, prompts, answers)], tasks=False)
+
+
+def make_pair_plan(backbone: Backbone, prompts: Sequence[str], answers: Sequence[str]) -> ScorePlan:
+    """Compile the scoring of one answer after each prompt; the scores have shape (prompts, 1)."""
+    pairs = [
+        encode_pairs(backbone.tokenizer, [prompt], [answer])[0]
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    return _compile(backbone, [_pack(backbone, pairs)], tasks=False)
+
+
+def make_task_plan(
+    backbone: Backbone, tasks: Sequence[tuple[Sequence[str], Sequence[str]]]
+) -> ScorePlan:
+    """Compile several tasks' (prompts, answers), each of one shape, for factors with a task axis.
+
+    The scores have shape (tasks x prompts, answers). Tasks share no rows, so each can have its own
+    adapter.
+    """
+    return _compile(backbone, [_draft(backbone, p, a) for p, a in tasks], tasks=True)
+
+
+def _compile(backbone: Backbone, drafts: list[_Draft], tasks: bool) -> ScorePlan:
+    trie = join([d.trie for d in drafts])
+    pairs = [pair for d in drafts for row in d.pairs for pair in row]
+    answers = len(drafts[0].pairs[0])
+    at, target, owner, common = [], [], [], []
+    for index, (pair, path) in enumerate(zip(pairs, trie.paths, strict=True)):
+        scored = len(pair.tokens) - pair.answer_from
+        at.append(path[pair.answer_from - 1 :])
+        target.append(pair.tokens[pair.answer_from :])
+        owner.append(np.full(scored, index))
+        common.append(np.zeros(scored, dtype=bool))
+    for begin in range(0, len(pairs), answers):
+        firsts = {int(rows[0]) for rows in at[begin : begin + answers]}
+        for flags in common[begin : begin + answers]:
+            flags[0] = len(firsts) == 1
+    device = backbone.device
+    return ScorePlan(
+        trie=trie,
+        at=torch.from_numpy(np.concatenate(at)).to(device),
+        target=torch.from_numpy(np.concatenate(target)).to(device),
+        owner=torch.from_numpy(np.concatenate(owner)).to(device),
+        prompts=sum(len(d.pairs) for d in drafts),
+        common=torch.from_numpy(np.concatenate(common)).to(device),
+        answers=answers,
+        tasks=tuple(len(d.trie.tokens) for d in drafts) if tasks else (),
+        prompt_tokens=sum(len(pair.tokens) - 1 for pair in pairs),
+    )
+
+
+def label_scores(
+    backbone: Backbone,
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    *,
+    adapter: Adapter | None = None,
+    relative: bool = False,
+) -> Tensor:
+    """Return ``log p(answer | prompt)`` for every prompt and answer, on whatever road is exact.
+
+    Decoders run packed (`make_plan`, `score`), in waves that memory allows (`hidden_in_waves`).
+    Encoder-decoder models read each prompt once and the answers as one trie. What cannot be
+    packed runs each sequence alone.
+
+    Args:
+        backbone: the model.
+        prompts: texts up to the answer.
+        answers: texts after it, leading blank included.
+        adapter: LoRA factors without a task axis.
+        relative: leave out what is the same for all answers of a prompt, see `score`.
+
+    Returns:
+        Float32 on the model's device, without a graph, shape (prompts, answers).
+
+    Raises:
+        IclError: an answer adds no token, or an adapter is given for a model that is not packed.
+    """
+    if not prompts:
+        return torch.zeros(0, len(answers), device=backbone.device)
+    if backbone.own_road is not None:
+        if adapter is not None:
+            raise IclError(f"The model {backbone.name!r} takes no adapter: it cannot be packed.")
+        return backbone.own_road(backbone, prompts, answers)
+
+    with torch.no_grad():
+        plan = make_plan(backbone, prompts, answers)
+        return score(backbone, plan, adapter=adapter, relative=relative)
+
+
+def score(
+    backbone: Backbone,
+    plan: ScorePlan,
+    *,
+    adapter: Adapter | None = None,
+    trunk: Tensor | None = None,
+    start: int = 0,
+    relative: bool = False,
+) -> Tensor:
+    """Return ``log p(answer | prompt)``, summed over the answer's tokens.
+
+    Args:
+        backbone: the model.
+        plan: what `make_plan` or `make_task_plan` compiled.
+        adapter: LoRA factors, with a task axis for a task plan.
+        trunk, start: what enters layer `start`, see `Backbone.trunk`.
+        relative: leave out normalisers that are the same for all answers of a prompt. Scores are
+            then right up to a constant for each prompt, which a softmax over the answers removes,
+            and one-token answers need no projection to the vocabulary.
+
+    Returns:
+        Scores in float32, shape (prompts, answers), on the model's device, with a graph where the
+        adapter wants one.
+    """
+    backbone.meter.prompt_tokens += plan.prompt_tokens
+    if trunk is None and not plan.tasks and not torch.is_grad_enabled():
+        hidden = hidden_in_waves(backbone, plan.trie, adapter)
+    else:
+        ends = plan.ends
+        hidden = backbone.hidden(
+            plan.layout, adapter=adapter, tasks=plan.tasks, trunk=trunk, start=start, ends=ends
+        )
+        plan = plan if ends is None else replace(plan, at=ends.places(plan.at))
+    tokens = _token_log_probs(backbone, hidden, plan, relative)
+    flat = tokens.new_zeros(plan.prompts * plan.answers)
+    return flat.index_add(0, plan.owner, tokens).reshape(plan.prompts, plan.answers)
+
+
+def _token_log_probs(backbone: Backbone, hidden: Tensor, plan: ScorePlan, relative: bool) -> Tensor:
+    """Return each scored token's log-probability, shape (scored,).
+
+    Several tokens are often predicted from one row (the prompt's last), so each row's normaliser
+    is computed once.
+    """
+    logits = backbone.token_logits(hidden.index_select(0, plan.at), plan.target)
+    wanted = ~plan.common if relative else torch.ones_like(plan.common)
+    if not bool(wanted.any()):
+        return logits
+    rows, place = torch.unique(plan.at[wanted], return_inverse=True)
+    normalisers = backbone.normaliser(hidden.index_select(0, rows))
+    # not masked_scatter: its backward has no right forward-mode derivative
+    where = wanted.nonzero().flatten()
+    return logits.index_add(0, where, normalisers.index_select(0, place), alpha=-1)

@@ -1,0 +1,1 @@
+"""Weights: where they lie and in which form."""

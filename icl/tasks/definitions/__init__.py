@@ -1,0 +1,1 @@
+"""Definitions: the YAML of a family, checked."""

@@ -1,0 +1,116 @@
+"""Rows from the Hugging Face Hub, through `datasets`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from icl.errors import IclError
+from icl.tasks.sources.rows import Row
+
+
+def hub_rows(
+    name: str,
+    *,
+    split: str,
+    config: str | None = None,
+    revision: str | None = None,
+    files: str | None = None,
+    streaming: bool = False,
+    limit: int | None = None,
+    hint: str = "",
+    folder: Path | None = None,
+    class_names: bool = True,
+    **arguments: Any,
+) -> Iterator[Row]:
+    """Read one split of a data set.
+
+    Args:
+        name: the repository's id, or a builder's name such as ``json``.
+        split: the Hub's name of the split.
+        config, revision, files, streaming, limit: see `HubSource`.
+        hint: a further way to the data, told when they cannot be had.
+        folder: where local files lie that are named relatively, and all must; by default in
+            `name`, where that is a directory, or under the current directory.
+        class_names: give class labels as their names; else as the numbers that are stored.
+        arguments: what else `datasets.load_dataset` takes: `data_files`, `data_dir`.
+
+    Raises:
+        IclError: the data set cannot be had, would run code or lies outside its folder.
+    """
+    import datasets
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+
+    if files is not None:
+        arguments["data_files"] = {split: files}
+    if name == "pandas":
+        raise IclError("The data set builder 'pandas' reads pickles, which icl does not.")
+    for place in _texts(list(arguments.values())):
+        _check_place(place, folder or (Path(name) if Path(name).is_dir() else Path.cwd()))
+    if folder is not None and name in _PACKAGED_DATASETS_MODULES:  # it would read from anywhere
+        for key in arguments.keys() & {"data_files", "data_dir"}:
+            arguments[key] = _placed(arguments[key], folder)
+    elif folder is not None and (name.startswith((".", "/", "~")) or (folder / name).is_dir()):
+        _check_place(name, folder)
+        name = str(folder / name)
+    number = 0
+    try:
+        table = datasets.load_dataset(
+            name, config, split=split, revision=revision, streaming=streaming, **arguments
+        )
+        names = _class_names(table.features or {}) if class_names else {}
+        for number, row in enumerate(itertools.islice(table, limit), start=1):
+            yield number, {c: _plain(value, names.get(c)) for c, value in row.items()}
+    except IclError:
+        raise
+    except Exception as error:  # many libraries stand behind this, each with errors of its own
+        reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+        raise IclError(
+            f"The data set {name!r} (config {config!r}, split {split!r}) cannot be read from the "
+            f"Hub: {reason}; check the network, the name and the split.{hint}"
+        ) from error
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(inner)
+
+
+def _placed(value: Any, folder: Path) -> Any:
+    """Return places of files as they lie under a folder; an address stays as it is."""
+    if isinstance(value, str):
+        return value if "://" in value else str(folder.resolve() / value)
+    if isinstance(value, Mapping):
+        return {key: _placed(inner, folder) for key, inner in value.items()}
+    return [_placed(inner, folder) for inner in value] if isinstance(value, list) else value
+
+
+def _check_place(place: str, folder: Path) -> None:
+    """Raise `IclError` for a local file outside its folder; an address is the Hub's own matter."""
+    if "://" not in place and not (folder / place).resolve().is_relative_to(folder.resolve()):
+        raise IclError(
+            f"The file {place!r} lies outside the data directory {folder}; a definition may only"
+            " name files in it."
+        )
+
+
+def _class_names(features: Mapping[str, Any]) -> dict[str, list[str]]:
+    import datasets
+
+    return {
+        column: list(feature.names)
+        for column, feature in features.items()
+        if isinstance(feature, datasets.ClassLabel) and feature.names
+    }
+
+
+def _plain(value: Any, names: list[str] | None) -> Any:
+    """Return the name of a class; a number without one, such as -1, stays for `skip`."""
+    if names and isinstance(value, int) and 0 <= value < len(names):
+        return names[value]
+    return value

@@ -1,0 +1,1 @@
+"""Tools: what every room uses and no room is about."""
