@@ -18,8 +18,9 @@ from tokenizers import normalizers
 from icl.errors import IclError
 from icl.models.adapters.peft_adapter import adapter_digest
 from icl.models.backbone import Backbone
-from icl.models.loading import filehash, load_backbone
+from icl.models.loading import filehash
 from icl.models.loading.identity import memory_identity, model_identity
+from icl.models.loading.load import load_backbone
 from tests import tiny, tiny_encoders
 
 WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
