@@ -38,7 +38,8 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from icl.errors import IclError
-from icl.models.adapters.lora import Adapter, LoraSpec, default_targets, init_lora, lowest_layer
+from icl.models.adapters.lora import Adapter, LoraSpec
+from icl.models.adapters.lora_start import default_targets, init_lora, lowest_layer
 from icl.models.backbone import Backbone
 from icl.models.embedding.embedder import Embedder
 from icl.models.encoder import Encoder

@@ -60,7 +60,8 @@ from torch import Tensor
 from icl.episodes import Episode, EpisodeSampler
 from icl.learners.gradient.algorithms import FOMAML, MAML, Problem
 from icl.learners.gradient.base import Piece, WordLoss, of_tasks
-from icl.models.adapters.lora import Adapter, LoraSpec, init_lora
+from icl.models.adapters.lora import Adapter, LoraSpec
+from icl.models.adapters.lora_start import init_lora
 from icl.models.backbone import Backbone
 from icl.models.loading.load import load_backbone
 from icl.models.scoring.scorer import score

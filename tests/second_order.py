@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from icl.models.adapters.lora import Adapter, LoraSpec, Variant, init_lora
+from icl.models.adapters.lora import Adapter, LoraSpec, Variant
+from icl.models.adapters.lora_start import init_lora
 from icl.models.backbone import Backbone
 from icl.models.scoring.scorer import make_plan, score
 

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from icl.errors import IclError
-from icl.models.adapters.lora import Adapter, adapted_output
+from icl.models.adapters.lora import Adapter, adapted_output, is_linear
 from icl.models.loading.identity import Origin, memory_identity, memory_mark
 from icl.models.memory import free_bytes
 from icl.models.meter import Meter
 from icl.models.packed import norms, products
-from icl.models.packed.ends import Ends, run_for_ends
+from icl.models.packed.ends import Ends
 from icl.models.packed.keyvalues import KeyValues
+from icl.models.packed.last_layer import run_for_ends
 from icl.models.packed.layout import Layout, lay_out
-from icl.models.packed.rope import Spans, pack_for
+from icl.models.packed.rope import Spans
 from icl.models.packed.state import ForwardState, activate, active
 from icl.models.packed.trie import IntArray
 from icl.models.packed.trunks import TrunkCache
@@ -242,7 +243,7 @@ class Backbone(Vocabulary):
         A decoder that is not packed runs each text alone.
         """
         if self.own_road is None:
-            trie = pack_for(self, rows)
+            trie = self.spans.pack(rows)
             states = self.layer_states(lay_out(trie, self.device), layer)
             return [states[torch.from_numpy(path).to(self.device)] for path in trie.paths]
         return [self._alone(row, layer) for row in rows]
@@ -268,11 +269,6 @@ class Backbone(Vocabulary):
             return self.text(
                 input_ids=layout.tokens, position_ids=layout.positions, use_cache=False, **wanted
             )
-
-
-def is_linear(module: nn.Module) -> bool:
-    """Tell whether a module is a linear map that LoRA can adapt."""
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
 def _staged(forward: Callable[..., Any], index: int, is_last: bool) -> Callable[..., Any]:

@@ -23,7 +23,7 @@ from icl.models.embedding.sentence import sentence_of
 from icl.models.loading.narrowed import narrowed
 from icl.models.loading.self_check import widened
 from icl.models.memory import is_out_of_memory
-from icl.models.packed.attention import each_head
+from icl.models.packed.blocks import each_head, wants_graph
 from icl.models.packed.layout import Layout
 from icl.models.packed.state import ForwardState, activate
 from icl.models.packed.trie import IntArray
@@ -73,7 +73,7 @@ def encoder_attention(
         raise NotImplementedError("attention with position biases")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     key, value = each_head(key, query.shape[1]), each_head(value, query.shape[1])
-    if torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value)):
+    if wants_graph(query, key, value):
         scores = query @ key.transpose(2, 3) * scale
         if attention_mask is not None:
             scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)

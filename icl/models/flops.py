@@ -52,7 +52,7 @@ def counted(backbone: Backbone) -> Iterator[Flops | None]:
     from torch import nn
     from transformers import AttentionInterface
 
-    from icl.models.backbone import is_linear
+    from icl.models.adapters.lora import is_linear
 
     model = vars(backbone).get("model")  # one on a server refuses to be asked for its weights
     if not isinstance(model, nn.Module):
@@ -176,7 +176,7 @@ def _attention(total: Flops, attend: Callable[..., Any]) -> Callable[..., Any]:
 
 def _pairs(block: Any, heads: int, window: int | None) -> int:
     """Return how many (query, key) pairs of a block are computed, padding and hidden ones too."""
-    from icl.models.packed.attention import chunks
+    from icl.models.packed.blocks import chunks
 
     found = 0
     for begin, end in chunks(block, heads, window):

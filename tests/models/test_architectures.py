@@ -12,7 +12,7 @@ from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as KNO
 from icl.errors import IclError
 from icl.learners.gradient.task_head import firsts
 from icl.learners.registry import make
-from icl.models.adapters.lora import default_targets, linear_maps
+from icl.models.adapters.lora_start import default_targets, linear_maps
 from icl.models.backbone import Backbone
 from icl.models.loading.load import load_backbone
 from icl.models.memory import bytes_per_row
@@ -103,7 +103,7 @@ def test_long_tries_of_models_whose_layers_differ_run_in_waves(name: str) -> Non
     made = zoo.model(name)
     backbone = Backbone(made, zoo.tokenizer("decoder"), name)
     made.set_attn_implementation(attention.register())
-    assert bytes_per_row(backbone) > 0
+    assert bytes_per_row(backbone.model) > 0
     plan = make_plan(backbone, ["Word: January is a", "Word: Montag is a"], [" month", " weekday"])
     with torch.no_grad():
         whole = backbone.hidden(plan.layout)

@@ -8,7 +8,8 @@ import torch
 
 from icl.errors import IclError
 from icl.learners.registry import make
-from icl.models.adapters.lora import Adapter, LoraSpec, init_lora
+from icl.models.adapters.lora import Adapter, LoraSpec
+from icl.models.adapters.lora_start import init_lora
 from icl.models.encoder import Encoder, check_encoder
 from icl.models.loading.load import load_backbone
 from icl.models.packed.trie import IntArray

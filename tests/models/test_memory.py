@@ -30,7 +30,7 @@ def test_a_small_budget_makes_more_passes_and_gives_the_same_scores(
         return hidden(layout, **kwargs)
 
     monkeypatch.setattr(backbone, "hidden", watched)
-    backbone.memory_budget = 30 * bytes_per_row(backbone)
+    backbone.memory_budget = 30 * bytes_per_row(backbone.model)
     torch.testing.assert_close(label_scores(backbone, PROMPTS, ANSWERS), whole, atol=1e-5, rtol=0)
     assert len(rows) > 1
     assert max(rows) <= 30

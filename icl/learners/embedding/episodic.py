@@ -22,7 +22,8 @@ from icl.learners.embedding.base import HeadPredictor, Support
 from icl.learners.embedding.features import FeatureParams, Features, targets
 from icl.learners.embedding.heads.fitted import Fitted
 from icl.learners.support import in_order, present_columns, uniform
-from icl.models.adapters.lora import Adapter, LoraSpec, default_targets, init_lora
+from icl.models.adapters.lora import Adapter, LoraSpec
+from icl.models.adapters.lora_start import default_targets, init_lora
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 

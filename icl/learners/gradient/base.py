@@ -21,15 +21,8 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from icl.learners.base import Params, Predictor
-from icl.models.adapters.lora import (
-    Adapter,
-    LoraSpec,
-    Start,
-    Variant,
-    default_targets,
-    init_lora,
-    lowest_layer,
-)
+from icl.models.adapters.lora import Adapter, LoraSpec, Start, Variant
+from icl.models.adapters.lora_start import default_targets, init_lora, lowest_layer
 from icl.models.adapters.peft_adapter import (
     adapter_digest,
     adapter_folder,
@@ -184,7 +177,7 @@ def compile_batch(backbone: Backbone, tasks: Sequence[Support], factors: Factors
                 targets=torch.tensor(targets, device=backbone.device),
                 owner=torch.tensor(owner, device=backbone.device),
                 tasks=torch.tensor([index for index, _ in group], device=backbone.device),
-                trunk=backbone.trunks.trunk(backbone, plan.layout, plan.trie.paths, start),
+                trunk=backbone.trunks.trunk(backbone.trunk, plan.layout, plan.trie.paths, start),
                 start=start,
             )
         )
@@ -307,7 +300,7 @@ class AdaptedPredictor(Predictor):
         plan = make_plan(backbone, [template.render(t) for t in texts], answers)
         below = lowest_layer(backbone, self._adapter.factors)
         with torch.no_grad():
-            trunk = backbone.trunks.trunk(backbone, plan.layout, plan.trie.paths, below)
+            trunk = backbone.trunks.trunk(backbone.trunk, plan.layout, plan.trie.paths, below)
             scores = score(
                 backbone, plan, adapter=self._adapter, trunk=trunk, start=below, relative=True
             )

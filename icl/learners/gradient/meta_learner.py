@@ -25,7 +25,8 @@ from icl.learners.gradient.base import (
 )
 from icl.learners.gradient.task_head import BIAS, WEIGHT, Begin, HeadedPredictor, HeadTasks
 from icl.learners.support import present_columns, uniform
-from icl.models.adapters.lora import Adapter, lowest_layer
+from icl.models.adapters.lora import Adapter
+from icl.models.adapters.lora_start import lowest_layer
 from icl.models.encoder import Encoder
 from icl.models.memory import bytes_per_row
 from icl.models.tokens import encode
@@ -156,7 +157,7 @@ class LoraMetaLearner(MetaLearner):
             for side in self.sides(episodes)
         )
         layers = self._backbone.depth - self.below
-        row = bytes_per_row(self._backbone) * layers
+        row = bytes_per_row(self._backbone.model) * layers
         first, second = 1.6 * row, 5.5 * row
         piece = math.inf if self._head is not None else rows_at_once(self._backbone)
         outer = first * min(query, piece)

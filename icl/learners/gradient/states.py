@@ -15,7 +15,6 @@ from icl.models.context import fit_fields, joined
 from icl.models.encoder import Encoder
 from icl.models.packed.layout import Layout, lay_out
 from icl.models.packed.precision import at_least_float32
-from icl.models.packed.rope import pack_for
 from icl.models.packed.trie import IntArray, join
 from icl.models.tokens import encode
 
@@ -68,7 +67,7 @@ def compile_states(backbone: Backbone, tasks: Sequence[Support], start: int) -> 
         counts = tuple(len(x) for x, _ in tasks)
         return StateBatch(targets, owner, len(tasks), trunk, start, texts=texts, counts=counts)
     tries = [
-        pack_for(backbone, encode(backbone.tokenizer, _prompts(backbone, examples, labels)))
+        backbone.spans.pack(encode(backbone.tokenizer, _prompts(backbone, examples, labels)))
         for examples, labels in tasks
     ]
     trie = join(tries)
@@ -77,7 +76,7 @@ def compile_states(backbone: Backbone, tasks: Sequence[Support], start: int) -> 
         targets,
         owner,
         len(tasks),
-        backbone.trunks.trunk(backbone, layout, trie.paths, start),
+        backbone.trunks.trunk(backbone.trunk, layout, trie.paths, start),
         start,
         layout=layout,
         last=torch.tensor([int(path[-1]) for path in trie.paths], device=device),

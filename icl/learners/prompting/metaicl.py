@@ -19,7 +19,8 @@ from icl.learners.base import MetaLearner, Predictor
 from icl.learners.gradient.base import LoraParams
 from icl.learners.prompting.in_context import PromptPredictor
 from icl.learners.prompting.params import InContextParams
-from icl.models.adapters.lora import Adapter, lowest_layer
+from icl.models.adapters.lora import Adapter
+from icl.models.adapters.lora_start import lowest_layer
 from icl.models.context import fit_fields
 from icl.models.scoring.scorer import make_pair_plan, score
 from icl.prompting.channel import split

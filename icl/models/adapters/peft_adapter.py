@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError
-from icl.models.adapters.lora import MAGNITUDE, LoraSpec, adapted_modules
+from icl.models.adapters.lora import MAGNITUDE, LoraSpec
+from icl.models.adapters.lora_start import adapted_modules, linear_maps
 from icl.models.loading.identity import files_digest
 
 if TYPE_CHECKING:
@@ -144,8 +145,9 @@ def start_factors(
     check_fits(adapter, spec)
     found, extra = _by_module(backbone, adapter)
     if any_modules:
-        names = tuple({module.rsplit(".", 1)[-1] for module in found})
-        known = adapted_modules(backbone, LoraSpec(targets=_linear(backbone, names)))
+        own = {module.rsplit(".", 1)[-1] for module in linear_maps(backbone)}
+        names = {module.rsplit(".", 1)[-1] for module in found} & own
+        known = adapted_modules(backbone, LoraSpec(targets=tuple(names)))
     else:
         known = adapted_modules(backbone, spec)
     strange = [*extra, *(module for module in found if any_modules and module not in known)]
@@ -267,37 +269,16 @@ def _meant(backbone: Backbone, adapter: PeftAdapter) -> list[str]:
     from peft import PeftConfig
     from peft.tuners.tuners_utils import check_target_module_exists
 
-    from icl.models.backbone import is_linear
-
     config = PeftConfig.from_pretrained(str(adapter.folder))
     inner = str(getattr(backbone.model, "base_model_prefix", ""))
-    linear = [
-        f"{layer_name}.{name}"
-        for layer_name, layer in zip(backbone.layer_names, backbone.layers, strict=True)
-        for name, module in layer.named_modules()
-        if is_linear(module)
-    ]
     return [
         module
-        for module in linear
+        for module in linear_maps(backbone)
         if any(
             check_target_module_exists(config, shape)
             for shape in {module, bare(module, inner), f"{inner}.{bare(module, inner)}"}
         )
     ]
-
-
-def _linear(backbone: Backbone, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return those last parts of names that some linear map in a layer has."""
-    from icl.models.backbone import is_linear
-
-    own = {
-        path.rsplit(".", 1)[-1]
-        for layer in backbone.blocks.values()
-        for path, module in layer.named_modules()
-        if is_linear(module)
-    }
-    return tuple(name for name in names if name in own)
 
 
 def _made_for(adapter: PeftAdapter) -> str:

@@ -36,7 +36,6 @@ from icl.models.encoder import Encoder, encode_whole
 from icl.models.flops import spending
 from icl.models.meter import Spent
 from icl.models.packed.layout import lay_out
-from icl.models.packed.rope import pack_for
 from icl.models.packed.trie import IntArray, join
 from icl.models.scoring.finite import finite
 from icl.models.tokens import encode
@@ -173,7 +172,7 @@ class Embedder:
         alike = [np.concatenate([row, np.full(length - len(row), pad)]) for row in rows]
         # one by one: what texts share, such as their first token, is not shared here
         trie = join(
-            [pack_for(self.backbone, [a], [len(r)]) for a, r in zip(alike, rows, strict=True)]
+            [self.backbone.spans.pack([a], [len(r)]) for a, r in zip(alike, rows, strict=True)]
         )
         states = self._causal(trie, None).float().view(len(rows), length, -1)
         real = torch.arange(length) < torch.tensor([[len(row)] for row in rows])
@@ -244,7 +243,7 @@ class Embedder:
             lengths = torch.tensor([len(row) for row in rows], device=padded.device)
             real = torch.arange(padded.shape[1], device=padded.device) < lengths[:, None]
             return self._pool(padded, real, rows)
-        trie = pack_for(self.backbone, rows)
+        trie = self.backbone.spans.pack(rows)
         states = self._causal(trie, adapter).float()
         real = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.bool)
         at = torch.zeros(real.shape, dtype=torch.long)

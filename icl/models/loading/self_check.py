@@ -15,7 +15,6 @@ from icl.models.backbone import Backbone
 from icl.models.loading.narrowed import SWITCH, narrowed
 from icl.models.memory import free_bytes, is_out_of_memory
 from icl.models.packed.layout import lay_out
-from icl.models.packed.rope import pack_for
 from icl.models.parts import text_config
 from icl.models.weights.in_dtype import held_in
 
@@ -49,7 +48,7 @@ def check_packing(backbone: Backbone) -> None:
     sequences = [draw[: SWITCH - 1], draw[: 2 * SWITCH], np.delete(draw, slice(5, 9))]
     try:
         with widened(backbone.model) as dtype, narrowed(backbone.model):
-            trie = pack_for(backbone, sequences)
+            trie = backbone.spans.pack(sequences)
             packed = backbone.logits(backbone.hidden(lay_out(trie, backbone.device)))
             plain = [
                 backbone.model(input_ids=torch.from_numpy(s)[None].to(backbone.device)).logits[0]

@@ -15,19 +15,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from icl.models.packed import attention
+from icl.models.packed import blocks
 from icl.models.packed.layout import Block, Layout
 
 
 class PackedAttention(torch.autograd.Function):
-    """`attention.attend` without a soft cap, for (query, key, value, layout, window)."""
+    """`merged` values without a soft cap, for (query, key, value, layout, window)."""
 
     @staticmethod
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: Layout, window: int | None
     ) -> Tensor:
         """Return the attended values, shape (rows, heads, value size)."""
-        out, lse = attention.merged(query, key, value, layout, window, None)
+        out, lse = blocks.merged(query, key, value, layout, window, None)
         ctx.save_for_backward(query, key, value, out, lse)
         ctx.layout, ctx.window = layout, window
         return out
@@ -37,7 +37,7 @@ class PackedAttention(torch.autograd.Function):
         """Return the gradients for query, key and value."""
         query, key, value, out, lse = ctx.saved_tensors
         if torch.is_grad_enabled():
-            plain, _ = attention.merged(query, key, value, ctx.layout, ctx.window, None)
+            plain, _ = blocks.merged(query, key, value, ctx.layout, ctx.window, None)
             wanted = [t for t in (query, key, value) if t.requires_grad]
             found = iter(torch.autograd.grad(plain, wanted, grad, create_graph=True))
             own = [next(found) if t.requires_grad else None for t in (query, key, value)]
@@ -61,17 +61,17 @@ def _add_block(
 ) -> None:
     """Add one block's share to the gradients for query, key and value."""
     heads, groups = query.shape[1], key.shape[1]
-    q, o = (attention.pick(t, block.queries).transpose(1, 2) for t in (query, out))
-    sums = attention.pick(lse, block.queries).transpose(1, 2)
+    q, o = (blocks.pick(t, block.queries).transpose(1, 2) for t in (query, out))
+    sums = blocks.pick(lse, block.queries).transpose(1, 2)
     g = _real_only(grad, block).transpose(1, 2)
-    k, v = (attention.pick(t, block.keys).transpose(1, 2) for t in (key, value))
-    k, v = attention.each_head(k, heads), attention.each_head(v, heads)
+    k, v = (blocks.pick(t, block.keys).transpose(1, 2) for t in (key, value))
+    k, v = blocks.each_head(k, heads), blocks.each_head(v, heads)
     bare = block.causal and not block.limits(window)
     mask = None if bare else block.mask(window)
-    whole = [(0, q.shape[2])] if bare else attention.chunks(block, heads, window)
+    whole = [(0, q.shape[2])] if bare else blocks.chunks(block, heads, window)
     for begin, end in whole:
         low, high = block.reachable(begin, end, window)
-        bias = None if mask is None else attention.as_bias(mask[:, begin:end, low:high], q.dtype)
+        bias = None if mask is None else blocks.as_bias(mask[:, begin:end, low:high], q.dtype)
         found = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
             g[:, :, begin:end], q[:, :, begin:end], k[:, :, low:high], v[:, :, low:high],
             o[:, :, begin:end], sums[:, :, begin:end].contiguous(), 0.0, bare, attn_mask=bias,
@@ -86,7 +86,7 @@ def _add_block(
 def _real_only(rows: Tensor, block: Block) -> Tensor:
     """Return ``rows[block.queries]`` with zeros at the padding, so that it adds nothing."""
     if len(block.kept) == block.queries.numel():
-        return attention.pick(rows, block.queries)
+        return blocks.pick(rows, block.queries)
     places = block.queries.flatten().index_select(0, block.kept)
     padded = rows.new_zeros(block.queries.numel(), *rows.shape[1:])
     padded.index_copy_(0, block.kept, rows.index_select(0, places))

@@ -11,16 +11,13 @@ a rotary module gives each row what it would give that sequence alone, in a mode
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from icl.models.packed.state import active
 from icl.models.packed.trie import IntArray, PackedTrie, pack
-
-if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
 
 
 class Spans:
@@ -48,22 +45,20 @@ class Spans:
                     span = max(span, most + 1 if kind == "longrope" else length)
         return span
 
+    def pack(
+        self, sequences: Sequence[IntArray], lengths: Sequence[int] | None = None
+    ) -> PackedTrie:
+        """Pack token sequences so that each is read as the model reads it alone.
 
-def pack_for(
-    backbone: Backbone, sequences: Sequence[IntArray], lengths: Sequence[int] | None = None
-) -> PackedTrie:
-    """Pack token sequences so that each is read as this model reads it alone.
-
-    Args:
-        backbone: the model.
-        sequences: token ids, each of shape (length,).
-        lengths: how long each is said to be where that is not its own length: a label's last token
-            is not run but counts.
-    """
-    if not backbone.spans:
-        return pack(sequences)
-    lengths = [len(row) for row in sequences] if lengths is None else lengths
-    return pack(sequences, [backbone.spans.of(length) for length in lengths])
+        Args:
+            sequences: token ids, each of shape (length,).
+            lengths: how long each is said to be where that is not its own length: a label's last
+                token is not run but counts.
+        """
+        if not self._modules:
+            return pack(sequences)
+        lengths = [len(row) for row in sequences] if lengths is None else lengths
+        return pack(sequences, [self.of(length) for length in lengths])
 
 
 def grows(model: nn.Module) -> bool:

@@ -10,8 +10,7 @@ the bit clears the cache wherever it can be interrupted.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -19,9 +18,6 @@ from torch import Tensor
 
 from icl.models.packed.layout import Layout, lay_out
 from icl.models.packed.trie import IntArray, pack
-
-if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
 
 Key = tuple[int, int, bytes]
 
@@ -48,12 +44,16 @@ class TrunkCache:
         self.used = 0
 
     def trunk(
-        self, backbone: Backbone, layout: Layout, paths: Sequence[IntArray], below: int
+        self,
+        run: Callable[[Layout, int], Tensor],
+        layout: Layout,
+        paths: Sequence[IntArray],
+        below: int,
     ) -> Tensor:
-        """Return what `Backbone.trunk` returns, from the cache where it can be.
+        """Return what a model's lower layers make of a packed trie, from the cache where it can be.
 
         Args:
-            backbone: the model.
+            run: runs the layers below one, as `Backbone.trunk`.
             layout: a packed trie.
             paths: the packed rows of each of its sequences.
             below: the layer that the states enter.
@@ -62,7 +62,7 @@ class TrunkCache:
             Shape (1, rows, width).
         """
         if below == 0 or not self.budget:
-            return backbone.trunk(layout, below)
+            return run(layout, below)
         tokens = layout.tokens[0].cpu().numpy()
         spans = np.zeros(len(tokens)) if layout.spans is None else layout.spans[0].cpu().numpy()
         places = {(below, int(spans[p[:1]].sum()), tokens[p].tobytes()): p for p in paths}
@@ -73,13 +73,13 @@ class TrunkCache:
         for key in found:
             self._kept.move_to_end(key)
         if len(missing) == len(places):
-            out = backbone.trunk(layout, below)
+            out = run(layout, below)
             self._keep({key: out[0, _rows(path, out)] for key, path in missing.items()})
             return out
         if missing:
             some_spans = None if layout.spans is None else [span for _, span, _ in missing]
             trie = pack([tokens[path] for path in missing.values()], some_spans)
-            states = backbone.trunk(lay_out(trie, backbone.device), below)[0]
+            states = run(lay_out(trie, layout.tokens.device), below)[0]
             new = {
                 key: states[_rows(own, states)]
                 for key, own in zip(missing, trie.paths, strict=True)

@@ -13,7 +13,6 @@ from icl.models.adapters.lora import Adapter
 from icl.models.backbone import Backbone
 from icl.models.packed.keyvalues import KeyValues
 from icl.models.packed.layout import Block, Layout, lay_out
-from icl.models.packed.rope import pack_for
 from icl.models.packed.trie import IntArray, PackedTrie, Segment
 from icl.models.seq2seq import Seq2Seq
 from icl.models.tokens import encode
@@ -38,7 +37,7 @@ class Decoder:
     ) -> None:
         """Read the encoded prompts; else as `PackedDecoder`."""
         self._backbone, self._adapter, self._left = backbone, adapter, steps
-        whole = PackedDecoder(backbone, pack_for(backbone, prompts), copies, steps, adapter)
+        whole = PackedDecoder(backbone, backbone.spans.pack(prompts), copies, steps, adapter)
         self.first = whole.first
         self._texts = [row.tolist() for row in prompts for _ in range(copies)]
         self._spans = [backbone.spans.of(len(text)) for text in self._texts]
@@ -61,7 +60,7 @@ class Decoder:
                 logits |= zip(own, found, strict=True)
         if anew:
             rows = [np.asarray(self._texts[s], dtype=np.int64) for s in anew]
-            trie = pack_for(self._backbone, rows)
+            trie = self._backbone.spans.pack(rows)
             reader = PackedDecoder(self._backbone, trie, 1, self._left, self._adapter)
             logits |= zip(anew, reader.first, strict=True)
             for number, s in enumerate(anew):

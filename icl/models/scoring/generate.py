@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from icl.errors import IclError
 from icl.models.adapters.lora import Adapter
 from icl.models.backbone import Backbone
-from icl.models.memory import bytes_per_row, within_memory
+from icl.models.memory import bytes_per_row, is_out_of_memory
 from icl.models.packed.trie import IntArray, pack
 from icl.models.scoring.decoding import Decoder, PlainDecoder
 from icl.models.scoring.finite import finite
@@ -66,31 +67,41 @@ def generate(
                                  samples=samples, temperature=temperature, seed=seed)  # fmt: skip
     ends = _end_tokens(backbone) | _special(backbone, stop)
 
-    def prepare(some: Sequence[str]) -> tuple[int, Callable[[], list[list[str]]]]:
+    def at_once(some: Sequence[str], encoded: Sequence[IntArray]) -> list[list[str]]:
+        decoder = (
+            Decoder(backbone, encoded, samples, max_new_tokens, adapter)
+            if backbone.own_road is None
+            else PlainDecoder(backbone, some, samples)
+        )
+        draws = [_generator(seed, text, n) for text in some for n in range(samples)]
+        before = [] if backbone.model.config.is_encoder_decoder else encoded
+        texts = _decode(backbone, decoder, before, draws, ends, max_new_tokens, stop, temperature)
+        return [texts[i : i + samples] for i in range(0, len(texts), samples)]
+
+    def run(some: Sequence[str]) -> list[list[str]]:
+        """Continue some prompts at once, or by halves where memory allows no more."""
         encoded = encode(backbone.tokenizer, some)
         for prompt, tokens in zip(some, encoded, strict=True):
             if not len(tokens):
                 raise IclError(f"The prompt {prompt!r} has no token; add an instruction.")
         rows = len(pack(encoded).tokens) + len(some) * samples * max_new_tokens
-        needed = rows * (bytes_per_row(backbone) if backbone.own_road is None else 0)
-
-        def run() -> list[list[str]]:
-            decoder = (
-                Decoder(backbone, encoded, samples, max_new_tokens, adapter)
-                if backbone.own_road is None
-                else PlainDecoder(backbone, some, samples)
+        needed = rows * bytes_per_row(backbone.model) if backbone.own_road is None else 0
+        if len(some) == 1 or needed <= backbone.budget():
+            try:
+                return at_once(some, encoded)
+            except (RuntimeError, MemoryError) as error:
+                if len(some) == 1 or not is_out_of_memory(error):
+                    raise
+            backbone.memory_budget = needed // 2  # the most that later batches may ask for
+            warnings.warn(
+                f"Memory ran out on {len(some)} prompts at once; going on with half as many.",
+                stacklevel=3,
             )
-            draws = [_generator(seed, text, n) for text in some for n in range(samples)]
-            before = [] if backbone.model.config.is_encoder_decoder else encoded
-            texts = _decode(
-                backbone, decoder, before, draws, ends, max_new_tokens, stop, temperature
-            )
-            return [texts[i : i + samples] for i in range(0, len(texts), samples)]
-
-        return needed, run
+        middle = len(some) // 2
+        return [*run(some[:middle]), *run(some[middle:])]
 
     with torch.no_grad():
-        return [texts for batch in within_memory(backbone, prompts, prepare) for texts in batch]
+        return run(prompts)
 
 
 def _decode(

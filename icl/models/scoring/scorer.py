@@ -15,7 +15,6 @@ from icl.models.adapters.lora import Adapter
 from icl.models.backbone import Backbone
 from icl.models.packed.ends import Ends, lay_out_ends
 from icl.models.packed.layout import Layout, lay_out
-from icl.models.packed.rope import pack_for
 from icl.models.packed.trie import PackedTrie, join
 from icl.models.scoring.waves import hidden_in_waves
 from icl.models.tokens import EncodedPair, encode_pairs
@@ -78,7 +77,7 @@ def _draft(backbone: Backbone, prompts: Sequence[str], answers: Sequence[str]) -
 
 def _pack(backbone: Backbone, pairs: list[list[EncodedPair]]) -> _Draft:
     whole = [pair.tokens for row in pairs for pair in row]
-    return _Draft(pack_for(backbone, [t[:-1] for t in whole], list(map(len, whole))), pairs)
+    return _Draft(backbone.spans.pack([t[:-1] for t in whole], list(map(len, whole))), pairs)
 
 
 def make_plan(backbone: Backbone, prompts: Sequence[str], answers: Sequence[str]) -> ScorePlan:

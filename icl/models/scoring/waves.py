@@ -38,7 +38,7 @@ def hidden_in_waves(backbone: Backbone, trie: PackedTrie, adapter: Adapter | Non
         trie: what to run.
         adapter: LoRA factors without a task axis.
     """
-    a_row = bytes_per_row(backbone)
+    a_row = bytes_per_row(backbone.model)
     best = _ROWS_ON_CPU if backbone.device.type == "cpu" else _ROWS
     cuts = wave_cuts(trie, max(1, min(best, backbone.budget() // a_row)))
     while True:

@@ -11,7 +11,8 @@ from icl.learners.gradient.algorithms import spread
 from icl.learners.gradient.base import compile_batch, task_losses
 from icl.learners.gradient.meta_learner import LoraMetaLearner
 from icl.learners.registry import make
-from icl.models.adapters.lora import Adapter, LoraSpec, init_lora
+from icl.models.adapters.lora import Adapter, LoraSpec
+from icl.models.adapters.lora_start import init_lora
 from icl.models.backbone import Backbone
 from icl.models.scoring.scorer import make_plan, score
 from icl.tasks.task import Example

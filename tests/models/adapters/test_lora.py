@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from icl.errors import IclError
-from icl.models.adapters.lora import Adapter, LoraSpec, default_targets, init_lora, lowest_layer
+from icl.models.adapters.lora import Adapter, LoraSpec
+from icl.models.adapters.lora_start import default_targets, init_lora, lowest_layer
 from icl.models.scoring.scorer import make_plan, make_task_plan, score
 from tests import tiny
 

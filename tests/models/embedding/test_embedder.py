@@ -10,7 +10,8 @@ from torch import Tensor
 
 from icl.errors import IclError
 from icl.learners.registry import make
-from icl.models.adapters.lora import Adapter, LoraSpec, init_lora
+from icl.models.adapters.lora import Adapter, LoraSpec
+from icl.models.adapters.lora_start import init_lora
 from icl.models.backbone import Backbone
 from icl.models.embedding.embedder import Embedder, Pooling
 from icl.models.loading.load import load_backbone

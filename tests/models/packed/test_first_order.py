@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from icl.models.adapters.lora import Adapter, LoraSpec, init_lora
+from icl.models.adapters.lora import Adapter, LoraSpec
+from icl.models.adapters.lora_start import init_lora
 from icl.models.backbone import Backbone
-from icl.models.packed import attention, ends, norms
+from icl.models.packed import attention, blocks, ends, norms
 from icl.models.packed.normaliser import Normaliser
 from icl.models.scoring import scorer
 from icl.models.scoring.scorer import make_plan, make_task_plan, score
@@ -63,7 +64,7 @@ def switch_off(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def never(name: str) -> Callable[..., bool]:
         return lambda *_: bool(seen.append(name))
 
-    monkeypatch.setattr(attention, "_can_fuse", never("attention"))
+    monkeypatch.setattr(blocks, "can_fuse", never("attention"))
     monkeypatch.setattr(Backbone, "_can_differentiate", never("normaliser"))
     monkeypatch.setattr(scorer, "lay_out_ends", lambda *_: seen.append("ends"))
     return seen

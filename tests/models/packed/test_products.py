@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from icl.models.adapters.lora import Adapter, LoraSpec, init_lora
+from icl.models.adapters.lora import Adapter, LoraSpec
+from icl.models.adapters.lora_start import init_lora
 from icl.models.packed import products
 from icl.models.packed.state import ForwardState, activate
 from icl.models.scoring.scorer import make_plan, score

@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import AutoModel, ModernBertConfig
 
-from icl.models.adapters.lora import Adapter, LoraSpec, init_lora
+from icl.models.adapters.lora import Adapter, LoraSpec
+from icl.models.adapters.lora_start import init_lora
 from icl.models.backbone import Backbone
 from icl.models.embedding.embedder import Embedder
 from icl.models.encoder import Encoder, check_encoder, register
-from icl.models.packed.rope import pack_for
 from icl.models.scoring import waves
 from icl.models.scoring.generate import generate
 from icl.models.scoring.plain import plain_scores
@@ -85,7 +85,7 @@ def test_no_road_lets_company_decide(name: str, monkeypatch: pytest.MonkeyPatch)
         several = Adapter({n: torch.stack([v, v]) for n, v in one.items()}, 2.0)
         for tasks in ((PROMPTS[:2], PROMPTS[2:4]), (PROMPTS[3:5], PROMPTS[:2])):
             plan = make_task_plan(backbone, [(prompts, ANSWERS) for prompts in tasks])
-            trunk = backbone.trunks.trunk(backbone, plan.layout, plan.trie.paths, 2)
+            trunk = backbone.trunks.trunk(backbone.trunk, plan.layout, plan.trie.paths, 2)
             found = score(backbone, plan, adapter=several, trunk=trunk, start=2)
             expected = torch.cat([each[[PROMPTS.index(p) for p in task]] for task in tasks])
             torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
@@ -153,9 +153,9 @@ def test_a_switch_costs_no_more_rows_than_it_must() -> None:
     shared = np.arange(3, 18)
     short = [np.append(shared, [50, n]) for n in range(3)]
     long = [np.append(shared, [60 + n] * 10) for n in range(3)]
-    trie = pack_for(backbone, [*short, *long])
+    trie = backbone.spans.pack([*short, *long])
     assert len(trie.tokens) == (15 + 1 + 3) + (15 + 30)  # the shared rows once on either side
-    assert len(pack_for(tiny.backbone(), [*short, *long]).tokens) == 15 + 4 + 30
+    assert len(tiny.backbone().spans.pack([*short, *long]).tokens) == 15 + 4 + 30
 
 
 def test_an_encoder_reads_each_text_of_a_padded_batch_as_it_reads_it_alone() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from icl.errors import IclError
 from icl.models.backbone import Backbone
 from icl.models.loading.self_check import check_packing
-from icl.models.packed import attention
+from icl.models.packed import blocks
 from icl.models.packed.layout import lay_out
 from icl.models.packed.trie import pack
 from icl.models.scoring.reference import naive_scores
@@ -62,7 +62,7 @@ def test_cutting_hidden_keys_away_changes_nothing(
     backbone: Backbone, band: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = scores(backbone, PROMPTS, ANSWERS)
-    monkeypatch.setattr(attention, "_BAND", band)
+    monkeypatch.setattr(blocks, "_BAND", band)
     torch.testing.assert_close(scores(backbone, PROMPTS, ANSWERS), whole, atol=1e-5, rtol=0)
 
 
@@ -72,7 +72,7 @@ def test_the_fused_kernel_equals_the_plain_one_in_half_precision(
     backbone = tiny.backbone("gemma3-hybrid")  # windows: the fused kernel takes masks
     backbone.model.to(torch.bfloat16)
     fused = scores(backbone, PROMPTS, ANSWERS)
-    monkeypatch.setattr(attention, "_can_fuse", lambda *_: False)
+    monkeypatch.setattr(blocks, "can_fuse", lambda *_: False)
     plain = scores(backbone, PROMPTS, ANSWERS)
     assert not torch.equal(fused, plain)  # two kernels did run
     torch.testing.assert_close(fused, plain, atol=0.3, rtol=0)

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icl.models.adapters.lora import Adapter, LoraSpec, init_lora
+from icl.models.adapters.lora import Adapter, LoraSpec
+from icl.models.adapters.lora_start import init_lora
 from icl.models.packed.layout import lay_out
 from icl.models.packed.trie import pack
 from icl.models.scoring import waves

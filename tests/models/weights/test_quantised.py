@@ -12,7 +12,8 @@ from transformers import BertConfig, BertModel, BloomConfig, BloomForCausalLM
 
 from icl.errors import IclError
 from icl.learners.registry import make
-from icl.models.adapters.lora import LoraSpec, adapted_modules, init_lora
+from icl.models.adapters.lora import LoraSpec
+from icl.models.adapters.lora_start import adapted_modules, init_lora
 from icl.models.backbone import Backbone
 from icl.models.encoder import Encoder
 from icl.models.loading.load import load_backbone

@@ -13,7 +13,8 @@ import torch
 from icl.errors import IclError
 from icl.experiments.config import ModelConfig
 from icl.experiments.experiment import make_model
-from icl.models.adapters.lora import LoraSpec, init_lora
+from icl.models.adapters.lora import LoraSpec
+from icl.models.adapters.lora_start import init_lora
 from icl.models.loading.load import load_backbone
 from icl.models.scoring.reference import naive_scores
 from icl.models.scoring.scorer import make_plan, score
