@@ -15,14 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from icl.errors import IclError, in_short
+from icl.errors import IclError
 from icl.models.adapters.lora import Adapter
 from icl.models.backbone import Backbone
 from icl.models.context import tell_of_cut
 from icl.models.embedding.sentence import sentence_of
-from icl.models.loading.narrowed import narrowed
-from icl.models.loading.self_check import widened
-from icl.models.memory import is_out_of_memory
 from icl.models.packed.blocks import each_head, wants_graph
 from icl.models.packed.layout import Layout
 from icl.models.packed.state import ForwardState, activate
@@ -32,7 +29,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ATTENTION = "icl_encoder"
-_TOLERANCE = {torch.float32: 2e-3, torch.float16: 0.1, torch.bfloat16: 0.5}
 
 
 def register() -> str:
@@ -273,55 +269,3 @@ def no_head(backbone: Backbone) -> str:
         f"The model {backbone.name!r} is an encoder, which cannot predict words; take a method on"
         " embeddings (such as 'prototypes') or a causal language model."
     )
-
-
-@torch.no_grad()
-def check_encoder(encoder: Encoder) -> None:
-    """Compare texts run together with each alone, and our inner states with transformers' own.
-
-    Raises:
-        IclError: padding changes a text's states, or the layers cannot be entered and left.
-    """
-    draw = np.random.default_rng(0).integers(5, encoder.model.config.vocab_size, 15)
-    rows = [draw[:9], draw[9:]]
-    inner = encoder.depth // 2
-    model: Any = encoder.model
-    try:
-        with widened(model), narrowed(model):
-            together, _ = encoder.states(rows)
-            trunk, _ = encoder.states(rows, layer=inner)
-            entered, _ = encoder.states(rows, trunk=trunk, start=inner)
-            plain = [
-                model(
-                    input_ids=torch.from_numpy(row)[None].to(encoder.device),
-                    output_hidden_states=True,
-                ).hidden_states
-                for row in rows
-            ]
-        padded, left, again = (
-            max(_apart(ours[i, : len(row)], plain[i][layer][0]) for i, row in enumerate(rows))
-            for ours, layer in ((together, -1), (trunk, inner), (entered, -1))
-        )
-    except Exception as error:  # the layers' code is transformers', and fails as it likes
-        if is_out_of_memory(error):
-            raise
-        how = "layer by layer" if encoder.staged else "on texts of one length"
-        raise IclError(
-            f"The encoder {encoder.name!r} ({type(model).__name__}) cannot be run {how}: "
-            f"{in_short(error)}."
-        ) from error
-    for difference, when in (
-        (padded, "texts are padded"),
-        (max(left, again), "layers are left and entered half way up"),
-    ):
-        if not difference <= _TOLERANCE[together.dtype]:
-            raise IclError(
-                f"The encoder {encoder.name!r} ({type(model).__name__}) gives other numbers when"
-                f" {when} (states differ by {difference:.2g} of the largest)."
-            )
-    encoder.meter.computed_tokens = 0.0
-
-
-def _apart(ours: Tensor, theirs: Tensor) -> float:
-    """Return by how much states differ: of the largest, or of one where that is less."""
-    return float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1))

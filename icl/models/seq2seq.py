@@ -17,17 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from icl.errors import IclError, in_short
+from icl.errors import IclError
 from icl.models.backbone import Backbone
-from icl.models.loading.self_check import widened
-from icl.models.memory import is_out_of_memory
 from icl.models.packed.trie import IntArray, PackedTrie, pack
-from icl.models.parts import text_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_SAME = 1e-3
 _TOKENS_AT_ONCE = 8192  # padded encoder tokens of one batch
 _POSITIONS: ContextVar[Tensor | None] = ContextVar("icl_decoder_positions", default=None)
 
@@ -102,7 +98,9 @@ def seq2seq_scores(backbone: Backbone, prompts: Sequence[str], answers: Sequence
         ).to(backbone.device)
         lengths = torch.tensor([len(tokens[r]) for r in rows], device=backbone.device)
         mask = (torch.arange(ids.shape[1], device=backbone.device) < lengths[:, None]).long()
-        scores[torch.tensor(rows, device=backbone.device)] = _score(backbone, ids, mask, targets)
+        scores[torch.tensor(rows, device=backbone.device)] = score_tokens(
+            backbone, ids, mask, targets
+        )
     backbone.meter.prompt_tokens += sum(len(t) + len(a) for t in tokens for a in targets)
     return scores
 
@@ -129,7 +127,7 @@ def _batches(tokens: Sequence[IntArray], spans: Sequence[int]) -> Iterator[list[
 
 
 @torch.no_grad()
-def _score(backbone: Seq2Seq, ids: Tensor, mask: Tensor, targets: list[IntArray]) -> Tensor:
+def score_tokens(backbone: Seq2Seq, ids: Tensor, mask: Tensor, targets: list[IntArray]) -> Tensor:
     """Score all targets after each prompt of a batch, shape (prompts, answers)."""
     model: Any = backbone.model
     start = np.asarray([backbone.start], dtype=np.int64)
@@ -190,47 +188,6 @@ def _decode_row(
     )
     log_probs: Tensor = out.logits.float().log_softmax(-1)
     return log_probs
-
-
-@torch.no_grad()
-def check_answers(backbone: Seq2Seq) -> None:
-    """Compare answers in company, to padded prompts, with each alone through the whole model.
-
-    Raises:
-        IclError: the numbers differ, or the model cannot be run.
-    """
-    model: Any = backbone.model
-    what = f"The model {backbone.name!r} ({type(model).__name__})"
-    draw = np.random.default_rng(0).integers(3, text_config(model).vocab_size, 19)
-    prompts, targets = [draw[:6], draw[6:10]], [draw[10:13], np.append(draw[10:12], draw[13:])]
-    ids = nn.utils.rnn.pad_sequence([torch.from_numpy(p) for p in prompts], batch_first=True)
-    mask = torch.arange(6) < torch.tensor([[len(p)] for p in prompts])
-    start = backbone.start
-    try:
-        with widened(model):
-            ids, mask = ids.to(backbone.device), mask.to(backbone.device)
-            ours = _score(backbone, ids, mask.long(), targets)
-            alone = [
-                model(
-                    input_ids=torch.from_numpy(p)[None].to(backbone.device),
-                    decoder_input_ids=torch.from_numpy(np.append(start, t[:-1]))[None].to(ids),
-                    use_cache=False,
-                ).logits[0].float().log_softmax(-1)[range(len(t)), torch.from_numpy(t)].sum()
-                for p in prompts
-                for t in targets
-            ]  # fmt: skip
-    except Exception as error:  # the model's code is transformers', and fails as it likes
-        if is_out_of_memory(error):
-            raise
-        raise IclError(f"{what} cannot be run: {in_short(error)}.") from error
-    theirs = torch.stack(alone).reshape(ours.shape)
-    backbone.meter.computed_tokens = 0.0
-    difference = float((ours - theirs).abs().max() / theirs.abs().max())
-    if not difference <= _SAME:
-        raise IclError(
-            f"{what} gives other numbers when prompts are padded or answers share a pass (scores"
-            f" differ by {difference:.2g} of the largest), so it cannot be scored here."
-        )
 
 
 @contextmanager

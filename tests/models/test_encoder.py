@@ -10,8 +10,9 @@ from icl.errors import IclError
 from icl.learners.registry import make
 from icl.models.adapters.lora import Adapter, LoraSpec
 from icl.models.adapters.lora_start import init_lora
-from icl.models.encoder import Encoder, check_encoder
+from icl.models.encoder import Encoder
 from icl.models.loading.load import load_backbone
+from icl.models.loading.self_check import check_encoder
 from icl.models.packed.trie import IntArray
 from tests import tiny_encoders
 

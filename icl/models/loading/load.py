@@ -16,15 +16,20 @@ import torch
 from icl.errors import IclError, did_you_mean
 from icl.models.backbone import Backbone
 from icl.models.embedding.sentence import fetch_modules
-from icl.models.encoder import Encoder, check_encoder
+from icl.models.encoder import Encoder
 from icl.models.encoder import register as register_encoder_attention
 from icl.models.loading.identity import find_origin
 from icl.models.loading.named import faults_told, model_path
-from icl.models.loading.self_check import check_packing
-from icl.models.loading.stages import has_stages
+from icl.models.loading.self_check import (
+    check_answers,
+    check_causal,
+    check_encoder,
+    check_packing,
+    has_stages,
+)
 from icl.models.packed import attention
-from icl.models.scoring.plain import check_causal, plain_scores
-from icl.models.seq2seq import Seq2Seq, check_answers
+from icl.models.scoring.plain import plain_scores
+from icl.models.seq2seq import Seq2Seq
 from icl.models.tokens import check_vocabulary
 from icl.models.weights.devices import check_device, check_map
 from icl.models.weights.quantised import Bits, prepare, quantised_options

@@ -8,45 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from icl.errors import IclError, in_short
 from icl.models.backbone import Backbone
-from icl.models.memory import is_out_of_memory
-from icl.models.parts import text_config
 from icl.models.tokens import encode_pairs
-
-_SEEN = 0.01  # of the logits' spread, the least that a token that is seen would change
-
-
-@torch.no_grad()
-def check_causal(backbone: Backbone) -> None:
-    """See that what is predicted after a token does not depend on later ones.
-
-    PaliGemma without an image reads its whole text in both directions: a pass over a prompt and a
-    label would tell the label before it is asked.
-
-    Raises:
-        IclError: it depends on them, or the model cannot be run at all.
-    """
-    what = f"The model {backbone.name!r} ({type(backbone.model).__name__})"
-    size = text_config(backbone.model).vocab_size
-    draw = np.random.default_rng(0).integers(0, size, (1, 8)).repeat(2, 0)
-    draw[1, -1] = (draw[0, -1] + 1) % size
-    try:
-        rows = [torch.from_numpy(row)[None].to(backbone.device) for row in draw]
-        one, other = (backbone.model(input_ids=row).logits[0, :-1].float() for row in rows)
-    except Exception as error:  # the model's code is transformers', and fails as it likes
-        if is_out_of_memory(error):
-            raise
-        raise IclError(f"{what} cannot be run on text alone: {in_short(error)}.") from error
-    if not float((one - other).abs().mean() / one.std()) <= _SEEN:
-        raise IclError(
-            f"{what} reads texts in both directions, so that no label can be scored after its"
-            " prompt; take a causal language model, or an encoder for methods on embeddings."
-        )
 
 
 @torch.no_grad()

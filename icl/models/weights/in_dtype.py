@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -10,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from icl.models.memory import free_bytes
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+_HALVES = (torch.float16, torch.bfloat16)
 
 
 @contextmanager
@@ -46,6 +51,21 @@ def held_in(
             del module.__dict__["forward"]
             if forward is not None:
                 module.__dict__["forward"] = forward
+
+
+@contextmanager
+def widened(model: PreTrainedModel) -> Iterator[torch.dtype]:
+    """Hold a model's half-precision tensors in float32, if they fit; yield the dtype it then has.
+
+    Every bfloat16 and float16 number is a float32 number, so afterwards all is as it was.
+    """
+    more: defaultdict[torch.device, int] = defaultdict(int)
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.dtype in _HALVES:
+            more[tensor.device] += 2 * tensor.nbytes
+    fits = all(size <= free_bytes(device) for device, size in more.items() if device.type != "meta")
+    with held_in(torch.float32, model, lambda t: fits and t.dtype in _HALVES):
+        yield model.dtype
 
 
 def is_quantised(module: nn.Module) -> bool:

@@ -13,7 +13,8 @@ from icl.models.adapters.lora import Adapter, LoraSpec
 from icl.models.adapters.lora_start import init_lora
 from icl.models.backbone import Backbone
 from icl.models.embedding.embedder import Embedder
-from icl.models.encoder import Encoder, check_encoder, register
+from icl.models.encoder import Encoder, register
+from icl.models.loading.self_check import check_encoder
 from icl.models.scoring import waves
 from icl.models.scoring.generate import generate
 from icl.models.scoring.plain import plain_scores
