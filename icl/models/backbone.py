@@ -26,7 +26,7 @@ from icl.models.packed.trunks import TrunkCache
 from icl.models.packed.vocabulary import Vocabulary
 from icl.models.parts import depth, layer_list, stream, text_config, text_part
 from icl.models.tokens import encode
-from icl.models.weights.devices import first_device, is_spread
+from icl.models.weights.devices import devices, first_device
 from icl.models.weights.spread import following
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Backbone(Vocabulary):
         self.trunks = TrunkCache(0 if self.device.type == "cuda" else 2**30)
         if own_road is not None:
             return  # nothing to hook into: only packed passes take adapters and trunks
-        spread = is_spread(model)
+        spread = len(devices(model)) > 1
         for index, layer in enumerate(self.layers if self.staged else ()):
             layer.forward = _staged(layer.forward, index, index == self.depth - 1)
             if spread:
@@ -108,8 +108,7 @@ class Backbone(Vocabulary):
         """Return how many bytes one packed pass may take, on the fullest of its devices."""
         if self.memory_budget is not None:
             return self.memory_budget
-        places = {p.device for p in self.model.parameters() if p.device.type != "meta"}
-        return min(free_bytes(device) for device in places)
+        return min(map(free_bytes, devices(self.model)))
 
     @cached_property
     def text(self) -> Any:

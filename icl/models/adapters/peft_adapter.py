@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from icl.errors import IclError
+from icl.errors import IclError, in_short
 from icl.models.adapters.lora import MAGNITUDE, LoraSpec
 from icl.models.adapters.lora_start import adapted_modules, linear_maps
 from icl.models.loading.identity import files_digest
@@ -73,9 +73,9 @@ def _fetched(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=[CONFIG, "*.safetensors"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")[:200]
         raise IclError(
-            f"The adapter {name!r} cannot be fetched: {reason}; give a directory or a Hub id."
+            f"The adapter {name!r} cannot be fetched: {in_short(error)}; give a directory or a Hub"
+            " id."
         ) from error
 
 

@@ -70,15 +70,13 @@ def lay_out_ends(trie: PackedTrie, rows: Tensor) -> Ends | None:
     positions = torch.from_numpy(trie.positions).to(device)
     places = torch.from_numpy(keys).to(device)
     one_each = torch.arange(len(wanted), device=device)
-    block = Block(
-        queries=one_each[:, None],
-        keys=places,
-        query_positions=positions[ends][:, None],
-        key_positions=positions[places],
-        causal=False,
-        real_keys=None if bool(real.all()) else torch.from_numpy(real).to(device),
-        reach=depth - 1,
-        kept=one_each,
+    block = Block.of(
+        one_each[:, None],
+        places,
+        positions[ends][:, None],
+        positions[places],
+        torch.ones_like(one_each),
+        torch.from_numpy(real).to(device),
     )
     tokens = torch.from_numpy(trie.tokens).to(device)[ends][None]
     spans = None if trie.spans is None else torch.from_numpy(trie.spans[wanted])[None].to(device)

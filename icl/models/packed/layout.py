@@ -47,7 +47,36 @@ class Block:
     _masks: dict[int | None, Tensor | None] = field(default_factory=dict)
     _hidden: dict[int, list[int]] = field(default_factory=dict)
 
-    def on(self, device: torch.device) -> Block:
+    @classmethod
+    def of(
+        cls,
+        queries: Tensor,
+        keys: Tensor,
+        query_positions: Tensor,
+        key_positions: Tensor,
+        real_queries: Tensor,
+        real_keys: Tensor,
+        *,
+        causal: bool = False,
+    ) -> Block:
+        """Make a block out of padded ranges.
+
+        Args:
+            queries, keys, query_positions, key_positions, causal: as the attributes.
+            real_queries, real_keys: which are not padding, of the shapes of `queries` and `keys`.
+        """
+        return cls(
+            queries=queries,
+            keys=keys,
+            query_positions=query_positions,
+            key_positions=key_positions,
+            causal=causal,
+            real_keys=None if causal or bool(real_keys.all()) else real_keys,
+            reach=int((query_positions.amax(1) - key_positions[:, 0]).max()),
+            kept=real_queries.flatten().nonzero().flatten(),
+        )
+
+    def on(self, device: torch.device | str) -> Block:
         """Return the same on another device."""
         real = None if self.real_keys is None else self.real_keys.to(device)
         moved = {name: getattr(self, name).to(device) for name in _ROWS}
@@ -236,18 +265,13 @@ def _block(group: list[_Piece], begin: int, positions: Tensor, device: torch.dev
     wide, deep = torch.arange(width), torch.arange(depth)
     real_query = wide < torch.tensor([p.queries for p in group])[:, None]
     real_key = deep < torch.tensor([p.keys for p in group])[:, None]
-    own = group[0].own
     queries = torch.where(real_query, query + wide, query)
-    query_positions = positions[queries]
-    key_positions = positions[torch.where(real_key, key + deep, key)]
-    reach = query_positions.amax(1) - key_positions[:, 0]
-    return Block(
-        queries=(queries - begin).to(device),
-        keys=torch.where(real_key, place + deep, place).to(device),
-        query_positions=query_positions.to(device),
-        key_positions=key_positions.to(device),
-        causal=own,
-        real_keys=None if own or bool(real_key.all()) else real_key.to(device),
-        reach=int(reach.max()),
-        kept=real_query.flatten().nonzero().flatten().to(device),
-    )
+    return Block.of(
+        queries - begin,
+        torch.where(real_key, place + deep, place),
+        positions[queries],
+        positions[torch.where(real_key, key + deep, key)],
+        real_query,
+        real_key,
+        causal=group[0].own,
+    ).on(device)

@@ -28,14 +28,11 @@ class TrunkCache:
     Attributes:
         budget: bytes that may be kept; 0 turns the cache off.
         used: bytes that are kept.
-        hits, misses: sequences found and not found so far.
     """
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
         self.used = 0
-        self.hits = 0
-        self.misses = 0
         self._kept: OrderedDict[Key, Tensor] = OrderedDict()
 
     def clear(self) -> None:
@@ -67,8 +64,6 @@ class TrunkCache:
         spans = np.zeros(len(tokens)) if layout.spans is None else layout.spans[0].cpu().numpy()
         places = {(below, int(spans[p[:1]].sum()), tokens[p].tobytes()): p for p in paths}
         missing = {key: path for key, path in places.items() if key not in self._kept}
-        self.hits += len(places) - len(missing)
-        self.misses += len(missing)
         found = {key: self._kept[key] for key in places if key not in missing}
         for key in found:
             self._kept.move_to_end(key)

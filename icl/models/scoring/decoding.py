@@ -169,18 +169,8 @@ class PackedDecoder:
         keys = torch.tensor([[*k, *[k[0]] * (depth - len(k))] for _, k in stack])
         real_query = torch.arange(width) < torch.tensor([len(q) for q, _ in stack])[:, None]
         real_key = torch.arange(depth) < torch.tensor([len(k) for _, k in stack])[:, None]
-        query_positions, key_positions = places[queries], self._positions[keys]
-        device = self._backbone.device
-        return Block(
-            queries=queries.to(device),
-            keys=keys.to(device),
-            query_positions=query_positions.to(device),
-            key_positions=key_positions.to(device),
-            causal=False,
-            real_keys=None if bool(real_key.all()) else real_key.to(device),
-            reach=int((query_positions.amax(1) - key_positions[:, 0]).max()),
-            kept=real_query.flatten().nonzero().flatten().to(device),
-        )
+        found = places[queries], self._positions[keys], real_query, real_key
+        return Block.of(queries, keys, *found).on(self._backbone.device)
 
 
 class PlainDecoder:

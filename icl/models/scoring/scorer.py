@@ -57,32 +57,10 @@ class ScorePlan:
         """The rows that scores are read from, where the last layer is worth cutting to them."""
         return lay_out_ends(self.trie, self.at)
 
-    @property
-    def unique_tokens(self) -> int:
-        """Packed tokens: the least that must be computed."""
-        return len(self.trie.tokens)
-
-
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """One task's plan before it is laid out."""
-
-    trie: PackedTrie
-    pairs: list[list[EncodedPair]]
-
-
-def _draft(backbone: Backbone, prompts: Sequence[str], answers: Sequence[str]) -> _Draft:
-    return _pack(backbone, encode_pairs(backbone.tokenizer, prompts, answers))
-
-
-def _pack(backbone: Backbone, pairs: list[list[EncodedPair]]) -> _Draft:
-    whole = [pair.tokens for row in pairs for pair in row]
-    return _Draft(backbone.spans.pack([t[:-1] for t in whole], list(map(len, whole))), pairs)
-
 
 def make_plan(backbone: Backbone, prompts: Sequence[str], answers: Sequence[str]) -> ScorePlan:
     """Compile the scoring of every answer after every prompt."""
-    return _compile(backbone, [_draft(backbone, prompts, answers)], tasks=False)
+    return _compile(backbone, [encode_pairs(backbone.tokenizer, prompts, answers)])
 
 
 def make_pair_plan(backbone: Backbone, prompts: Sequence[str], answers: Sequence[str]) -> ScorePlan:
@@ -91,7 +69,7 @@ def make_pair_plan(backbone: Backbone, prompts: Sequence[str], answers: Sequence
         encode_pairs(backbone.tokenizer, [prompt], [answer])[0]
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
-    return _compile(backbone, [_pack(backbone, pairs)], tasks=False)
+    return _compile(backbone, [pairs])
 
 
 def make_task_plan(
@@ -102,13 +80,21 @@ def make_task_plan(
     The scores have shape (tasks x prompts, answers). Tasks share no rows, so each can have its own
     adapter.
     """
-    return _compile(backbone, [_draft(backbone, p, a) for p, a in tasks], tasks=True)
+    pairs = [encode_pairs(backbone.tokenizer, *task) for task in tasks]
+    return _compile(backbone, pairs, tasks=True)
 
 
-def _compile(backbone: Backbone, drafts: list[_Draft], tasks: bool) -> ScorePlan:
-    trie = join([d.trie for d in drafts])
-    pairs = [pair for d in drafts for row in d.pairs for pair in row]
-    answers = len(drafts[0].pairs[0])
+def _compile(
+    backbone: Backbone, by_task: list[list[list[EncodedPair]]], *, tasks: bool = False
+) -> ScorePlan:
+    """Compile tasks' pairs, a row for each prompt; tasks share nothing."""
+    tries = []
+    for own in by_task:
+        whole = [pair.tokens for row in own for pair in row]
+        tries.append(backbone.spans.pack([t[:-1] for t in whole], list(map(len, whole))))
+    trie = join(tries)
+    pairs = [pair for own in by_task for row in own for pair in row]
+    answers = len(by_task[0][0])
     at, target, owner, common = [], [], [], []
     for index, (pair, path) in enumerate(zip(pairs, trie.paths, strict=True)):
         scored = len(pair.tokens) - pair.answer_from
@@ -126,10 +112,10 @@ def _compile(backbone: Backbone, drafts: list[_Draft], tasks: bool) -> ScorePlan
         at=torch.from_numpy(np.concatenate(at)).to(device),
         target=torch.from_numpy(np.concatenate(target)).to(device),
         owner=torch.from_numpy(np.concatenate(owner)).to(device),
-        prompts=sum(len(d.pairs) for d in drafts),
+        prompts=sum(map(len, by_task)),
         common=torch.from_numpy(np.concatenate(common)).to(device),
         answers=answers,
-        tasks=tuple(len(d.trie.tokens) for d in drafts) if tasks else (),
+        tasks=tuple(len(t.tokens) for t in tries) if tasks else (),
         prompt_tokens=sum(len(pair.tokens) - 1 for pair in pairs),
     )
 

@@ -145,12 +145,6 @@ class Client:
                 raise error
         return [future.result() for future in futures]
 
-    def close(self) -> None:
-        """Close connections and cache."""
-        self._http.close()
-        if self._cache is not None:
-            self._cache.close()
-
     def _sent(self, url: str, body: Body, key: str, wanted: Wanted, patient: bool) -> Any:
         """Send a request as often as it takes; paced, and within the budget."""
         expected, actual = expected_usage(body), None

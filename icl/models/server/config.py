@@ -49,7 +49,7 @@ class ServerConfig(_Strict):
         url: the API's base, e.g. ``http://localhost:8000/v1``.
         api: ``completions`` (text continues) or ``chat`` (messages are answered).
         key_env: the environment variable that holds the key; None for servers that want none.
-        scoring: how label scores are got, see `icl.models.server.probe`; ``auto`` takes the most
+        scoring: how label scores are got, see `icl.models.server.model`; ``auto`` takes the most
             exact way that the server has.
         tokenizer: a Hub id or directory with the model's tokenizer; by default the server is asked.
         context: the context length in tokens; by default the server is asked.

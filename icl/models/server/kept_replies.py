@@ -82,10 +82,6 @@ class ReplyCache:
         except sqlite3.Error as error:
             raise self._fault(error) from error
 
-    def close(self) -> None:
-        """Close the file."""
-        self._db.close()
-
     def _fault(self, error: Exception) -> IclError:
         return IclError(
             f"The server's replies cannot be kept in {self._path} ({error}); remove the file, free"

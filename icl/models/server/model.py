@@ -40,7 +40,6 @@ class ServerModel(Backbone):
         scoring: the way in which label scores are got: that of the configuration, or, for
             ``auto``, the first that the server has of next-token, echo, generated and choice.
         chats: whether the server lays out chats itself.
-        scored: how many label scores were got in which way so far, see `Scores.ways`.
     """
 
     def __init__(

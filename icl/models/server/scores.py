@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 EXACT = frozenset({"echo", "next-token"})
@@ -26,7 +26,7 @@ class Scores:
     """
 
     rows: list[list[float]]
-    ways: Counter[str] = field(default_factory=Counter)
+    ways: Counter[str]
 
 
 class Scorer(Protocol):

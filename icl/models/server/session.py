@@ -37,7 +37,7 @@ class Session:
 
     def settle(self) -> None:
         """Find out how many alternatives the server names, and how it calls the token limit."""
-        if self.chat and self._refusal(self.body("Say yes.", max_tokens=1)) is not None:
+        if self.chat and not self._knows_limit():
             # newer hosted models know the limit by this name only
             self._limit = "max_completion_tokens"
         for count in _ALTERNATIVES:
@@ -104,12 +104,12 @@ class Session:
         self._count([body], [reply])
         return reply.data
 
-    def _refusal(self, body: Body) -> str | None:
+    def _knows_limit(self) -> bool:
         try:
-            self._client.post(self._path, body, patient=False)
+            self._client.post(self._path, self.body("Say yes.", max_tokens=1), patient=False)
         except RefusedError as refused:
-            return refused.reason if "max_completion_tokens" in refused.reason else None
-        return None
+            return "max_completion_tokens" not in refused.reason
+        return True
 
     def _count(self, bodies: Sequence[Body], replies: Sequence[Reply]) -> None:
         """Count what replies took; equal requests are sent once, and kept ones are charged."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from icl.errors import IclError, did_you_mean
+from icl.errors import IclError, did_you_mean, in_short
 
 
 def first_device(module: nn.Module) -> torch.device | None:
@@ -16,9 +16,9 @@ def first_device(module: nn.Module) -> torch.device | None:
     return next((p.device for p in module.parameters() if p.device.type != "meta"), None)
 
 
-def is_spread(model: nn.Module) -> bool:
-    """Tell whether a model's weights lie on more than one device."""
-    return len({p.device for p in model.parameters() if p.device.type != "meta"}) > 1
+def devices(model: nn.Module) -> set[torch.device]:
+    """Return where a model's weights lie, but for those that are fetched when needed."""
+    return {p.device for p in model.parameters() if p.device.type != "meta"}
 
 
 def is_fetched(module: nn.Module) -> bool:
@@ -59,7 +59,7 @@ def check_device(name: str) -> torch.device:
             return device
         reason = "it holds no numbers"
     except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")[:120]
+        reason = in_short(error)[:120]
     raise IclError(
         f"The device {name!r} cannot be used here ({reason}); `icl doctor` lists what there is."
     )

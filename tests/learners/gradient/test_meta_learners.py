@@ -196,8 +196,8 @@ def test_kept_trunks_change_no_prediction() -> None:
         texts = [q.fields for q in e.query]
         got, expected = (x.adapt(e.support, e.labels).log_probs(texts) for x in (one, other))
         torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
-    assert kept.trunks.hits > kept.trunks.misses > 0
-    assert plain.trunks.hits == 0
+    assert kept.trunks.used > plain.trunks.used == 0
+    assert kept.meter.computed_tokens < plain.meter.computed_tokens  # what was kept was found again
 
 
 def test_kept_trunks_stay_within_their_budget() -> None:
