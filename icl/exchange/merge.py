@@ -47,7 +47,8 @@ def merge_adapter(model: str, adapter: str, out: Path, *, revision: str | None =
         read_tensors,
         warn_of_other_base,
     )
-    from icl.models.loading.load import check_weights, is_encoder, load_tokenizer
+    from icl.models.loading.complete import check_weights
+    from icl.models.loading.load import is_encoder, load_tokenizer
     from icl.models.loading.named import model_path
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

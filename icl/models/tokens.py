@@ -77,29 +77,6 @@ def _added_behind(tokenizer: PreTrainedTokenizerBase) -> int:
     return 0
 
 
-def check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, config: Any) -> None:
-    """Raise `IclError` where texts can have tokens that a model has no embeddings for.
-
-    Special tokens do not count, which no ordinary text has (Gemma 3's for images).
-
-    Args:
-        name: the model's.
-        tokenizer: its tokenizer.
-        config: its transformers configuration.
-    """
-    rows = getattr(config.get_text_config(), "vocab_size", None)
-    if rows is None or len(tokenizer) <= rows:
-        return
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    beyond = [t for t, i in tokenizer.get_vocab().items() if i >= rows and i not in special]
-    if beyond:
-        raise IclError(
-            f"The tokenizer of {name!r} has {len(tokenizer)} tokens, and the model embeddings for"
-            f" {rows} ({min(beyond)!r} has none); the two do not belong together, or the model was"
-            " saved before `resize_token_embeddings`: save it anew after that."
-        )
-
-
 def encode_pairs(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], answers: Sequence[str]
 ) -> list[list[EncodedPair]]:

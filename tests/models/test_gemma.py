@@ -9,9 +9,9 @@ from icl.episodes import EpisodeSampler
 from icl.learners.registry import make
 from icl.models.backbone import Backbone
 from icl.models.loading.load import load_backbone
-from icl.models.scoring.reference import naive_scores
 from icl.models.scoring.scorer import make_plan, score
 from icl.tasks import load_family
+from tests.reference import naive_scores
 
 pytestmark = pytest.mark.slow
 

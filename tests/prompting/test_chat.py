@@ -10,12 +10,12 @@ import torch
 from icl.errors import IclError
 from icl.learners.registry import make
 from icl.models.backbone import Backbone
-from icl.models.scoring.reference import naive_scores
 from icl.models.tokens import encode
 from icl.prompting.chat import ChatFormat, chat_format
 from icl.tasks.template import Template
 from tests import tiny
 from tests.learners import problems
+from tests.reference import naive_scores
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

@@ -7,9 +7,9 @@ import torch
 
 from icl.learners.registry import make
 from icl.models.loading.load import load_backbone
-from icl.models.scoring.reference import naive_scores
 from icl.tasks import load_family
 from icl.tasks.task import Labels
+from tests.reference import naive_scores
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icl.models.scoring.reference import naive_scores
 from icl.prompting.calibration import domain_inputs
 from icl.prompting.demonstrations import Demonstrator
 from icl.prompting.entropy import global_entropy, local_entropy
@@ -19,6 +18,7 @@ from icl.prompting.scoring import Scorer
 from icl.prompting.seeds import shuffled
 from tests import tiny
 from tests.learners import problems
+from tests.reference import naive_scores
 
 LABELS = problems.labels()
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor, nn
 
 from icl.errors import IclError
+from icl.models.loading.named import file_of
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
@@ -165,30 +166,16 @@ def _pooling(said: Any) -> tuple[Pooling, str]:
 
 def fetch_modules(name: str, revision: str | None) -> None:
     """Fetch what sentence-transformers has beside a Hub model, where it has anything."""
-    modules = _fetched(name, _MODULES, revision)
+    modules = file_of(name, _MODULES, revision)
     if modules is None:
         return
     for file in (_PROMPTS, *_TOKENS[:1]):
-        _fetched(name, file, revision)
+        file_of(name, file, revision)
     for module in _json({_MODULES: modules}, _MODULES, name):
         path = str(module.get("path", "")) if isinstance(module, dict) else ""
         if path:
             for file in ("config.json", "model.safetensors"):
-                _fetched(name, f"{path}/{file}", revision)
-
-
-def _fetched(name: str, file: str, revision: str | None) -> Path | None:
-    from transformers.utils.hub import cached_file
-
-    found = cached_file(
-        name,
-        file,
-        revision=revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        _raise_exceptions_for_gated_repo=False,
-    )
-    return None if found is None else Path(found)
+                file_of(name, f"{path}/{file}", revision)
 
 
 def _json(files: Mapping[str, Path], file: str, name: str) -> Any:

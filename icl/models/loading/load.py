@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,13 @@ from icl.models.base import Sketch
 from icl.models.embedding.sentence import fetch_modules
 from icl.models.encoder import Encoder
 from icl.models.encoder import register as register_encoder_attention
+from icl.models.loading.complete import (
+    check_complete,
+    check_model,
+    check_tokenizer,
+    check_vocabulary,
+    check_weights,
+)
 from icl.models.loading.identity import find_origin
 from icl.models.loading.named import faults_told, model_path
 from icl.models.loading.self_check import (
@@ -31,7 +36,6 @@ from icl.models.loading.self_check import (
 from icl.models.packed import attention
 from icl.models.scoring.plain import PlainBackbone
 from icl.models.seq2seq import Seq2Seq
-from icl.models.tokens import check_vocabulary
 from icl.models.weights.devices import check_device, check_map
 from icl.models.weights.quantised import Bits, prepare, quantised_options
 from icl.tools.progress import progress
@@ -39,7 +43,6 @@ from icl.tools.progress import progress
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_SHARD = re.compile(r"[\w.-]+\.safetensors")
 _TEXT = r"^model\.language_model\."  # where a multimodal model's text part has its weights
 _NO_ROAD = (ValueError, NotImplementedError, KeyError, AttributeError)
 _BY_ITSELF = "Each prompt and label runs alone, which is slow."
@@ -82,7 +85,7 @@ def load_backbone(
     if dtype not in _DTYPES:
         raise IclError(f"The dtype {dtype!r} is unknown." + did_you_mean(dtype, _DTYPES))
     path = model_path(name)
-    _check_model(name, Path(path))
+    check_model(name, Path(path))
     check_weights(name, path, revision)
     if trust_remote_code:
         warnings.warn(
@@ -189,22 +192,11 @@ def _model(
             raise
         options |= {"config": config.get_text_config(), "key_mapping": {_TEXT: "model."}}
         model, read = loader.from_pretrained(path, output_loading_info=True, **options)
-    _check_complete(model, sorted(read["missing_keys"]))
+    check_complete(model, sorted(read["missing_keys"]))
     if getattr(model, "is_quantized", False):
         prepare(model)
         return model  # which cannot be moved
     return model if "device_map" in options else model.to(where)
-
-
-def _check_complete(model: Any, missing: Sequence[str]) -> None:
-    """Raise `ValueError` where weights were not there; transformers fills them in by chance."""
-    if missing and all(name.startswith("pooler.") for name in missing):
-        model.pooler = None  # many encoders were saved without it, and nothing here asks it
-    elif missing:
-        more = "" if len(missing) == 1 else f" and {len(missing) - 1} more"
-        raise ValueError(
-            f"its files lack the weights {missing[0]}{more}, so it would answer by chance"
-        )
 
 
 def _without_weights(config: Any, trust_remote_code: bool) -> Any:
@@ -267,65 +259,9 @@ def load_tokenizer(
     from transformers import AutoTokenizer
 
     path = model_path(name)
-    _check_tokenizer(name, Path(path))
+    check_tokenizer(name, Path(path))
     with faults_told(name):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             path, revision=revision, trust_remote_code=trust_remote_code
         )
     return tokenizer
-
-
-def _check_model(name: str, path: Path) -> None:
-    """Raise `IclError` for a directory without a model's configuration; transformers guesses."""
-    if not path.is_dir() or (path / "config.json").exists():
-        return
-    if (path / "adapter_config.json").exists():
-        raise IclError(
-            f"The model {name!r} cannot be loaded: the directory holds a PEFT adapter; name its"
-            " base and give the adapter as a learner's `start`, or merge the two with `icl merge`."
-        )
-    raise _incomplete(name, "config.json")
-
-
-def check_weights(name: str, path: str, revision: str | None) -> None:
-    """Raise `IclError` where an index names weights that are no safetensors files beside it.
-
-    transformers reads whatever it names, pickles too.
-    """
-    from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
-    from transformers.utils.hub import cached_file
-
-    with faults_told(name):
-        index = cached_file(
-            path,
-            SAFE_WEIGHTS_INDEX_NAME,
-            revision=revision,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-            _raise_exceptions_for_gated_repo=False,
-        )
-        if index is None:
-            return
-        said = json.loads(Path(index).read_text("utf-8"))
-    files = said.get("weight_map") if isinstance(said, dict) else None
-    if not isinstance(files, dict) or not all(_SHARD.fullmatch(str(f)) for f in files.values()):
-        raise IclError(
-            f"The model {name!r} cannot be loaded: its {SAFE_WEIGHTS_INDEX_NAME} names files that"
-            " are not safetensors files beside it; save it anew with `save_pretrained`."
-        )
-
-
-def _check_tokenizer(name: str, path: Path) -> None:
-    """Raise `IclError` for a directory without a tokenizer; transformers makes an empty one."""
-    starts = ("vocab", "spiece")
-    if path.is_dir() and not any(
-        "token" in file.name or file.name.startswith(starts) for file in path.iterdir()
-    ):
-        raise _incomplete(name, "tokenizer's files")
-
-
-def _incomplete(name: str, lacks: str) -> IclError:
-    return IclError(
-        f"The model {name!r} cannot be loaded: the directory has no {lacks}; give one to which"
-        " model and tokenizer were saved by `save_pretrained`."
-    )

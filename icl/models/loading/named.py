@@ -39,6 +39,21 @@ def faults_told(name: str) -> Iterator[None]:
         ) from error
 
 
+def file_of(name: str, file: str, revision: str | None) -> Path | None:
+    """Return one of a model's files, fetched where it is on the Hub; None where there is none."""
+    from transformers.utils.hub import cached_file
+
+    found = cached_file(
+        name,
+        file,
+        revision=revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        _raise_exceptions_for_gated_repo=False,
+    )
+    return None if found is None else Path(found)
+
+
 def model_path(name: str) -> str:
     """Return what transformers should load for a model's name: a directory or a Hub id.
 

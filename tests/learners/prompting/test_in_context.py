@@ -14,7 +14,6 @@ from icl.errors import IclError
 from icl.evaluation.summary import summarise
 from icl.learners.registry import make, methods, validate
 from icl.models.backbone import Backbone
-from icl.models.scoring.reference import naive_scores
 from icl.prompting.calibration import domain_inputs
 from icl.prompting.fitting import drop_order
 from icl.runs.judge import judge
@@ -23,6 +22,7 @@ from icl.tasks.task import Example, Labels
 from icl.tasks.template import Template
 from tests import tiny
 from tests.learners import problems
+from tests.reference import naive_scores
 
 TEXTS = [e.fields for e in problems.query()]
 SUPPORT, LABELS = problems.support(3), problems.labels()

@@ -7,9 +7,9 @@ import torch
 
 from icl.errors import IclError
 from icl.models.loading.load import load_backbone, load_tokenizer
-from icl.models.scoring.reference import naive_scores
 from icl.models.scoring.scorer import make_plan, score
 from tests import tiny
+from tests.reference import naive_scores
 
 
 def test_a_hub_format_directory_loads_and_scores_as_the_plain_model(tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ from icl.models.loading.self_check import check_encoder
 from icl.models.scoring import waves
 from icl.models.scoring.generate import generate
 from icl.models.scoring.plain import PlainBackbone
-from icl.models.scoring.reference import naive_scores
 from icl.models.scoring.scorer import label_scores, make_task_plan, score
 from icl.models.tokens import encode, encode_pairs
 from tests import tiny
+from tests.reference import naive_scores
 
 DEMONSTRATIONS = "Word: May\nKind: month\n\nWord: Montag\nKind: weekday\n\n"
 PROMPTS = [

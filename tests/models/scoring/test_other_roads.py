@@ -24,10 +24,10 @@ from icl.models.adapters.lora import Adapter
 from icl.models.backbone import Backbone
 from icl.models.loading.load import load_backbone
 from icl.models.scoring.generate import generate
-from icl.models.scoring.reference import naive_scores
 from icl.models.scoring.scorer import label_scores
 from icl.models.seq2seq import Seq2Seq
 from tests import tiny
+from tests.reference import naive_scores
 
 PROMPTS = ["Word: Januar\nKind:", "Word: a much longer thing here\nKind:", "x"]
 ANSWERS = [" month", " weekday", " organ", " organism", " organ ic", "."]

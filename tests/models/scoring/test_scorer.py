@@ -12,9 +12,9 @@ from icl.models.loading.self_check import check_packing
 from icl.models.packed import blocks
 from icl.models.packed.layout import lay_out
 from icl.models.packed.trie import pack
-from icl.models.scoring.reference import naive_scores
 from icl.models.scoring.scorer import make_plan, score
 from tests import tiny
+from tests.reference import naive_scores
 
 PREFIX = "Word: May\nKind: month\n\nWord: Montag\nKind: weekday\n\n"
 PROMPTS = [

@@ -17,10 +17,10 @@ from icl.models.adapters.lora_start import adapted_modules, init_lora
 from icl.models.backbone import Backbone
 from icl.models.encoder import Encoder
 from icl.models.loading.load import load_backbone
-from icl.models.scoring.reference import naive_scores
 from icl.models.scoring.scorer import make_plan, score
 from icl.training.gradient_check import check_gradients
 from tests import tiny, tiny_encoders
+from tests.reference import naive_scores
 from tests.second_order import meta_gradient
 from tests.training.test_gradient_check import EPISODES, learner
 

@@ -16,11 +16,11 @@ from icl.experiments.experiment import make_model
 from icl.models.adapters.lora import LoraSpec
 from icl.models.adapters.lora_start import init_lora
 from icl.models.loading.load import load_backbone
-from icl.models.scoring.reference import naive_scores
 from icl.models.scoring.scorer import make_plan, score
 from icl.processes.group import Processes
 from icl.training.gradient_check import check_gradients
 from tests import tiny, tiny_encoders
+from tests.reference import naive_scores
 from tests.second_order import meta_gradient
 from tests.training.test_gradient_check import EPISODES, learner
 
