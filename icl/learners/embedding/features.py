@@ -12,7 +12,7 @@ from torch import Tensor
 from icl.learners.base import Params
 from icl.models.context import joined
 from icl.models.embedding.own_vectors import embedder_of
-from icl.models.embedding.sentence import Pooling
+from icl.models.embedding.pooling import Pooling
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 

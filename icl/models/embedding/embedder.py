@@ -32,7 +32,8 @@ from icl.models.embedding.embedding_store import (
     content_key,
     open_store,
 )
-from icl.models.embedding.sentence import Dense, Pooling, Sentence, sentence_of
+from icl.models.embedding.pooling import Pooling, pool
+from icl.models.embedding.sentence import Dense, Sentence, sentence_of
 from icl.models.encoder import encode_whole
 from icl.models.flops import spending
 from icl.models.meter import Spent
@@ -55,14 +56,7 @@ class Embedder:
         layer: states after so many layers; -1 for the last (for causal models normed) ones.
         pooling: of the tokens' states; by default what sentence-transformers' files beside the
             model say (then also their linear maps are applied, to the last states), else their
-            mean. The ``last`` one's; their ``mean`` (BOS left out; [CLS] and
-            [SEP] of encoders taken in, as sentence-transformers does); ``weighted-mean``, token i
-            of n weighing i, since a causal model's later states have read more (SGPT, Muennighoff
-            2022, arXiv 2202.08904); ``cls``, the first one's; ``max``, each number's greatest;
-            ``mean-sqrt``, their sum over the root of their count; ``prompt``, the state that
-            predicts the next word after ``This sentence : "..." means in one word:"`` (PromptEOL,
-            Jiang et al. 2023, arXiv 2307.16645), or that of the mask in ``... means [MASK].`` for
-            encoders (PromptBERT, Jiang et al. 2022, arXiv 2201.04337).
+            mean; see `icl.models.embedding.pooling`.
         instruction: stands before every text; by default the prompt that the model's files name,
             if any.
         keep: keep vectors for later calls and processes.
@@ -274,36 +268,13 @@ class Embedder:
 
     def _pool(self, states: Tensor, real: Tensor, rows: Sequence[IntArray]) -> Tensor:
         """Pool padded states, shape (texts, length, width), to (texts, width of a vector)."""
-        vectors = self._pooled(states, real, rows)
+        tokenizer, encoder = self.backbone.tokenizer, self._encoder is not None
+        bos = None if encoder or self._by_files else tokenizer.bos_token_id
+        mask: Any = tokenizer.mask_token_id if encoder else None
+        vectors = pool(self._way, states, real, rows, bos=bos, mask=mask)
         for dense in self._after:
             vectors = dense(vectors)
         return vectors
-
-    def _pooled(self, states: Tensor, real: Tensor, rows: Sequence[IntArray]) -> Tensor:
-        lengths = real.sum(1)
-        encoder = self._encoder is not None
-        each = torch.arange(len(states), device=states.device)
-        if self._way == "cls":
-            return states[:, 0]
-        if self._way == "max":
-            return states.masked_fill(~real[:, :, None], float("-inf")).amax(1)
-        if self._way == "last" or (self._way == "prompt" and not encoder):
-            return states[each, lengths - 1]
-        if self._way == "prompt":
-            mask: Any = self.backbone.tokenizer.mask_token_id
-            at = [int(np.flatnonzero(row == mask)[-1]) if mask in row else 0 for row in rows]
-            return states[each, torch.tensor(at, device=states.device)]
-        weights = real.float()
-        if not encoder and not self._by_files:
-            bos = self.backbone.tokenizer.bos_token_id
-            for i, row in enumerate(rows):
-                if len(row) > 1 and row[0] == bos:  # a lone BOS stands for an empty text
-                    weights[i, 0] = 0.0
-        if self._way == "weighted-mean":
-            weights = weights * weights.cumsum(1)
-        total = weights.sum(1, keepdim=True)
-        weights = weights / (total.sqrt() if self._way == "mean-sqrt" else total)
-        return (weights[:, None, :] @ states)[:, 0]
 
     @cached_property
     def _prompt(self) -> str:

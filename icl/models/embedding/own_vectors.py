@@ -13,7 +13,8 @@ from torch import Tensor
 from icl.models.base import Model, numbers
 from icl.models.context import Fields, fit_fields, joined
 from icl.models.embedding.embedder import Embedder
-from icl.models.embedding.sentence import Pooling, sentence_of
+from icl.models.embedding.pooling import Pooling
+from icl.models.embedding.sentence import sentence_of
 from icl.models.scoring.finite import finite
 
 if TYPE_CHECKING:

@@ -12,17 +12,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from icl.errors import IclError
+from icl.models.embedding.pooling import Pooling
 from icl.models.loading.named import file_of
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
 
-Pooling = Literal["last", "mean", "weighted-mean", "cls", "max", "mean-sqrt", "prompt"]
 _MODULES, _PROMPTS = "modules.json", "config_sentence_transformers.json"
 _TOKENS = tuple(
     f"sentence_{kind}_config.json"

@@ -13,7 +13,8 @@ from icl.learners.registry import make
 from icl.models.adapters.lora import Adapter, LoraSpec
 from icl.models.adapters.lora_start import init_lora
 from icl.models.backbone import Backbone
-from icl.models.embedding.embedder import Embedder, Pooling
+from icl.models.embedding.embedder import Embedder
+from icl.models.embedding.pooling import Pooling
 from icl.models.loading.load import load_backbone
 from tests import tiny, tiny_encoders
 from tests.learners import problems
