@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from icl.errors import IclError, did_you_mean
+from icl.tasks.sources.cells import value_at
 from icl.tasks.sources.hub import hub_rows
-from icl.tasks.sources.rows import Row, value_at
+from icl.tasks.sources.rows import Row
 from icl.tasks.template import render
 from icl.tools.yamlfile import read_yaml
 
