@@ -7,9 +7,9 @@ import json
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from icl.tasks.kinds.asking import asked
 from icl.tasks.kinds.base import Kind
 from icl.tasks.kinds.classification import CLASSIFICATION
+from icl.tasks.kinds.posing import asked
 from icl.tasks.kinds.registry import kind_from, said
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Template

@@ -37,7 +37,8 @@ class Shown:
         score: the best learner's.
         examples: the instruction and demonstrations, in the task's own template; empty where there
             are none or the episode is not at hand.
-        query: the query in that template, or the first question about it; empty where the episode is not at hand.
+        query: the query in that template, or the first question about it; empty where the episode
+            is not at hand.
         gold: the right answer.
         answers: of all learners, in the order of the leader board.
     """

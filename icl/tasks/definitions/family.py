@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from icl.errors import did_you_mean
 from icl.tasks.definitions.task import TaskDefinition, check_templates
-from icl.tasks.kinds.vocabulary import Label
+from icl.tasks.kinds.task_labels import Label
 from icl.tasks.sources.schema import Columns, Source, Strict
 from icl.tasks.template import RESERVED
 from icl.tools.yamlfile import fault

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from icl.tasks.kinds.vocabulary import Vocabulary
+from icl.tasks.kinds.task_labels import Vocabulary
 from icl.tasks.sources.schema import Columns, Strict
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from icl.tasks.kinds.base import Kind, Metric, Target
-from icl.tasks.kinds.vocabulary import Vocabulary
+from icl.tasks.kinds.task_labels import Vocabulary
 from icl.tasks.sources.cells import label_of
 from icl.tasks.sources.schema import Columns
 from icl.tasks.task import Labels

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from icl.metrics.written import METRICS, check
 from icl.tasks.kinds.base import Kind, Metric, Target
-from icl.tasks.kinds.vocabulary import Vocabulary
+from icl.tasks.kinds.task_labels import Vocabulary
 from icl.tasks.sources.cells import shown
 from icl.tasks.sources.schema import Columns
 from icl.tasks.task import Labels
