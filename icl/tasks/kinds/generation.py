@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from icl.metrics.written import METRICS, check
@@ -35,11 +35,6 @@ class Generation(Kind):
     def target(self, row: Mapping[str, Any], columns: Columns, task: Vocabulary) -> Target:
         """Return the reference."""
         return Target(shown(row, "reference", columns.label))
-
-    def settle(self, answers: Sequence[Any], labels: Labels) -> str:
-        """Return what was written."""
-        (text,) = answers
-        return str(text)
 
     def measures(self, labels: Labels) -> Mapping[str, Metric]:
         """Return the task's metrics."""

@@ -223,15 +223,18 @@ def test_its_code_is_a_part_of_an_episode_and_its_place_is_not_of_the_code(
         family = icl.load_task(folder / "messages.yaml")
         return icl.episodes.draw(family, ways=2, shots=1, queries=1, count=1)[0]
 
-    codes = [
-        json.loads(first(change, name).to_json())["kind"]["code"]
+    drawn = [
+        first(change, name)
         for change, name in [
             (lambda s: s, "same"),
             (lambda s: s + "# a comment\n", "comment"),
             (lambda s: s.replace("yes > no", "yes >= no"), "changed"),
         ]
     ]
+    codes = [json.loads(episode.to_json())["kind"]["code"] for episode in drawn]
     assert codes[0] == codes[1] != codes[2]
+    assert drawn[0].fingerprint == drawn[1].fingerprint != drawn[2].fingerprint
+    assert drawn[0].to_json() != drawn[1].to_json()  # which says where the file is
     told = json.loads(first(lambda s: s, "read").to_json())
     told["kind"]["code"] = codes[2]
     with pytest.raises(IclError, match=r"has changed since the episodes were drawn"):
@@ -302,10 +305,10 @@ def test_a_kind_that_keeps_no_promise_is_told_in_one_sentence(
 def test_a_class_that_is_no_kind_or_not_a_whole_one_is_told(material: Path, tmp_path: Path) -> None:
     _copy(material, tmp_path)
     imports = "from icl.tasks.kinds import Kind\n"
-    whole = "".join(f"    def {name}(self, *_): ...\n" for name in ("target", "settle", "measures"))
+    whole = "".join(f"    def {name}(self, *_): ...\n" for name in ("target", "measures"))
     for body, told in [
         ("class Topics: ...", "no kind 'Topics'"),
-        (imports + "class Topics(Kind):\n    no: str = ''", "lacks `measures`, `settle`, `target`"),
+        (imports + "class Topics(Kind):\n    no: str = ''", "lacks `measures`, `target`"),
         (imports + "class Topics(Kind):\n    labels: str = ''\n" + whole,
          "has a field 'labels', which all tasks have"),
     ]:  # fmt: skip
