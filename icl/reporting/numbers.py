@@ -39,10 +39,10 @@ def episodes_of(episodes: int, draws: int) -> str:
 def metric_name(metric: str) -> str:
     """Name a metric in the middle of a sentence.
 
-    >>> metric_name("chrf"), metric_name("accuracy")
-    ('chrF', 'accuracy')
+    >>> metric_name("chrf"), metric_name("all_right")
+    ('chrF', 'all right')
     """
-    return _METRICS.get(metric, metric)
+    return _METRICS.get(metric, metric.replace("_", " "))
 
 
 def metric_title(metric: str) -> str:

@@ -17,7 +17,7 @@ from icl.reporting.numbers import (
     points,
 )
 from icl.reporting.verdict import DAGGER, notes, verdict
-from icl.runs.record import ACCURACY, EpisodeRecord
+from icl.runs.record import EpisodeRecord
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -95,7 +95,7 @@ def board_title(board: Board) -> str:
         else f"{board.setting}, {board.shots} shot{'s' * (board.shots != 1)}"
     )
     size = f"{which}: {episodes_of(board.episodes, board.draws)}, {board.queries} queries"
-    return f"{size}, chance {percent(board.chance)}" if board.metric == ACCURACY else size
+    return f"{size}, chance {percent(board.chance)}" if board.chance else size
 
 
 def _board(summary: Summary, board: Board) -> Table:
@@ -123,7 +123,7 @@ def _board(summary: Summary, board: Board) -> Table:
 
 
 def _at_chance(board: Board, row: Row) -> bool:
-    return board.metric == ACCURACY and not row.above_chance
+    return board.chance > 0 and not row.above_chance
 
 
 def _by_shots(summary: Summary, setting: str) -> Table:

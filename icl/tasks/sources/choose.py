@@ -9,10 +9,11 @@ from pathlib import Path
 
 from icl.errors import IclError, did_you_mean
 from icl.tasks.definitions.family import Definition
+from icl.tasks.sources.cells import text_of
 from icl.tasks.sources.hub import hub_rows
 from icl.tasks.sources.lm_eval import lm_eval_rows
 from icl.tasks.sources.plugins import plugin_rows
-from icl.tasks.sources.rows import LabelRows, Row, Rows, examples_from_rows, text_of
+from icl.tasks.sources.rows import LabelRows, Row, Rows, examples_from_rows
 from icl.tasks.sources.schema import (
     CldrSource,
     DirectorySource,
