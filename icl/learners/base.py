@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -16,7 +16,9 @@ from icl.tasks.template import Fields
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from icl.learners.work import TokenCounter
     from icl.models.backbone import Backbone
+    from icl.tools.amounts import Work
 
 
 class Params(BaseModel):
@@ -83,6 +85,14 @@ class Learner(ABC):
         """Say whether the method looks into the model, so that none on a server will do."""
         return True
 
+    @classmethod
+    def work(cls, counter: TokenCounter, episode: Episode, params: Any) -> Work | None:
+        """Return what adapting to an episode and answering it takes; None: it cannot be told.
+
+        It is an estimate for ``icl run --dry-run``, from texts alone and before any model loads.
+        """
+        return None
+
     @abstractmethod
     def __init__(self, backbone: Backbone, params: Any) -> None:
         """Take the shared backbone and this method's own validated parameters."""
@@ -100,14 +110,26 @@ class MetaLearner(Learner):
     """A learner that is trained over episodes before it is used.
 
     Attributes:
+        plain: whether it does not learn to learn, but is trained on all tasks alike: the control of
+            those that train the same.
+        trains: an adapter under the label words, or a head on embeddings.
         joins_episodes: whether the meta-loss of several episodes is other than the mean of theirs
             alone; such a loss is not dealt to several processes.
         trains_columns: whether it tells labels by columns that training fills one by one, so that
             it answers no task with more labels than it was trained with.
     """
 
+    plain: ClassVar[bool] = False
+    trains: ClassVar[Literal["adapter", "head"]] = "adapter"
     joins_episodes: ClassVar[bool] = False
     trains_columns: ClassVar[bool] = False
+
+    @classmethod
+    def training_work(
+        cls, counter: TokenCounter, episodes: Sequence[Episode], params: Any
+    ) -> Work | None:
+        """Return what meta-training on some episodes takes, once; None: it cannot be told."""
+        return None
 
     @abstractmethod
     def meta_loss(self, episodes: Sequence[Episode]) -> tuple[Tensor, Mapping[str, float]]:

@@ -69,7 +69,7 @@ def methods() -> tuple[str, ...]:
 
 def check_method(method: str) -> None:
     """Raise `IclError` for a method that is neither known here nor somebody's own."""
-    _learner_class(method)
+    learner_class(method)
 
 
 def home(method: str) -> tuple[str, str]:
@@ -92,7 +92,8 @@ def _module_name(path: Path) -> str:
     return f"icl_own_{whole.stem}_{hashlib.sha256(str(whole).encode()).hexdigest()[:8]}"
 
 
-def _learner_class(method: str) -> type[Learner]:
+def learner_class(method: str) -> type[Learner]:
+    """Return a method's class; raises `IclError` as `check_method` does."""
     if method in _METHODS:
         module, _, name = _METHODS[method].partition(":")
         found: type[Learner] = getattr(import_module(module), name)
@@ -136,7 +137,7 @@ def _is_own(kind: type) -> bool:
 
 def validate(method: str, params: Mapping[str, Any]) -> Params:
     """Check a method's parameters; raises `IclError` that names the field and the mend."""
-    kind = _learner_class(method)
+    kind = learner_class(method)
     try:
         return kind.Params.model_validate(dict(params))
     except ValidationError as error:
@@ -152,30 +153,30 @@ def validate(method: str, params: Mapping[str, Any]) -> Params:
 
 def about(method: str) -> str:
     """Return the first sentence that a method's class says of it."""
-    text = inspect.getdoc(_learner_class(method)) or ""
+    text = inspect.getdoc(learner_class(method)) or ""
     paragraph = " ".join(text.split("\n\n", 1)[0].split())
     return re.split(r"(?<!et al)[.] ", paragraph)[0].rstrip(".") + "."
 
 
 def is_meta_learner(method: str) -> bool:
     """Tell whether a method must be meta-trained before it is used."""
-    return issubclass(_learner_class(method), MetaLearner)
+    return issubclass(learner_class(method), MetaLearner)
 
 
 def trains_columns(method: str) -> bool:
     """Tell whether a method answers no task with more labels than it was trained with."""
-    return bool(getattr(_learner_class(method), "trains_columns", False))
+    return bool(getattr(learner_class(method), "trains_columns", False))
 
 
 def needs_weights(method: str, params: Params) -> bool:
     """Tell whether a method looks into the model, so that none on a server will do."""
-    kind = _learner_class(method)
+    kind = learner_class(method)
     return issubclass(kind, MetaLearner) or kind.needs_weights(params)
 
 
-def is_transductive(method: str) -> bool:
-    """Tell whether a method sees all queries at once; False for a method that is not known here."""
-    return method in _METHODS and _learner_class(method).transductive
+def known_class(method: str) -> type[Learner] | None:
+    """Return the class of a method of icl; None for somebody's own, whose file may be gone."""
+    return learner_class(method) if method in _METHODS else None
 
 
 def make(method: str, params: Mapping[str, Any], backbone: Backbone) -> Learner:
@@ -185,7 +186,7 @@ def make(method: str, params: Mapping[str, Any], backbone: Backbone) -> Learner:
         IclError: an unknown method or parameter, or a backbone that does not suit the method.
     """
     check_backbone(method, backbone)
-    return _learner_class(method)(backbone, validate(method, params))
+    return learner_class(method)(backbone, validate(method, params))
 
 
 def check_backbone(method: str, backbone: Backbone) -> None:
@@ -195,5 +196,5 @@ def check_backbone(method: str, backbone: Backbone) -> None:
     """
     from icl.models.encoder import Encoder, no_head
 
-    if _learner_class(method).predicts_words and isinstance(backbone, Encoder):
+    if learner_class(method).predicts_words and isinstance(backbone, Encoder):
         raise IclError(f"{no_head(backbone)[:-1]}, not {method!r}.")

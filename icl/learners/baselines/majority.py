@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from icl.learners.base import Learner, Params, Predictor
 from icl.learners.support import Constant
 from icl.tasks.task import Example, Labels
+from icl.tools.amounts import Work
 
 if TYPE_CHECKING:
+    from icl.episodes import Episode
+    from icl.learners.work import TokenCounter
     from icl.models.backbone import Backbone
 
 
@@ -28,6 +31,11 @@ class Majority(Learner):
     def needs_weights(cls, params: Params) -> bool:
         """It uses no model."""
         return False
+
+    @classmethod
+    def work(cls, counter: TokenCounter, episode: Episode, params: Any) -> Work:
+        """No model sees a token."""
+        return Work()
 
     def __init__(self, backbone: Backbone, params: Params) -> None:
         """Take the common arguments; neither is used."""

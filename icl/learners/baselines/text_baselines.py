@@ -15,8 +15,11 @@ from icl.learners.base import LOG_ZERO, Learner, Params, Predictor
 from icl.learners.support import in_order, present_columns, uniform
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
+from icl.tools.amounts import Work
 
 if TYPE_CHECKING:
+    from icl.episodes import Episode
+    from icl.learners.work import TokenCounter
     from icl.models.backbone import Backbone
 
 
@@ -56,6 +59,11 @@ class Stratified(Learner):
 
     method: ClassVar[str] = "stratified"
     Params = StratifiedParams
+
+    @classmethod
+    def work(cls, counter: TokenCounter, episode: Episode, params: Any) -> Work:
+        """No model sees a token."""
+        return Work()
 
     def __init__(self, backbone: Backbone, params: StratifiedParams) -> None:
         """Take the common arguments; the backbone is not used."""
@@ -105,6 +113,11 @@ class Tfidf(Learner):
 
     method: ClassVar[str] = "tfidf"
     Params = TfidfParams
+
+    @classmethod
+    def work(cls, counter: TokenCounter, episode: Episode, params: Any) -> Work:
+        """No model sees a token."""
+        return Work()
 
     def __init__(self, backbone: Backbone, params: TfidfParams) -> None:
         """Take the common arguments; the backbone is not used."""

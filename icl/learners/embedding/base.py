@@ -17,8 +17,11 @@ from icl.learners.embedding.whitening import Whitening
 from icl.learners.support import fill_columns, in_order, present_columns, uniform
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
+from icl.tools.amounts import Work, forward
 
 if TYPE_CHECKING:
+    from icl.episodes.episode import Episode
+    from icl.learners.work import TokenCounter
     from icl.models.backbone import Backbone
 
 Support = tuple[Sequence[Example], Labels]
@@ -91,6 +94,12 @@ class EmbeddingLearner(Learner):
         """Embed with this backbone."""
         self._features = Features(backbone, params)
         self._whiten = params.whiten
+
+    @classmethod
+    def work(cls, counter: TokenCounter, episode: Episode, params: FeatureParams) -> Work:
+        """Embed every text once."""
+        texts = params.uncut((*episode.support, *episode.query), episode.labels)
+        return forward(counter.embedded(texts, params.layer))
 
     @abstractmethod
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:

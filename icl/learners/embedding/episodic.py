@@ -25,8 +25,10 @@ from icl.learners.support import in_order, present_columns, uniform
 from icl.models.adapters.lora import Adapter, LoraSpec, default_targets, init_lora
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
+from icl.tools.amounts import Work, forward, trained
 
 if TYPE_CHECKING:
+    from icl.learners.work import TokenCounter
     from icl.models.backbone import Backbone
 
 _TEXTS_AT_ONCE = 64
@@ -142,6 +144,7 @@ def embed(features: Features, shown: Sequence[str], adapter: Adapter | None) -> 
 class EpisodicLearner(MetaLearner):
     """A meta-trained head on embeddings."""
 
+    trains = "head"
     Params: ClassVar[type[FeatureParams]] = EpisodicParams
 
     def __init__(self, backbone: Backbone, params: Any) -> None:
@@ -158,6 +161,24 @@ class EpisodicLearner(MetaLearner):
             self._scale = spec.scale
             drawn = init_lora(backbone, spec, params.seed)
             self._factors = {name: value.requires_grad_() for name, value in drawn.items()}
+
+    @classmethod
+    def work(cls, counter: TokenCounter, episode: Episode, params: Any) -> Work:
+        """Embed every text once; with an adapter of its own, each side anew."""
+        support, query = (params.uncut(x, episode.labels) for x in (episode.support, episode.query))
+        if params.tune != "lora":
+            return forward(counter.embedded((*support, *query), params.layer))
+        tokens = counter.texts(support) + counter.texts(query)
+        return forward(tokens * counter.depth(params.layer))
+
+    @classmethod
+    def training_work(cls, counter: TokenCounter, episodes: Sequence[Episode], params: Any) -> Work:
+        """Pass over every text with an adapter; frozen texts are embedded where they are new."""
+        each = [params.uncut((*e.support, *e.query), e.labels) for e in episodes]
+        if params.tune == "lora":
+            depth = counter.depth(params.layer)
+            return trained(sum(counter.texts(texts) * depth for texts in each))
+        return forward(counter.embedded([t for texts in each for t in texts], params.layer))
 
     @abstractmethod
     def network(self, width: int, params: Any) -> Net:

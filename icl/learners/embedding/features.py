@@ -44,6 +44,12 @@ class FeatureParams(Params):
     normalise: bool = True
     whiten: bool = False
 
+    def uncut(self, examples: Sequence[Example], labels: Labels) -> list[str]:
+        """Return what the model reads of some examples, but for what their length costs them."""
+        if self.prompted:
+            return [labels.template.render(e.fields) for e in examples]
+        return [(self.instruction or "") + joined(e.fields) for e in examples]
+
 
 class Features:
     """Embeds examples and queries as `FeatureParams` say."""

@@ -28,8 +28,11 @@ from icl.learners.support import in_order, present_columns, uniform
 from icl.models.adapters.lora import Adapter, LoraSpec, default_targets, init_lora
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
+from icl.tools.amounts import Work, forward, trained
 
 if TYPE_CHECKING:
+    from icl.episodes.episode import Episode
+    from icl.learners.work import TokenCounter
     from icl.models.backbone import Backbone
 
 Parameters = Mapping[str, Tensor]
@@ -178,6 +181,16 @@ class LoraHead(Learner):
 
     method: ClassVar[str] = "lora-head"
     Params = LoraHeadParams
+
+    @classmethod
+    def work(cls, counter: TokenCounter, episode: Episode, params: LoraHeadParams) -> Work:
+        """Train for all steps, twice over where a fold can be held out, then answer."""
+        support, query = (
+            counter.texts(params.uncut(side, episode.labels)) * counter.depth(params.layer)
+            for side in (episode.support, episode.query)
+        )
+        fits = 1 if len(episode.support) <= len(episode.labels) else 2
+        return trained(support) * (fits * params.steps) + forward(query)
 
     def __init__(self, backbone: Backbone, params: LoraHeadParams) -> None:
         """Draw the adapter that every task starts from."""

@@ -54,6 +54,7 @@ class MultiTask(EpisodicLearner):
     """
 
     method: ClassVar[str] = "multitask"
+    plain: ClassVar[bool] = True
     joins_episodes: ClassVar[bool] = True  # each example is told from all labels of the meta-batch
     Params = MultiTaskParams
 

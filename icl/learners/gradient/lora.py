@@ -10,16 +10,15 @@ from pydantic import Field
 
 from icl.learners.base import Learner, Predictor
 from icl.learners.gradient.algorithms.problem import spread
-from icl.learners.gradient.base import (
-    LoraParams,
-    Support,
-    WordLoss,
-    predictors,
-)
+from icl.learners.gradient.base import LoraParams, Support, WordLoss, predictors
+from icl.learners.gradient.passes import passes
 from icl.tasks.task import Example, Labels
 
 if TYPE_CHECKING:
+    from icl.episodes.episode import Episode
+    from icl.learners.work import TokenCounter
     from icl.models.backbone import Backbone
+    from icl.tools.amounts import Work
 
 
 class LoraFineTuningParams(LoraParams):
@@ -40,6 +39,11 @@ class LoraFineTuning(Learner):
     method: ClassVar[str] = "lora"
     predicts_words: ClassVar[bool] = True
     Params = LoraFineTuningParams
+
+    @classmethod
+    def work(cls, counter: TokenCounter, episode: Episode, params: LoraFineTuningParams) -> Work:
+        """Take each step on the support set, then answer."""
+        return passes(counter, episode, params).adapted(params.steps)
 
     def __init__(self, backbone: Backbone, params: LoraFineTuningParams) -> None:
         """Draw the start that every episode shares."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -23,6 +23,7 @@ from icl.learners.gradient.base import (
     WordLoss,
     rows_at_once,
 )
+from icl.learners.gradient.passes import passes
 from icl.learners.gradient.task_head import BIAS, WEIGHT, Begin, HeadedPredictor, HeadTasks
 from icl.learners.support import present_columns, uniform
 from icl.models.adapters.lora import Adapter, lowest_layer
@@ -30,8 +31,10 @@ from icl.models.encoder import Encoder
 from icl.models.memory import bytes_per_row
 from icl.models.tokens import encode
 from icl.tasks.task import Example, Labels
+from icl.tools.amounts import Work, forward, trained
 
 if TYPE_CHECKING:
+    from icl.learners.work import TokenCounter
     from icl.models.backbone import Backbone
 
 _WATCH_EVERY = 5  # outer steps between looks at losses before and after adaptation
@@ -55,15 +58,6 @@ class MetaParams(LoraParams):
     adapt_steps: int | None = Field(default=None, ge=0)
     temperature: float = Field(default=0.1, gt=0)
 
-    def loop(self) -> dict[str, Any]:
-        """Return what every `MetaAlgorithm` takes."""
-        return {
-            "steps": self.inner_steps,
-            "rate": self.inner_rate,
-            "optimiser": inner_optimiser(self.inner_optimiser, self.inner_beta),
-            "adapt_steps": self.adapt_steps,
-        }
-
 
 class LoraMetaLearner(MetaLearner):
     """Learn a LoRA start, and maybe rates, from which few steps adapt to a task.
@@ -76,11 +70,54 @@ class LoraMetaLearner(MetaLearner):
     Attributes:
         head: where a task's head begins; None for the label words themselves, without a head.
         moves_body: whether the inner loop moves the LoRA factors, or only the head.
+        Algorithm: what is learned by; its fields take the parameters of the same names.
     """
 
     Params = MetaParams
+    Algorithm: ClassVar[type[MetaAlgorithm]]
     head: ClassVar[Begin | None] = None
     moves_body: ClassVar[bool] = True
+
+    @classmethod
+    def work(cls, counter: TokenCounter, episode: Episode, params: MetaParams) -> Work:
+        """Take each inner step on the support set, then answer; a head alone moves for nothing."""
+        steps = params.inner_steps if params.adapt_steps is None else params.adapt_steps
+        one = passes(counter, episode, params)
+        return one.adapted(steps) if cls.moves_body else one.adapted(0) + forward(one.support)
+
+    @classmethod
+    def training_work(
+        cls, counter: TokenCounter, episodes: Sequence[Episode], params: MetaParams
+    ) -> Work:
+        """Add up the tasks of outer steps; frozen layers below run once for each."""
+        each = [passes(counter, episode, params) for episode in episodes]
+        return sum((p.below + cls.outer_work(p.support, p.query, params) for p in each), Work())
+
+    @classmethod
+    def outer_work(cls, support: float, query: float, params: MetaParams) -> Work:
+        """Return what one task of an outer step takes in the adapted layers, with looks at losses.
+
+        Args:
+            support, query: tokens of a pass over each side.
+            params: the method's.
+        """
+        looks = forward(support + 2 * query)
+        if not cls.moves_body:  # one pass, whose states serve all steps
+            return Joint().work(support, query) + looks * (1 / _WATCH_EVERY)
+        looks += trained(support) * params.inner_steps
+        algorithm = cls.make_algorithm(params)
+        return algorithm.work(support, query) + looks * (1 / _WATCH_EVERY)
+
+    @classmethod
+    def make_algorithm(cls, params: MetaParams) -> MetaAlgorithm:
+        """Return the algorithm that the parameters describe."""
+        named = {field.name for field in fields(cls.Algorithm)} & type(params).model_fields.keys()
+        return cls.Algorithm(
+            steps=params.inner_steps,
+            rate=params.inner_rate,
+            optimiser=inner_optimiser(params.inner_optimiser, params.inner_beta),
+            **{name: getattr(params, name) for name in named},
+        )
 
     def __init__(self, backbone: Backbone, params: MetaParams) -> None:
         """Draw the start, or read it from an adapter."""
@@ -104,10 +141,6 @@ class LoraMetaLearner(MetaLearner):
     def backbone(self) -> Backbone:
         """The model that is adapted."""
         return self._backbone
-
-    @abstractmethod
-    def make_algorithm(self, params: Any) -> MetaAlgorithm:
-        """Return the algorithm that the parameters describe."""
 
     def trainable_parameters(self) -> Mapping[str, Tensor]:
         """Return the LoRA factors of the start and whatever the algorithm learns beside them."""

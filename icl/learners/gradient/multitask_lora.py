@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from icl.episodes.episode import Episode
-from icl.learners.gradient.algorithms import Joint, MetaAlgorithm
+from icl.learners.gradient.algorithms import Joint
 from icl.learners.gradient.base import Support
 from icl.learners.gradient.meta_learner import LoraMetaLearner
+from icl.tools.amounts import Work
 
 
 class LoraMultiTask(LoraMetaLearner):
@@ -25,11 +26,14 @@ class LoraMultiTask(LoraMetaLearner):
     """
 
     method: ClassVar[str] = "multitask-lora"
+    plain: ClassVar[bool] = True
     predicts_words: ClassVar[bool] = True
+    Algorithm = Joint
 
-    def make_algorithm(self, params: Any) -> MetaAlgorithm:
-        """Return joint training."""
-        return Joint(**params.loop())
+    @classmethod
+    def outer_work(cls, support: float, query: float, params: Any) -> Work:
+        """Nothing is adapted, so that there is nothing to look at either."""
+        return Joint().work(support, query)
 
     def sides(self, episodes: Sequence[Episode]) -> tuple[list[Support], list[Support]]:
         """Return no support: all examples are what the loss is taken on."""
