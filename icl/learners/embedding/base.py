@@ -5,16 +5,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from icl.learners.base import Learner, Predictor
-from icl.learners.embedding.features import FeatureParams, Features, targets
+from icl.learners.embedding.features import FeatureParams, Features
 from icl.learners.embedding.heads.fitted import Fitted
 from icl.learners.embedding.whitening import Whitening
-from icl.learners.support import fill_columns, in_order, present_columns, uniform
+from icl.learners.support import fill_columns, in_order, places, present_columns, uniform
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 from icl.tools.amounts import Work, forward
@@ -93,7 +93,7 @@ class EmbeddingLearner(Learner):
     def __init__(self, backbone: Backbone, params: FeatureParams) -> None:
         """Embed with this backbone."""
         self._features = Features(backbone, params)
-        self._whiten = params.whiten
+        self._params: Any = params
 
     @classmethod
     def work(cls, counter: TokenCounter, episode: Episode, params: FeatureParams) -> Work:
@@ -136,9 +136,7 @@ class EmbeddingLearner(Learner):
             return None
         ordered = in_order(support)
         vectors = self._features([example.fields for example in ordered], labels)
-        whitening = Whitening.fit(vectors) if self._whiten else None
+        whitening = Whitening.fit(vectors) if self._params.whiten else None
         if whitening is not None:
             vectors = whitening(vectors)
-        place = torch.zeros(len(labels), dtype=torch.long)
-        place[columns] = torch.arange(len(columns))
-        return _Draft(labels, columns, vectors, place[targets(ordered, labels)], whitening)
+        return _Draft(labels, columns, vectors, places(ordered, labels, columns), whitening)

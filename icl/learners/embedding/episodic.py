@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -21,7 +20,7 @@ from icl.learners.base import MetaLearner, Predictor
 from icl.learners.embedding.base import HeadPredictor, Support
 from icl.learners.embedding.features import FeatureParams, Features, targets
 from icl.learners.embedding.heads.fitted import Fitted
-from icl.learners.support import in_order, present_columns, uniform
+from icl.learners.support import in_order, places, present_columns, uniform
 from icl.models.adapters.lora import Adapter, LoraSpec, default_targets, init_lora
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
@@ -63,8 +62,6 @@ class Net(nn.Module):
         width: numbers in an embedding.
         params: the learner's parameters.
     """
-
-    fixed_columns: ClassVar[bool] = False  # whether the head tells labels by their columns
 
     def __init__(self, width: int, params: Any) -> None:
         super().__init__()
@@ -142,9 +139,14 @@ def embed(features: Features, shown: Sequence[str], adapter: Adapter | None) -> 
 
 
 class EpisodicLearner(MetaLearner):
-    """A meta-trained head on embeddings."""
+    """A meta-trained head on embeddings.
+
+    Attributes:
+        network: what the head is made of.
+    """
 
     trains = "head"
+    network: ClassVar[type[Net]]
     Params: ClassVar[type[FeatureParams]] = EpisodicParams
 
     def __init__(self, backbone: Backbone, params: Any) -> None:
@@ -180,10 +182,6 @@ class EpisodicLearner(MetaLearner):
             return trained(sum(counter.texts(texts) * depth for texts in each))
         return forward(counter.embedded([t for texts in each for t in texts], params.layer))
 
-    @abstractmethod
-    def network(self, width: int, params: Any) -> Net:
-        """Make the network."""
-
     def trainable_parameters(self) -> Mapping[str, Tensor]:
         """Return the network's parameters and the LoRA factors."""
         net = {f"net.{name}": value for name, value in self._net.named_parameters()}
@@ -194,7 +192,7 @@ class EpisodicLearner(MetaLearner):
         losses, hits = [], []
         for group, vectors in self._embedded(episodes):
             supports = [list(range(len(e.support))) for e in group]
-            columns = [_shuffled(self._net, e, self._seed) for e in group]
+            columns = [self._columns(e) for e in group]
             support = torch.stack([v[order] for v, order in zip(vectors, supports, strict=True)])
             query = torch.stack([v[len(o) :] for v, o in zip(vectors, supports, strict=True)])
             wanted = torch.stack(
@@ -203,7 +201,7 @@ class EpisodicLearner(MetaLearner):
                     for e, c in zip(group, columns, strict=True)
                 ]
             )
-            if self._net.fixed_columns:
+            if self.trains_columns:
                 support, wanted = _mixed(support, wanted, group, self._seed)
             count = support.shape[1]
             head = self._net.fit(support, wanted[:, :count], group[0].ways)
@@ -211,6 +209,12 @@ class EpisodicLearner(MetaLearner):
             losses.append(self._net.loss(scores, wanted[:, count:]))
             hits.append((scores.argmax(-1) == wanted[:, count:]).float().mean(1))
         return torch.cat(losses).mean(), {"query_accuracy": float(torch.cat(hits).mean())}
+
+    def _columns(self, episode: Episode) -> Tensor:
+        """Return a training episode's columns: permuted by lot where labels are told by them."""
+        if not self.trains_columns:
+            return torch.arange(episode.ways)
+        return torch.randperm(episode.ways, generator=_lot(episode, "columns", self._seed))
 
     def _embedded(
         self, episodes: Sequence[Episode]
@@ -254,11 +258,9 @@ class EpisodicLearner(MetaLearner):
                 continue
             net.check(len(columns))
             columns.sort(key=lambda column: labels.names[column])
-            place = torch.zeros(len(labels), dtype=torch.long)
-            place[columns] = torch.arange(len(columns))
             ordered = in_order(support)
             vectors = represent([e.fields for e in ordered], labels)
-            wanted = place[targets(ordered, labels)]
+            wanted = places(ordered, labels, columns)
             head = net.fit(vectors[None], wanted[None], len(columns))
             predictor = HeadPredictor(represent, labels, columns, head)
             predictor.trained_parameters = trained
@@ -271,13 +273,6 @@ def _lot(episode: Episode, purpose: str, seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(
         int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
     )
-
-
-def _shuffled(net: Net, episode: Episode, seed: int) -> Tensor:
-    """Return a training episode's columns: permuted by lot where the head tells labels by them."""
-    if not net.fixed_columns:
-        return torch.arange(episode.ways)
-    return torch.randperm(episode.ways, generator=_lot(episode, "columns", seed))
 
 
 def _mixed(

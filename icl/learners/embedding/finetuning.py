@@ -21,10 +21,10 @@ from torch import Tensor
 from icl.learners.base import Learner, Predictor
 from icl.learners.embedding.base import EmbeddingLearner, HeadPredictor
 from icl.learners.embedding.episodic import embed
-from icl.learners.embedding.features import FeatureParams, Features, targets
+from icl.learners.embedding.features import FeatureParams, Features
 from icl.learners.embedding.heads import linear
 from icl.learners.embedding.heads.fitted import Fitted
-from icl.learners.support import in_order, present_columns, uniform
+from icl.learners.support import in_order, places, present_columns, uniform
 from icl.models.adapters.lora import Adapter, LoraSpec, default_targets, init_lora
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
@@ -125,11 +125,6 @@ class HeadFineTuning(EmbeddingLearner):
     method: ClassVar[str] = "head-finetuning"
     Params = HeadFineTuningParams
 
-    def __init__(self, backbone: Backbone, params: HeadFineTuningParams) -> None:
-        """Embed with this backbone."""
-        super().__init__(backbone, params)
-        self._params = params
-
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Train each task's head."""
         p, width = self._params, support.shape[2]
@@ -209,8 +204,6 @@ class LoraHead(Learner):
         p, ways = self._params, len(columns)
         ordered = in_order(support)
         shown = self._features.shown([e.fields for e in ordered], labels)
-        place = torch.zeros(len(labels), dtype=torch.long)
-        place[columns] = torch.arange(ways)
         width = self._features.embedder.width
 
         def forward(own: Parameters, rows: list[int]) -> Tensor:
@@ -220,7 +213,7 @@ class LoraHead(Learner):
         found, _ = train(
             {**self._start, "weight": torch.zeros(width, ways), "bias": torch.zeros(ways)},
             forward,
-            place[targets(ordered, labels)],
+            places(ordered, labels, columns),
             ways,
             steps=p.steps,
             learning_rate=p.learning_rate,

@@ -17,9 +17,8 @@ from torch import Tensor
 from icl.errors import IclError
 from icl.learners.base import Learner, Params, Predictor
 from icl.learners.embedding.base import HeadPredictor
-from icl.learners.embedding.features import targets
 from icl.learners.embedding.heads import linear
-from icl.learners.support import in_order, present_columns, uniform
+from icl.learners.support import in_order, places, present_columns, uniform
 from icl.models.context import joined
 from icl.models.encoder import Encoder
 from icl.models.loading.named import model_path
@@ -107,9 +106,7 @@ class SetFit(Learner):
         if len(columns) < 2:
             return uniform(labels)
         ordered = in_order(support)
-        place = torch.zeros(len(labels), dtype=torch.long)
-        place[columns] = torch.arange(len(columns))
-        wanted = place[targets(ordered, labels)]
+        wanted = places(ordered, labels, columns)
         texts = [example.text for example in ordered]
         model = copy.deepcopy(self._start)
         self._tune(model, texts, wanted)
