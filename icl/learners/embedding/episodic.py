@@ -16,12 +16,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from icl.episodes.episode import Episode
+from icl.learners.adapter_params import AdapterParams
 from icl.learners.base import MetaLearner, Predictor
 from icl.learners.embedding.base import HeadPredictor, Support
 from icl.learners.embedding.features import FeatureParams, Features, targets
 from icl.learners.embedding.heads.fitted import Fitted
 from icl.learners.support import in_order, places, present_columns, uniform
-from icl.models.adapters.lora import Adapter, LoraSpec, default_targets, init_lora
+from icl.models.adapters.lora import Adapter
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 from icl.tools.amounts import Work, forward, trained
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 _TEXTS_AT_ONCE = 64
 
 
-class EpisodicParams(FeatureParams):
+class EpisodicParams(AdapterParams, FeatureParams):
     """How texts are embedded, and what of that is trained.
 
     Attributes:
@@ -41,18 +42,11 @@ class EpisodicParams(FeatureParams):
             so that the untrained learner is the frozen one; ``lora`` trains LoRA factors of the
             model itself; ``nothing`` trains the head alone.
         projection_rank: of the projection.
-        rank, alpha, targets, top_layers: of LoRA; see `LoraSpec`.
-        seed: of every random start.
     """
 
     tune: Literal["projection", "lora", "nothing"] = "projection"
     projection_rank: int = Field(default=32, ge=1)
-    rank: int = Field(default=8, ge=1)
-    alpha: float = Field(default=16.0, gt=0)
-    targets: tuple[str, ...] | None = None
-    top_layers: int | None = Field(default=None, ge=1)
     whiten: Literal[False] = False
-    seed: int = 0
 
 
 class Net(nn.Module):
@@ -158,10 +152,8 @@ class EpisodicLearner(MetaLearner):
         self._factors: dict[str, Tensor] = {}
         self._scale = 0.0
         if params.tune == "lora":
-            names = params.targets or default_targets(backbone)
-            spec = LoraSpec(params.rank, params.alpha, names, params.top_layers)
-            self._scale = spec.scale
-            drawn = init_lora(backbone, spec, params.seed)
+            self._scale = params.spec(backbone).scale
+            drawn = params.begin(backbone)
             self._factors = {name: value.requires_grad_() for name, value in drawn.items()}
 
     @classmethod

@@ -18,6 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from icl.learners.adapter_params import AdapterParams
 from icl.learners.base import Learner, Predictor
 from icl.learners.embedding.base import EmbeddingLearner, HeadPredictor
 from icl.learners.embedding.episodic import embed
@@ -25,7 +26,7 @@ from icl.learners.embedding.features import FeatureParams, Features
 from icl.learners.embedding.heads import linear
 from icl.learners.embedding.heads.fitted import Fitted
 from icl.learners.support import in_order, places, present_columns, uniform
-from icl.models.adapters.lora import Adapter, LoraSpec, default_targets, init_lora
+from icl.models.adapters.lora import Adapter
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 from icl.tools.amounts import Work, forward, trained
@@ -150,25 +151,18 @@ class HeadFineTuning(EmbeddingLearner):
         return Fitted(linear.apply, parameters, trained=(width + 1) * ways)
 
 
-class LoraHeadParams(FeatureParams):
+class LoraHeadParams(AdapterParams, FeatureParams):
     """How texts are embedded, the adapter, and how both are trained.
 
     Attributes:
-        rank, alpha, targets, top_layers: of LoRA; see `LoraSpec`.
         head_scale: the head's logits are multiplied by it, so that it learns faster than the model.
         steps, learning_rate, patience: see `train`.
-        seed: of the adapter's start.
     """
 
-    rank: int = Field(default=8, ge=1)
-    alpha: float = Field(default=16.0, gt=0)
-    targets: tuple[str, ...] | None = None
-    top_layers: int | None = Field(default=None, ge=1)
     head_scale: float = Field(default=10.0, gt=0)
     steps: int = Field(default=30, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     patience: int = Field(default=8, ge=1)
-    seed: int = 0
 
 
 class LoraHead(Learner):
@@ -191,10 +185,7 @@ class LoraHead(Learner):
         """Draw the adapter that every task starts from."""
         self._features = Features(backbone, params)
         self._params = params
-        names = params.targets or default_targets(backbone)
-        spec = LoraSpec(params.rank, params.alpha, names, params.top_layers)
-        self._scale = spec.scale
-        self._start = init_lora(backbone, spec, params.seed)
+        self._start, self._scale = params.begin(backbone), params.spec(backbone).scale
 
     def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
         """Train on one support set; with fewer than two labels in it, every label is alike."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -14,7 +14,7 @@ from torch import Tensor
 from icl.episodes.episode import Episode
 from icl.errors import IclError
 from icl.learners.base import MetaLearner, Predictor
-from icl.learners.gradient.algorithms import Joint, MetaAlgorithm, MetaStep, Problem
+from icl.learners.gradient.algorithms import Joint, MetaAlgorithm, Problem
 from icl.learners.gradient.algorithms.optimisers import inner_optimiser
 from icl.learners.gradient.base import (
     AdaptedPredictor,
@@ -23,6 +23,7 @@ from icl.learners.gradient.base import (
     WordLoss,
     rows_at_once,
 )
+from icl.learners.gradient.known_gradient import with_gradients
 from icl.learners.gradient.passes import passes
 from icl.learners.gradient.task_head import BIAS, WEIGHT, Begin, HeadedPredictor, HeadTasks
 from icl.learners.support import present_columns, uniform
@@ -121,7 +122,7 @@ class LoraMetaLearner(MetaLearner):
 
     def __init__(self, backbone: Backbone, params: MetaParams) -> None:
         """Draw the start, or read it from an adapter."""
-        self._backbone = backbone
+        self.backbone = backbone
         self._params = params
         self.scale = params.spec(backbone).scale
         self.algorithm = self.make_algorithm(params)
@@ -136,11 +137,6 @@ class LoraMetaLearner(MetaLearner):
             value.requires_grad_()
         self._step = 0
         self._done = 0.0
-
-    @property
-    def backbone(self) -> Backbone:
-        """The model that is adapted."""
-        return self._backbone
 
     def trainable_parameters(self) -> Mapping[str, Tensor]:
         """Return the LoRA factors of the start and whatever the algorithm learns beside them."""
@@ -183,15 +179,15 @@ class LoraMetaLearner(MetaLearner):
                 len(row)
                 for examples, labels in side
                 for row in encode(
-                    self._backbone.tokenizer, [labels.template.render(e.fields) for e in examples]
+                    self.backbone.tokenizer, [labels.template.render(e.fields) for e in examples]
                 )
             )
             for side in self.sides(episodes)
         )
-        layers = self._backbone.depth - self.below
-        row = bytes_per_row(self._backbone) * layers
+        layers = self.backbone.depth - self.below
+        row = bytes_per_row(self.backbone) * layers
         first, second = 1.6 * row, 5.5 * row
-        piece = math.inf if self._head is not None else rows_at_once(self._backbone)
+        piece = math.inf if self._head is not None else rows_at_once(self.backbone)
         outer = first * min(query, piece)
         if not (self.moves_body and self.algorithm.needs_second_order):
             return round(max(first * min(support, piece), outer))
@@ -245,9 +241,9 @@ class LoraMetaLearner(MetaLearner):
 
     def _predictor(self, labels: Labels, params: dict[str, Tensor]) -> Predictor:
         if self._head is None:
-            return AdaptedPredictor(self._backbone, labels, Adapter(params, self.scale))
+            return AdaptedPredictor(self.backbone, labels, Adapter(params, self.scale))
         return HeadedPredictor(
-            self._backbone, labels, params, self.scale, self.below, self._params.temperature
+            self.backbone, labels, params, self.scale, self.below, self._params.temperature
         )
 
     def _stepped(
@@ -263,17 +259,15 @@ class LoraMetaLearner(MetaLearner):
             problem = self.problem([support[i] for i in group], [query[i] for i in group])
             step = algorithm.meta_step(start, learned, problem, self._done)
             loss = loss + share * step.loss
-            seen = dict(_curve(step))
+            seen = {f"support_loss_{k}": value for k, value in enumerate(step.curve)}
             if watch and support[group[0]][0]:
                 seen |= self._watched(start, learned, problem)
             for name, number in seen.items():
                 metrics[name] = metrics.get(name, 0.0) + share * number
             for name, value in step.gradients.items():
                 total[name] = total[name] + share * value if name in total else share * value
-        own = self.trainable_parameters()
-        known = [total.get(n, torch.zeros_like(v)).to(v) for n, v in own.items()]
-        result: Tensor = _Known.apply(loss, known, *own.values())  # type: ignore[no-untyped-call]
-        return result, {"query_loss": float(loss), **metrics}
+        found = with_gradients(loss, total, self.trainable_parameters())
+        return found, {"query_loss": float(loss), **metrics}
 
     def _watched(
         self, start: Mapping[str, Tensor], learned: Mapping[str, Tensor], problem: Problem
@@ -288,12 +282,12 @@ class LoraMetaLearner(MetaLearner):
             }
 
     def _words(self, tasks: Sequence[Support]) -> WordLoss:
-        return WordLoss(self._backbone, tasks, self.start, self.scale)
+        return WordLoss(self.backbone, tasks, self.start, self.scale)
 
     def _with_heads(self, support: Sequence[Support], query: Sequence[Support] | None) -> HeadTasks:
         assert self._head is not None
         return HeadTasks(
-            self._backbone,
+            self.backbone,
             self.scale,
             support,
             query,
@@ -305,19 +299,6 @@ class LoraMetaLearner(MetaLearner):
 
     def _moves(self, name: str) -> bool:
         return name in (WEIGHT, BIAS) or (self.moves_body and name in self.start)
-
-
-class _Known(torch.autograd.Function):
-    """A value whose gradients are already known."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, known: list[Tensor], *params: Tensor) -> Tensor:
-        ctx.known = known
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(grad * value for value in ctx.known)
 
 
 def _no_loss(params: Mapping[str, Tensor]) -> Tensor:
@@ -335,7 +316,3 @@ def _alike(tasks: Sequence[Support]) -> list[list[int]]:
     for i, (support, labels) in enumerate(tasks):
         groups.setdefault((len(labels), bool(support)), []).append(i)
     return list(groups.values())
-
-
-def _curve(step: MetaStep) -> list[tuple[str, float]]:
-    return [(f"support_loss_{k}", value) for k, value in enumerate(step.curve)]
