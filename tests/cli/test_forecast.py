@@ -100,7 +100,8 @@ class Mine(MetaLearner):
         return trained(2) * len(episodes)
 """
     (place.folder / "mine.py").write_text(own, "utf-8")
-    said = f"method: '{place.folder / 'mine.py'}:Mine', training: {{steps: 50, shots: 2, queries: 3}}"
+    training = "{steps: 50, shots: 2, queries: 3}"
+    said = f"method: '{place.folder / 'mine.py'}:Mine', training: {training}"
     path = place.write(LEARNERS, f"  mine: {{{said}}}\n")
     (line,) = forecast(load_config(path), place.folder / "run").lines
     assert line.tokens == 10 * line.episodes + 2 * 50 * 4

@@ -102,11 +102,10 @@ class LoraMetaLearner(MetaLearner):
             support, query: tokens of a pass over each side.
             params: the method's.
         """
-        looks = forward(support + 2 * query)
-        if not cls.moves_body:  # one pass, whose states serve all steps
-            return Joint().work(support, query) + looks * (1 / _WATCH_EVERY)
-        looks += trained(support) * params.inner_steps
-        algorithm = cls.make_algorithm(params)
+        # where a head alone moves there is one pass, whose states serve all steps
+        algorithm = cls.make_algorithm(params) if cls.moves_body else Joint()
+        steps = params.inner_steps if cls.moves_body else 0
+        looks = trained(support) * steps + forward(support + 2 * query)
         return algorithm.work(support, query) + looks * (1 / _WATCH_EVERY)
 
     @classmethod
