@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import re
-import sys
 from collections.abc import Mapping
-from functools import cache
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from icl.errors import IclError, did_you_mean
 from icl.learners.base import Learner, MetaLearner, Params
-from icl.tools.closure import code_of
+from icl.models.base import DECODER, told
+from icl.tools.own_class import own_class, own_module
 
 if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
+    from icl.models.base import Ability, Model, Sketch
 
+_NAMED = 3  # methods in a message
 # method -> module:class; modules are imported on use, so that listing names is quick
 _METHODS = {
     "majority": "icl.learners.baselines.majority:Majority",
@@ -80,16 +77,9 @@ def home(method: str) -> tuple[str, str]:
     """
     if method not in _METHODS:
         check_method(method)
-        module, _, name = method.rpartition(":")
-        return (_module_name(Path(module)) if module.endswith(".py") else module), name
+        return own_module(method), method.rpartition(":")[2]
     module, _, name = _METHODS[method].partition(":")
     return module, name
-
-
-def _module_name(path: Path) -> str:
-    """Name the module that somebody's own file becomes; files may share a name."""
-    whole = path.expanduser().resolve()
-    return f"icl_own_{whole.stem}_{hashlib.sha256(str(whole).encode()).hexdigest()[:8]}"
 
 
 def learner_class(method: str) -> type[Learner]:
@@ -99,40 +89,9 @@ def learner_class(method: str) -> type[Learner]:
         found: type[Learner] = getattr(import_module(module), name)
         return found
     if ":" in method:
-        return _own(method)
+        own: type[Learner] = own_class(method, Learner, "method")  # type: ignore[type-abstract]
+        return own
     raise IclError(f"No method {method!r}." + did_you_mean(method, _METHODS))
-
-
-@cache
-def _own(method: str) -> type[Learner]:
-    """Import ``file.py:Class`` or ``package.module:Class``."""
-    module, _, name = method.rpartition(":")
-    try:
-        if module.endswith(".py"):
-            path = Path(module).expanduser().resolve()
-            spec = spec_from_file_location(_module_name(path), path)
-            if spec is None or spec.loader is None:
-                raise ImportError(f"{path} is no Python file")
-            loaded = module_from_spec(spec)
-            sys.modules[spec.name] = loaded
-            spec.loader.exec_module(loaded)
-        else:
-            loaded = import_module(module)
-        code_of(loaded.__name__)  # read now, as it is imported: a later edit decides nothing here
-    except Exception as error:  # somebody's own code may fail in any way
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise IclError(f"The method {method!r} cannot be imported: {reason}.") from error
-    found = getattr(loaded, name, None)
-    if not (isinstance(found, type) and issubclass(found, Learner)):
-        names = [own for own, v in vars(loaded).items() if isinstance(v, type) and _is_own(v)]
-        raise IclError(
-            f"The method {method!r}: {module} has no learner {name!r}.{did_you_mean(name, names)}"
-        )
-    return found
-
-
-def _is_own(kind: type) -> bool:
-    return issubclass(kind, Learner) and not kind.__module__.startswith("icl.")
 
 
 def validate(method: str, params: Mapping[str, Any]) -> Params:
@@ -168,10 +127,14 @@ def trains_columns(method: str) -> bool:
     return bool(getattr(learner_class(method), "trains_columns", False))
 
 
-def needs_weights(method: str, params: Params) -> bool:
-    """Tell whether a method looks into the model, so that none on a server will do."""
-    kind = learner_class(method)
-    return issubclass(kind, MetaLearner) or kind.needs_weights(params)
+def needs(method: str, params: Params) -> frozenset[Ability]:
+    """Return what a model must be able to do for a method; nothing: it uses no model."""
+    return learner_class(method).needs(params)
+
+
+def writes(method: str) -> bool:
+    """Tell whether a method writes answers, as tasks of generation want them."""
+    return learner_class(method).writes
 
 
 def known_class(method: str) -> type[Learner] | None:
@@ -179,22 +142,44 @@ def known_class(method: str) -> type[Learner] | None:
     return learner_class(method) if method in _METHODS else None
 
 
-def make(method: str, params: Mapping[str, Any], backbone: Backbone) -> Learner:
-    """Build a learner on a backbone.
+def make(method: str, params: Mapping[str, Any], backbone: Model | None) -> Learner:
+    """Build a learner on a model, or on none where it needs none.
 
     Raises:
-        IclError: an unknown method or parameter, or a backbone that does not suit the method.
+        IclError: an unknown method or parameter, or a model that cannot do what the method needs.
     """
-    check_backbone(method, backbone)
-    return learner_class(method)(backbone, validate(method, params))
+    checked = validate(method, params)
+    check_model(method, checked, backbone)
+    return learner_class(method)(backbone, checked)
 
 
-def check_backbone(method: str, backbone: Backbone) -> None:
-    """Raise `IclError` where a method needs a model that predicts words and this one is an encoder.
+def check_model(method: str, params: Params, model: Model | Sketch | None) -> None:
+    """Raise `IclError` where a model cannot do what a method needs; says which methods it serves.
 
-    It looks at the model's kind only, so that a run can be refused before anything is computed.
+    This is the one place that brings the two together. It looks at what the model says of itself,
+    so that a run can be refused before anything is computed.
     """
-    from icl.models.encoder import Encoder, no_head
+    wanted = needs(method, params)
+    if not wanted:
+        return
+    if model is None:
+        raise IclError(f"The method {method!r} needs a model; give one, such as {_suits(wanted)}.")
+    if wanted <= model.can:
+        return
+    by_default = needs(method, validate(method, {})) <= model.can
+    mend = "leave them as they are by default" if by_default else _served(model.can)
+    raise IclError(
+        f"{'With these parameters the' if by_default else 'The'} method {method!r} needs a model"
+        f" that {told(wanted - model.can)}, and {model.name!r}, {model.kind}, is none; {mend}, or"
+        f" take a model such as {_suits(wanted)}."
+    )
 
-    if learner_class(method).predicts_words and isinstance(backbone, Encoder):
-        raise IclError(f"{no_head(backbone)[:-1]}, not {method!r}.")
+
+def _served(can: frozenset[Ability]) -> str:
+    """Name the first methods that a model can serve."""
+    serves = [m for m in _METHODS if (wanted := needs(m, validate(m, {}))) and wanted <= can]
+    return f"take a method such as {' or '.join(map(repr, serves[:_NAMED] or ['majority']))}"
+
+
+def _suits(wanted: frozenset[Ability]) -> str:
+    return "'packaged:gemma-3-270m'" if wanted <= DECODER else "'packaged:all-minilm-l6-v2'"

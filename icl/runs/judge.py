@@ -14,7 +14,7 @@ from icl.runs.record import EpisodeRecord
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from icl.models.backbone import Backbone
+    from icl.models.base import Model
 
 
 def judge(
@@ -22,7 +22,7 @@ def judge(
     name: str,
     key: str,
     episode: Episode,
-    backbone: Backbone,
+    backbone: Model,
     *,
     pool: bool = False,
 ) -> EpisodeRecord:

@@ -10,7 +10,6 @@ from typing import Any
 
 from icl.episodes import EpisodeSampler
 from icl.episodes.origin import data_hash, sampler_arguments
-from icl.runs.written import WRITERS
 from icl.tools.closure import code_of
 from icl.training import TrainingConfig
 from icl.training.samplers import fine_tuning_sampler, validation_sampler
@@ -38,11 +37,11 @@ def method_key(method: str) -> list[str]:
 
     Somebody's own method is known by its class and code alone, so that its file may move.
     """
-    from icl.learners.registry import home, methods
+    from icl.learners.registry import home, methods, writes
 
     module, name = home(method)
     known = method if method in methods() else ""
-    writing = (_WRITING,) if method in WRITERS else ()  # the code of the metrics that judge texts
+    writing = (_WRITING,) if writes(method) else ()  # the code of the metrics that judge texts
     return [known, name, code_of(module, *_AROUND, *writing)]
 
 

@@ -14,10 +14,7 @@ from icl.runs.record import EpisodeRecord
 from icl.tasks.template import Fields
 
 if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
-
-# The methods whose predictors write answers.
-WRITERS = frozenset({"zero-shot", "in-context"})
+    from icl.models.base import Model
 
 
 @runtime_checkable
@@ -33,7 +30,7 @@ def judge_written(
     name: str,
     key: str,
     episode: Episode,
-    backbone: Backbone,
+    backbone: Model,
     *,
     metrics: Sequence[str],
     pool: bool = False,
@@ -94,5 +91,5 @@ def cannot_write(name: str, method: str, task: str) -> str:
     return (
         f"The learner {name!r} labels queries by the method {method!r} and cannot write the answers"
         f" of the generation task {task!r}; leave one of them out, or take"
-        f" {' or '.join(sorted(WRITERS))}."
+        " in-context or zero-shot."
     )

@@ -11,12 +11,9 @@ import torch
 from icl.learners.base import Learner, Params, Predictor
 from icl.learners.support import Constant
 from icl.tasks.task import Example, Labels
-from icl.tools.amounts import Work
 
 if TYPE_CHECKING:
-    from icl.episodes import Episode
-    from icl.learners.work import TokenCounter
-    from icl.models.backbone import Backbone
+    from icl.models.base import Ability
 
 
 class Majority(Learner):
@@ -28,16 +25,11 @@ class Majority(Learner):
     method: ClassVar[str] = "majority"
 
     @classmethod
-    def needs_weights(cls, params: Params) -> bool:
-        """It uses no model."""
-        return False
+    def needs(cls, params: Any) -> frozenset[Ability]:
+        """No model."""
+        return frozenset()
 
-    @classmethod
-    def work(cls, counter: TokenCounter, episode: Episode, params: Any) -> Work:
-        """No model sees a token."""
-        return Work()
-
-    def __init__(self, backbone: Backbone, params: Params) -> None:
+    def __init__(self, backbone: object, params: Params) -> None:
         """Take the common arguments; neither is used."""
 
     def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:

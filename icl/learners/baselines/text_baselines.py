@@ -15,12 +15,9 @@ from icl.learners.base import LOG_ZERO, Learner, Params, Predictor
 from icl.learners.support import in_order, present_columns, uniform
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
-from icl.tools.amounts import Work
 
 if TYPE_CHECKING:
-    from icl.episodes import Episode
-    from icl.learners.work import TokenCounter
-    from icl.models.backbone import Backbone
+    from icl.models.base import Ability
 
 
 class StratifiedParams(Params):
@@ -61,11 +58,11 @@ class Stratified(Learner):
     Params = StratifiedParams
 
     @classmethod
-    def work(cls, counter: TokenCounter, episode: Episode, params: Any) -> Work:
-        """No model sees a token."""
-        return Work()
+    def needs(cls, params: Any) -> frozenset[Ability]:
+        """No model."""
+        return frozenset()
 
-    def __init__(self, backbone: Backbone, params: StratifiedParams) -> None:
+    def __init__(self, backbone: object, params: StratifiedParams) -> None:
         """Take the common arguments; the backbone is not used."""
         self._seed = params.seed
 
@@ -115,11 +112,11 @@ class Tfidf(Learner):
     Params = TfidfParams
 
     @classmethod
-    def work(cls, counter: TokenCounter, episode: Episode, params: Any) -> Work:
-        """No model sees a token."""
-        return Work()
+    def needs(cls, params: Any) -> frozenset[Ability]:
+        """No model."""
+        return frozenset()
 
-    def __init__(self, backbone: Backbone, params: TfidfParams) -> None:
+    def __init__(self, backbone: object, params: TfidfParams) -> None:
         """Take the common arguments; the backbone is not used."""
         self._params = params
 

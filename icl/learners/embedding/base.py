@@ -22,7 +22,7 @@ from icl.tools.amounts import Work, forward
 if TYPE_CHECKING:
     from icl.episodes.episode import Episode
     from icl.learners.work import TokenCounter
-    from icl.models.backbone import Backbone
+    from icl.models.base import Ability, Model
 
 Support = tuple[Sequence[Example], Labels]
 Embed = Callable[[Sequence[Fields], Labels], Tensor]
@@ -90,7 +90,12 @@ class EmbeddingLearner(Learner):
 
     Params: ClassVar[type[FeatureParams]] = FeatureParams
 
-    def __init__(self, backbone: Backbone, params: FeatureParams) -> None:
+    @classmethod
+    def needs(cls, params: FeatureParams) -> frozenset[Ability]:
+        """Vectors, as the parameters say."""
+        return params.needs
+
+    def __init__(self, backbone: Model, params: FeatureParams) -> None:
         """Embed with this backbone."""
         self._features = Features(backbone, params)
         self._params: Any = params

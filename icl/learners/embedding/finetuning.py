@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from icl.episodes.episode import Episode
     from icl.learners.work import TokenCounter
     from icl.models.backbone import Backbone
+    from icl.models.base import Ability
 
 Parameters = Mapping[str, Tensor]
 Forward = Callable[[Parameters, list[int]], Tensor]  # parameters, examples -> logits
@@ -170,6 +171,11 @@ class LoraHead(Learner):
 
     method: ClassVar[str] = "lora-head"
     Params = LoraHeadParams
+
+    @classmethod
+    def needs(cls, params: LoraHeadParams) -> frozenset[Ability]:
+        """Vectors through LoRA factors."""
+        return params.needs | {"adapt"}
 
     @classmethod
     def work(cls, counter: TokenCounter, episode: Episode, params: LoraHeadParams) -> Work:

@@ -20,7 +20,6 @@ from icl.learners.embedding.base import HeadPredictor
 from icl.learners.embedding.heads import linear
 from icl.learners.support import in_order, places, present_columns, uniform
 from icl.models.context import joined
-from icl.models.encoder import Encoder
 from icl.models.loading.named import model_path
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from icl.episodes.episode import Episode
     from icl.learners.work import TokenCounter
     from icl.models.backbone import Backbone
+    from icl.models.base import Ability
 
 
 class SetFitParams(Params):
@@ -59,6 +59,11 @@ class SetFit(Learner):
     Params = SetFitParams
 
     @classmethod
+    def needs(cls, params: Any) -> frozenset[Ability]:
+        """A sentence encoder that sentence-transformers loads once more."""
+        return frozenset({"tune"})
+
+    @classmethod
     def work(cls, counter: TokenCounter, episode: Episode, params: SetFitParams) -> Work:
         """Tune on two pairs of two texts for each example and round, then embed everything."""
         support, query = (
@@ -71,13 +76,8 @@ class SetFit(Learner):
         """Load the encoder once more, for sentence-transformers; each task tunes a copy.
 
         Raises:
-            IclError: the model is not an encoder, or sentence-transformers is not installed.
+            IclError: the weights are held in few bits, or sentence-transformers is not installed.
         """
-        if not isinstance(backbone, Encoder):
-            raise IclError(
-                f"The method 'setfit' tunes a sentence encoder and {backbone.name!r} is none; take"
-                " one such as 'packaged:all-minilm-l6-v2'."
-            )
         if getattr(backbone.model, "is_quantized", False):
             raise IclError(
                 "The method 'setfit' tunes all weights, and `model.quantise` holds them in few"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from icl.episodes.episode import Episode
     from icl.learners.work import TokenCounter
     from icl.models.backbone import Backbone
+    from icl.models.base import Ability
     from icl.tools.amounts import Work
 
 
@@ -37,8 +38,12 @@ class LoraFineTuning(Learner):
     """
 
     method: ClassVar[str] = "lora"
-    predicts_words: ClassVar[bool] = True
     Params = LoraFineTuningParams
+
+    @classmethod
+    def needs(cls, params: Any) -> frozenset[Ability]:
+        """Scores through LoRA factors."""
+        return frozenset({"score", "adapt"})
 
     @classmethod
     def work(cls, counter: TokenCounter, episode: Episode, params: LoraFineTuningParams) -> Work:

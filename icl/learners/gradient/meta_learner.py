@@ -28,7 +28,6 @@ from icl.learners.gradient.passes import passes
 from icl.learners.gradient.task_head import BIAS, WEIGHT, Begin, HeadedPredictor, HeadTasks
 from icl.learners.support import present_columns, uniform
 from icl.models.adapters.lora import Adapter, lowest_layer
-from icl.models.encoder import Encoder
 from icl.models.memory import bytes_per_row
 from icl.models.tokens import encode
 from icl.tasks.task import Example, Labels
@@ -37,6 +36,7 @@ from icl.tools.amounts import Work, forward, trained
 if TYPE_CHECKING:
     from icl.learners.work import TokenCounter
     from icl.models.backbone import Backbone
+    from icl.models.base import Ability
 
 _WATCH_EVERY = 5  # outer steps between looks at losses before and after adaptation
 
@@ -78,6 +78,11 @@ class LoraMetaLearner(MetaLearner):
     Algorithm: ClassVar[type[MetaAlgorithm]]
     head: ClassVar[Begin | None] = None
     moves_body: ClassVar[bool] = True
+
+    @classmethod
+    def needs(cls, params: MetaParams) -> frozenset[Ability]:
+        """LoRA factors."""
+        return frozenset({"adapt"})
 
     @classmethod
     def work(cls, counter: TokenCounter, episode: Episode, params: MetaParams) -> Work:
@@ -128,7 +133,7 @@ class LoraMetaLearner(MetaLearner):
         self.start = params.begin(backbone)
         self.below = lowest_layer(backbone, self.start)
         self._head: Begin | None = self.head
-        if isinstance(backbone, Encoder) and self._head in (None, "words"):
+        if "score" not in backbone.can and self._head in (None, "words"):
             self._head = "zero"
         heads = {} if self._head is None else {n: torch.zeros(()) for n in (WEIGHT, BIAS)}
         self.learned = self.algorithm.learned({**self.start, **heads})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
@@ -12,6 +12,9 @@ from icl.learners.gradient.algorithms import Joint
 from icl.learners.gradient.base import Support
 from icl.learners.gradient.meta_learner import LoraMetaLearner
 from icl.tools.amounts import Work
+
+if TYPE_CHECKING:
+    from icl.models.base import Ability
 
 
 class LoraMultiTask(LoraMetaLearner):
@@ -27,8 +30,12 @@ class LoraMultiTask(LoraMetaLearner):
 
     method: ClassVar[str] = "multitask-lora"
     plain: ClassVar[bool] = True
-    predicts_words: ClassVar[bool] = True
     Algorithm = Joint
+
+    @classmethod
+    def needs(cls, params: Any) -> frozenset[Ability]:
+        """Scores through LoRA factors: it trains label words."""
+        return frozenset({"score", "adapt"})
 
     @classmethod
     def outer_work(cls, support: float, query: float, params: Any) -> Work:

@@ -9,7 +9,7 @@ nothing is trained: the support set stands in the prompt.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ from icl.tools.amounts import Work, trained
 if TYPE_CHECKING:
     from icl.learners.work import TokenCounter
     from icl.models.backbone import Backbone
+    from icl.models.base import Ability
 
 
 class MetaICLParams(LoraParams):
@@ -64,8 +65,12 @@ class MetaICL(MetaLearner):
     """
 
     method: ClassVar[str] = "metaicl"
-    predicts_words: ClassVar[bool] = True
     Params = MetaICLParams
+
+    @classmethod
+    def needs(cls, params: Any) -> frozenset[Ability]:
+        """Scores through LoRA factors."""
+        return frozenset({"score", "adapt"})
 
     @classmethod
     def work(cls, counter: TokenCounter, episode: Episode, params: MetaICLParams) -> Work:

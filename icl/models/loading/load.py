@@ -15,6 +15,7 @@ import torch
 
 from icl.errors import IclError, did_you_mean
 from icl.models.backbone import Backbone
+from icl.models.base import Sketch
 from icl.models.embedding.sentence import fetch_modules
 from icl.models.encoder import Encoder, check_encoder
 from icl.models.encoder import register as register_encoder_attention
@@ -23,7 +24,7 @@ from icl.models.loading.named import faults_told, model_path
 from icl.models.loading.self_check import check_packing
 from icl.models.loading.stages import has_stages
 from icl.models.packed import attention
-from icl.models.scoring.plain import check_causal, plain_scores
+from icl.models.scoring.plain import PlainBackbone, check_causal
 from icl.models.seq2seq import Seq2Seq, check_answers
 from icl.models.tokens import check_vocabulary
 from icl.models.weights.devices import check_device, check_map
@@ -160,7 +161,7 @@ def _wrapped(
         backbone.staged = has_stages(backbone)
     except (IclError, *_NO_ROAD) as error:
         plain = _model(head, path, options, where, None)  # no better: it says why
-        backbone = Backbone(plain, tokenizer, name, own_road=plain_scores)
+        backbone = PlainBackbone(plain, tokenizer, name)
         check_causal(backbone)
         warnings.warn(_falls_back(name, error, _BY_ITSELF), stacklevel=3)
     return backbone
@@ -223,6 +224,24 @@ def _head(config: Any) -> str:
 def _falls_back(name: str, error: Exception, instead: str) -> str:
     why = f"The model {name!r} takes no attention but its own."
     return f"{error if isinstance(error, IclError) else why} {instead}"
+
+
+def sketched(name: str, revision: str | None) -> Sketch | None:
+    """Tell what a model will be able to do, from its configuration where that is on this machine.
+
+    One that cannot be packed will be able to do less.
+    """
+    from transformers import AutoConfig
+
+    try:
+        origin = find_origin(name, revision=revision)
+        if origin is None or "config.json" not in origin.files:
+            return None
+        config = AutoConfig.from_pretrained(origin.files["config.json"], trust_remote_code=False)
+    except (IclError, OSError, ValueError, KeyError):  # which is told where it is loaded
+        return None
+    kind = Seq2Seq if config.is_encoder_decoder else Encoder if is_encoder(config) else Backbone
+    return Sketch(name, kind.kind, kind.can)
 
 
 def is_encoder(config: Any) -> bool:
