@@ -57,7 +57,7 @@ def load_model(
 
     Args:
         name: a Hub id, a local directory, a packaged model (extra ``offline``), or a class of your
-            own, ``file.py:Class``, see docs/howto/own-model.md.
+            own, ``file.py:Class``, see docs/howto/own-model-class.md.
         revision: a Hub revision.
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         device: a torch device; by default CUDA where there is one, else the CPU.

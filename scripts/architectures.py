@@ -125,7 +125,7 @@ def _road(backbone: Backbone) -> str:
         return "answers packed" if backbone.places_by_distance else "answers alone"
     if isinstance(backbone, Encoder):
         return "padded" if backbone.staged else "plain"
-    return "packed" if backbone.own_road is None else "plain"
+    return "packed" if backbone.packed else "plain"
 
 
 def _reason(error: Exception) -> str:
@@ -199,7 +199,7 @@ def _second(backbone: Backbone, reference: Any, tokenizer: Any) -> str:
 def _gradients(
     backbone: Backbone, reference: Any, tokenizer: Any, take: Callable[..., Tensor]
 ) -> str:
-    if backbone.own_road is not None:
+    if "adapt" not in backbone.can:
         label_scores(backbone, PROMPTS, ANSWERS, adapter=Adapter({}, 1.0))  # says why not
 
     def alone(model: Callable[..., Any], which: int) -> Tensor:

@@ -163,8 +163,8 @@ def told(abilities: Collection[Ability]) -> str:
 def lacks(model: Model | Sketch, abilities: Collection[Ability]) -> str:
     """Say in one sentence that a model cannot do what is asked of it."""
     return (
-        f"What is asked needs a model that {told(abilities)}, which {model.name!r}, {model.kind},"
-        " does not; take another model or method."
+        f"The model {model.name!r}, {model.kind}, is none that {told(abilities)}; take another"
+        " model or method."
     )
 
 

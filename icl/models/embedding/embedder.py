@@ -21,6 +21,7 @@ from torch import Tensor
 from icl.errors import IclError
 from icl.models.adapters.lora import Adapter
 from icl.models.backbone import Backbone
+from icl.models.base import lacks
 from icl.models.context import Fields, fit_fields, joined
 from icl.models.embedding.batches import by_length, of_bounded_size
 from icl.models.embedding.embedding_store import (
@@ -75,7 +76,9 @@ class Embedder:
     keep: bool = True
 
     def __post_init__(self) -> None:
-        """Raise `IclError` where the model's own way to embed cannot be gone here."""
+        """Raise `IclError` where the model shows no states, or its own way cannot be gone here."""
+        if "token_states" not in self.backbone.can:
+            raise IclError(lacks(self.backbone, {"token_states"}))
         if self._by_files and self._own is not None and self._own.refused:
             raise IclError(self._own.refused)
 
