@@ -16,7 +16,7 @@ from icl.episodes.splits import without_leaks
 from icl.episodes.variants import VARIANTS, is_abstract
 from icl.errors import IclError
 from icl.experiments.config import ExperimentConfig, LearnerConfig, ModelConfig
-from icl.learners.registry import writes
+from icl.learners.registry import learner_class
 from icl.metrics.written import check as check_metrics
 from icl.models.loading.identity import model_identity
 from icl.models.server.config import ServerConfig
@@ -198,7 +198,7 @@ def _suits(config: ExperimentConfig, family: TaskFamily, episode: Episode) -> Ep
                 )
     if not episode.labels.names:
         for name, learner in config.learners.items():
-            if not writes(learner.method):
+            if not learner_class(learner.method).writes:
                 raise IclError(cannot_write(name, learner.method, episode.task))
         check_metrics(metrics_of(family, episode))
     return episode

@@ -73,12 +73,15 @@ class Learner(ABC):
         writes: whether its predictors write answers too, by a method `generate`.
         transductive: whether its answer to a query depends on the other queries, all of which it
             sees at once; such methods are marked in every table.
+        trains_columns: whether it tells labels by columns that training fills one by one, so that
+            it answers no task with more labels than it was trained with.
     """
 
     method: ClassVar[str]
     Params: ClassVar[type[Params]] = Params
     writes: ClassVar[bool] = False
     transductive: ClassVar[bool] = False
+    trains_columns: ClassVar[bool] = False
 
     @classmethod
     def needs(cls, params: Any) -> frozenset[Ability]:
@@ -119,14 +122,11 @@ class MetaLearner(Learner):
         trains: an adapter under the label words, or a head on embeddings.
         joins_episodes: whether the meta-loss of several episodes is other than the mean of theirs
             alone; such a loss is not dealt to several processes.
-        trains_columns: whether it tells labels by columns that training fills one by one, so that
-            it answers no task with more labels than it was trained with.
     """
 
     plain: ClassVar[bool] = False
     trains: ClassVar[Literal["adapter", "head"]] = "adapter"
     joins_episodes: ClassVar[bool] = False
-    trains_columns: ClassVar[bool] = False
 
     @classmethod
     def training_work(

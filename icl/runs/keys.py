@@ -37,11 +37,13 @@ def method_key(method: str) -> list[str]:
 
     Somebody's own method is known by its class and code alone, so that its file may move.
     """
-    from icl.learners.registry import home, methods, writes
+    from icl.learners.registry import home, learner_class, methods
 
     module, name = home(method)
     known = method if method in methods() else ""
-    writing = (_WRITING,) if writes(method) else ()  # the code of the metrics that judge texts
+    writing = (
+        (_WRITING,) if learner_class(method).writes else ()
+    )  # the code of the metrics that judge texts
     return [known, name, code_of(module, *_AROUND, *writing)]
 
 

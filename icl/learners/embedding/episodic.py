@@ -192,10 +192,9 @@ class EpisodicLearner(MetaLearner):
         """Return the mean query loss over episodes, and their mean query accuracy."""
         losses, hits = [], []
         for group, vectors in self._embedded(episodes):
-            supports = [list(range(len(e.support))) for e in group]
             columns = [self._columns(e) for e in group]
-            support = torch.stack([v[order] for v, order in zip(vectors, supports, strict=True)])
-            query = torch.stack([v[len(o) :] for v, o in zip(vectors, supports, strict=True)])
+            count = len(group[0].support)
+            support, query = torch.stack(vectors).tensor_split([count], 1)
             wanted = torch.stack(
                 [
                     c[targets([*e.support, *e.query], e.labels)]
@@ -204,7 +203,6 @@ class EpisodicLearner(MetaLearner):
             )
             if self.trains_columns:
                 support, wanted = _mixed(support, wanted, group, self._seed)
-            count = support.shape[1]
             head = self._net.fit(support, wanted[:, :count], group[0].ways)
             scores = head.scores(query)
             losses.append(self._net.loss(scores, wanted[:, count:]))

@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from icl.learners.adapter_params import AdapterParams
-from icl.learners.base import Learner, Predictor
+from icl.learners.base import Learner, Params, Predictor
 from icl.learners.embedding.base import EmbeddingLearner, HeadPredictor
 from icl.learners.embedding.episodic import embed
 from icl.learners.embedding.features import FeatureParams, Features
@@ -42,16 +42,27 @@ Forward = Callable[[Parameters, list[int]], Tensor]  # parameters, examples -> l
 _SMALL_LOSS = 0.01
 
 
+class StoppingParams(Params):
+    """When to stop training on a support set.
+
+    Attributes:
+        steps: at most so many.
+        learning_rate: of Adam.
+        patience: stop the search after so many steps without a lower held-out loss.
+    """
+
+    steps: int = Field(default=200, ge=1)
+    learning_rate: float = Field(default=0.05, gt=0)
+    patience: int = Field(default=20, ge=1)
+
+
 def train(
     start: Parameters,
     forward: Forward,
     wanted: Tensor,
     ways: int,
-    *,
-    steps: int,
-    learning_rate: float,
-    patience: int,
-) -> tuple[dict[str, Tensor], int]:
+    params: StoppingParams,
+) -> dict[str, Tensor]:
     """Train copies of some parameters on a support set, with early stopping within it.
 
     Args:
@@ -59,20 +70,15 @@ def train(
         forward: computes logits, shape (examples, ways), with a graph to the parameters.
         wanted: columns, shape (n,).
         ways: the number of labels.
-        steps: at most so many.
-        learning_rate: of Adam.
-        patience: stop the search after so many steps without a lower held-out loss.
-
-    Returns:
-        The trained parameters, and for how many steps they were trained.
+        params: when to stop.
     """
-    everything = list(range(len(wanted)))
+    steps, everything = params.steps, list(range(len(wanted)))
     dealt = linear.folds(wanted, ways)
     if int(dealt.max()) > 0:
         kept = (dealt != 0).nonzero()[:, 0].tolist()
         held = (dealt == 0).nonzero()[:, 0].tolist()
-        _, steps = _descend(start, forward, wanted, kept, held, steps, learning_rate, patience)
-    return _descend(start, forward, wanted, everything, None, steps, learning_rate, patience)
+        _, steps = _descend(start, forward, wanted, kept, held, steps, params)
+    return _descend(start, forward, wanted, everything, None, steps, params)[0]
 
 
 def _descend(
@@ -82,12 +88,11 @@ def _descend(
     kept: list[int],
     held: list[int] | None,
     steps: int,
-    learning_rate: float,
-    patience: int,
+    params: StoppingParams,
 ) -> tuple[dict[str, Tensor], int]:
     """Take full-batch steps; return where they end and the best number of them, at least one."""
     own = {name: value.detach().clone().requires_grad_() for name, value in start.items()}
-    optimiser = torch.optim.Adam(own.values(), lr=learning_rate)
+    optimiser = torch.optim.Adam(own.values(), lr=params.learning_rate)
     least, best = torch.inf, 1
     for step in range(steps + 1):
         if held is not None and step:
@@ -95,7 +100,7 @@ def _descend(
                 loss = float(_loss(forward, own, wanted, held))
             if loss < least:
                 least, best = loss, step
-            if step - best >= patience:
+            if step - best >= params.patience:
                 break
         if step == steps:
             break
@@ -113,12 +118,8 @@ def _loss(forward: Forward, own: Parameters, wanted: Tensor, rows: list[int]) ->
     return torch.nn.functional.cross_entropy(forward(own, rows), wanted[rows])
 
 
-class HeadFineTuningParams(FeatureParams):
+class HeadFineTuningParams(StoppingParams, FeatureParams):
     """How texts are embedded, and how the head is trained."""
-
-    steps: int = Field(default=200, ge=1)
-    learning_rate: float = Field(default=0.05, gt=0)
-    patience: int = Field(default=20, ge=1)
 
 
 class HeadFineTuning(EmbeddingLearner):
@@ -129,7 +130,7 @@ class HeadFineTuning(EmbeddingLearner):
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Train each task's head."""
-        p, width = self._params, support.shape[2]
+        width = support.shape[2]
         start = {"weight": torch.zeros(width, ways), "bias": torch.zeros(ways)}
         weights, biases = [], []
         for vectors, columns in zip(support, wanted, strict=True):
@@ -137,27 +138,18 @@ class HeadFineTuning(EmbeddingLearner):
             def forward(own: Parameters, rows: list[int], vectors: Tensor = vectors) -> Tensor:
                 return vectors[rows] @ own["weight"] + own["bias"]
 
-            found, _ = train(
-                start,
-                forward,
-                columns,
-                ways,
-                steps=p.steps,
-                learning_rate=p.learning_rate,
-                patience=p.patience,
-            )
+            found = train(start, forward, columns, ways, self._params)
             weights.append(found["weight"])
             biases.append(found["bias"])
         parameters = (torch.stack(weights), torch.stack(biases))
         return Fitted(linear.apply, parameters, trained=(width + 1) * ways)
 
 
-class LoraHeadParams(AdapterParams, FeatureParams):
+class LoraHeadParams(StoppingParams, AdapterParams, FeatureParams):
     """How texts are embedded, the adapter, and how both are trained.
 
     Attributes:
         head_scale: the head's logits are multiplied by it, so that it learns faster than the model.
-        steps, learning_rate, patience: see `train`.
     """
 
     head_scale: float = Field(default=10.0, gt=0)
@@ -207,14 +199,12 @@ class LoraHead(Learner):
             vectors = embed(self._features, [shown[i] for i in rows], self._adapter(own))
             return p.head_scale * (vectors @ own["weight"] + own["bias"])
 
-        found, _ = train(
+        found = train(
             {**self._start, "weight": torch.zeros(width, ways), "bias": torch.zeros(ways)},
             forward,
             places(ordered, labels, columns),
             ways,
-            steps=p.steps,
-            learning_rate=p.learning_rate,
-            patience=p.patience,
+            p,
         )
         adapter = self._adapter(found)
 

@@ -303,17 +303,3 @@ class AdaptedPredictor(Predictor):
                 backbone, plan, adapter=self._adapter, trunk=trunk, start=below, relative=True
             )
         return scores.log_softmax(1).cpu()
-
-
-def predictors(
-    backbone: Backbone, tasks: Sequence[Support], factors: Factors, scale: float
-) -> list[Predictor]:
-    """Part factors with a task axis into one predictor a task."""
-    return [
-        AdaptedPredictor(
-            backbone,
-            labels,
-            Adapter({name: value[i].detach().clone() for name, value in factors.items()}, scale),
-        )
-        for i, (_, labels) in enumerate(tasks)
-    ]

@@ -10,8 +10,9 @@ from pydantic import Field
 
 from icl.learners.base import Learner, Predictor
 from icl.learners.gradient.algorithms.problem import spread
-from icl.learners.gradient.base import LoraParams, Support, WordLoss, predictors
+from icl.learners.gradient.base import AdaptedPredictor, LoraParams, Support, WordLoss
 from icl.learners.gradient.passes import passes
+from icl.models.adapters.lora import Adapter
 from icl.tasks.task import Example, Labels
 
 if TYPE_CHECKING:
@@ -75,4 +76,11 @@ class LoraFineTuning(Learner):
                 for part in loss.parts:
                     torch.autograd.backward(part(factors).sum())
                 optimiser.step()
-        return predictors(self._backbone, tasks, factors, self._scale)
+        each = [
+            {name: value[i].detach().clone() for name, value in factors.items()}
+            for i in range(len(tasks))
+        ]
+        return [
+            AdaptedPredictor(self._backbone, labels, Adapter(own, self._scale))
+            for (_, labels), own in zip(tasks, each, strict=True)
+        ]
