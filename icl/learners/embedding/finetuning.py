@@ -62,7 +62,7 @@ def train(
     wanted: Tensor,
     ways: int,
     params: StoppingParams,
-) -> dict[str, Tensor]:
+) -> tuple[dict[str, Tensor], int]:
     """Train copies of some parameters on a support set, with early stopping within it.
 
     Args:
@@ -71,6 +71,9 @@ def train(
         wanted: columns, shape (n,).
         ways: the number of labels.
         params: when to stop.
+
+    Returns:
+        The trained parameters, and for how many steps they were trained.
     """
     steps, everything = params.steps, list(range(len(wanted)))
     dealt = linear.folds(wanted, ways)
@@ -78,7 +81,7 @@ def train(
         kept = (dealt != 0).nonzero()[:, 0].tolist()
         held = (dealt == 0).nonzero()[:, 0].tolist()
         _, steps = _descend(start, forward, wanted, kept, held, steps, params)
-    return _descend(start, forward, wanted, everything, None, steps, params)[0]
+    return _descend(start, forward, wanted, everything, None, steps, params)
 
 
 def _descend(
@@ -138,7 +141,7 @@ class HeadFineTuning(EmbeddingLearner):
             def forward(own: Parameters, rows: list[int], vectors: Tensor = vectors) -> Tensor:
                 return vectors[rows] @ own["weight"] + own["bias"]
 
-            found = train(start, forward, columns, ways, self._params)
+            found, _ = train(start, forward, columns, ways, self._params)
             weights.append(found["weight"])
             biases.append(found["bias"])
         parameters = (torch.stack(weights), torch.stack(biases))
@@ -199,7 +202,7 @@ class LoraHead(Learner):
             vectors = embed(self._features, [shown[i] for i in rows], self._adapter(own))
             return p.head_scale * (vectors @ own["weight"] + own["bias"])
 
-        found = train(
+        found, _ = train(
             {**self._start, "weight": torch.zeros(width, ways), "bias": torch.zeros(ways)},
             forward,
             places(ordered, labels, columns),
