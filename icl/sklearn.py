@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from icl.errors import IclError, did_you_mean
 from icl.learners.base import checked_scores
-from icl.learners.registry import make, needs, validate
+from icl.learners.registry import learner_class, make, validate
 from icl.prompting.verbalisers import check_named
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Template, template_fields
@@ -140,7 +140,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return Template(input=self.template)
 
     def _backbone(self) -> Any:
-        if not needs(self.method, validate(self.method, self.params or {})):
+        if not learner_class(self.method).needs(validate(self.method, self.params or {})):
             return None
         return _loaded(self.model) if isinstance(self.model, str) else self.model
 

@@ -187,7 +187,7 @@ def summarise(
     from icl.evaluation.reliability import calibration
     from icl.evaluation.transfer import transfer
     from icl.evaluation.worst import worst_episodes
-    from icl.learners.registry import is_transductive
+    from icl.learners.registry import known_class
 
     everything = grid(records)
     metrics = everything.metrics
@@ -215,7 +215,7 @@ def summarise(
             record.learner
             for record in whole.episodes[0]
             # by its method, or by its parameters, as batch calibration
-            if record.transductive or is_transductive(record.method)
+            if record.transductive or getattr(known_class(record.method), "transductive", False)
         ),
         balanced=plain.balanced,
         commonest=plain.commonest,

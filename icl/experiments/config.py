@@ -123,10 +123,10 @@ class LearnerConfig(BaseModel):
 
     def check_method(self) -> None:
         """Raise `IclError` for an unknown method."""
-        from icl.learners.registry import check_method
+        from icl.learners.registry import learner_class
 
         try:
-            check_method(self.method)
+            learner_class(self.method)
         except IclError as error:  # inside a sentence that names the field
             raise IclError(str(error)[0].lower() + str(error)[1:]) from error
 

@@ -16,7 +16,7 @@ from icl.episodes.splits import without_leaks
 from icl.episodes.variants import VARIANTS, is_abstract
 from icl.errors import IclError
 from icl.experiments.config import ExperimentConfig, LearnerConfig, ModelConfig
-from icl.learners.registry import writes
+from icl.learners.registry import learner_class
 from icl.models.loading.identity import model_identity
 from icl.models.server.config import ServerConfig
 from icl.processes import ALONE, Processes
@@ -191,7 +191,7 @@ def _suits(config: ExperimentConfig, family: TaskFamily, episode: Episode) -> Ep
                 )
     if episode.kind.writes:
         for name, learner in config.learners.items():
-            if not writes(learner.method):
+            if not learner_class(learner.method).writes:
                 raise IclError(cannot_write(name, learner.method, episode.task))
     if not episode.kind.measures(episode.labels):  # saved before episodes said their metrics
         task = family.load(episode.task, episode.query_language)

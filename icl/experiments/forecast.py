@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icl.episodes import Episode
-from icl.experiments.config import ExperimentConfig, LearnerConfig
-from icl.learners.work import Counter
+from icl.experiments.config import ExperimentConfig
+from icl.learners.base import MetaLearner
+from icl.learners.registry import learner_class
+from icl.learners.work import TokenCounter
 from icl.runs.finished import roster
 from icl.runs.folder import RunFolder
 from icl.tools.amounts import Work
@@ -69,11 +71,11 @@ class Forecast:
 def forecast(config: ExperimentConfig, folder: Path, limit: int | None = None) -> Forecast:
     """Say what is to be done, and estimate what it takes, without loading the model.
 
-    Tokens are counted from the texts (`icl.learners.work`). Times come from the records of the same
-    learners in the folder, where it has any, else from tokens: two floating-point operations for
-    each token and parameter but those of embeddings (Kaplan et al. 2020, section 2.1), more where
-    gradients are taken, over this machine's rate at a matrix product. Those are rough: within a
-    factor of a few.
+    Tokens are counted from the texts, as each learner says (`Learner.work`). Times come from the
+    records of the same learners in the folder, where it has any, else from tokens: two
+    floating-point operations for each token and parameter but those of embeddings (Kaplan et al.
+    2020, section 2.1), more where gradients are taken, over this machine's rate at a matrix
+    product. Those are rough: within a factor of a few.
 
     Raises:
         IclError: as for running it.
@@ -89,18 +91,18 @@ def forecast(config: ExperimentConfig, folder: Path, limit: int | None = None) -
     done, seconds = _known(config, folder, {e.fingerprint for e in episodes})
     counter = None
     if tokenizer is not None:
-        counter = Counter(
+        counter = TokenCounter(
             tokenizer, 1 if size is None else size.layers, bool(size and size.encoder)
         )
     lines = []
     for name, learner in config.learners.items():
         complete = learner.complete()
+        entrant = Entrant(name, complete.method, complete.params(), complete.training)
         left = max(0, len(episodes) - done[name])
         training = complete.training
         steps = 0 if training is None or seconds[name] else training.steps
-        work = None if counter is None else _judged(counter, complete, episodes, left)
-        if counter is not None and work is not None and steps and training is not None:
-            entrant = Entrant(name, complete.method, complete.params(), training)
+        work = None if counter is None else _judged(counter, entrant, episodes, left)
+        if counter is not None and work is not None and steps:
             trained = _trained(counter, training_sampler(config, family, entrant), entrant)
             work = None if trained is None else work + trained
         measured = bool(seconds[name]) and not steps
@@ -119,28 +121,29 @@ def forecast(config: ExperimentConfig, folder: Path, limit: int | None = None) -
 
 
 def _judged(
-    counter: Counter, learner: LearnerConfig, episodes: Sequence[Episode], left: int
+    counter: TokenCounter, entrant: Entrant, episodes: Sequence[Episode], left: int
 ) -> Work | None:
     """Estimate the work of what is left of the episodes, from some that are spread over them."""
     some = episodes[:: -(-len(episodes) // _LOOKED_AT)]
-    params = learner.params().model_dump()
+    learner = learner_class(entrant.method)
     total = Work()
     for episode in some:
-        one = counter.judged(episode.posed(), learner.method, params)
+        one = learner.work(counter, episode.posed(), entrant.params)
         if one is None:
             return None
         total += one
     return total * (left / len(some))
 
 
-def _trained(counter: Counter, sampler: EpisodeSampler, entrant: Entrant) -> Work | None:
+def _trained(counter: TokenCounter, sampler: EpisodeSampler, entrant: Entrant) -> Work | None:
     """Estimate the work of meta-training, from the first of its episodes."""
-    training = entrant.training
-    if training is None:
-        return Work()
-    some = sampler.episodes(min(_LOOKED_AT, training.steps * training.meta_batch))
-    params = entrant.params.model_dump()
-    return counter.meta_trained([e.posed() for e in some], entrant.method, params, training)
+    training, learner = entrant.training, learner_class(entrant.method)
+    assert training is not None
+    assert issubclass(learner, MetaLearner)
+    count = training.steps * training.meta_batch
+    some = [e.posed() for e in sampler.episodes(min(_LOOKED_AT, count))]
+    work = learner.training_work(counter, some, entrant.params)
+    return None if work is None else work * (count / len(some))
 
 
 def _known(

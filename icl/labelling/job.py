@@ -169,7 +169,7 @@ def _learner(
     name: str | None,
 ) -> tuple[Learner, object, str]:
     """Return a learner, what tells it from others, and its model's identity."""
-    from icl.learners.registry import is_meta_learner, make, needs, validate
+    from icl.learners.registry import is_meta_learner, learner_class, make, validate
     from icl.runs.keys import method_key
 
     if trained is not None:
@@ -186,7 +186,7 @@ def _learner(
             " it, and give the run's folder with --from."
         )
     told = [*method_key(method), complete.identity()]
-    if not needs(method, complete):
+    if not learner_class(method).needs(complete):
         return make(method, params, None), told, ""
     if isinstance(model, str):
         from icl.models.loading.own_model import load_model

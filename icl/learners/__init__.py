@@ -34,5 +34,6 @@ def make(
     if isinstance(model, str):
         from icl.models.loading.own_model import load_model
 
-        model = load_model(model) if registry.needs(method, checked) else None
+        wanted = registry.learner_class(method).needs(checked)
+        model = load_model(model) if wanted else None
     return registry.make(method, params, model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -12,10 +12,12 @@ from icl.episodes.episode import Episode
 from icl.errors import IclError
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
+from icl.tools.amounts import Work
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from icl.learners.work import TokenCounter
     from icl.models.base import Ability
 
 
@@ -71,12 +73,15 @@ class Learner(ABC):
         writes: whether its predictors write answers too, by a method `generate`.
         transductive: whether its answer to a query depends on the other queries, all of which it
             sees at once; such methods are marked in every table.
+        trains_columns: whether it tells labels by columns that training fills one by one, so that
+            it answers no task with more labels than it was trained with.
     """
 
     method: ClassVar[str]
     Params: ClassVar[type[Params]] = Params
     writes: ClassVar[bool] = False
     transductive: ClassVar[bool] = False
+    trains_columns: ClassVar[bool] = False
 
     @classmethod
     def needs(cls, params: Any) -> frozenset[Ability]:
@@ -85,6 +90,15 @@ class Learner(ABC):
         A method that does not say is taken to look into the model itself.
         """
         return frozenset({"weights"})
+
+    @classmethod
+    def work(cls, counter: TokenCounter, episode: Episode, params: Any) -> Work | None:
+        """Return what adapting to an episode and answering it takes; None: it cannot be told.
+
+        It is an estimate for ``icl run --dry-run``, from texts alone and before any model loads. A
+        method that uses no model takes nothing.
+        """
+        return None if cls.needs(params) else Work()
 
     @abstractmethod
     def __init__(self, backbone: Any, params: Any) -> None:
@@ -103,14 +117,23 @@ class MetaLearner(Learner):
     """A learner that is trained over episodes before it is used.
 
     Attributes:
+        plain: whether it does not learn to learn, but is trained on all tasks alike: the control of
+            those that train the same.
+        trains: an adapter under the label words, or a head on embeddings.
         joins_episodes: whether the meta-loss of several episodes is other than the mean of theirs
             alone; such a loss is not dealt to several processes.
-        trains_columns: whether it tells labels by columns that training fills one by one, so that
-            it answers no task with more labels than it was trained with.
     """
 
+    plain: ClassVar[bool] = False
+    trains: ClassVar[Literal["adapter", "head"]] = "adapter"
     joins_episodes: ClassVar[bool] = False
-    trains_columns: ClassVar[bool] = False
+
+    @classmethod
+    def training_work(
+        cls, counter: TokenCounter, episodes: Sequence[Episode], params: Any
+    ) -> Work | None:
+        """Return what meta-training on some episodes takes, once; None: it cannot be told."""
+        return None
 
     @abstractmethod
     def meta_loss(self, episodes: Sequence[Episode]) -> tuple[Tensor, Mapping[str, float]]:

@@ -64,11 +64,6 @@ def methods() -> tuple[str, ...]:
     return tuple(_METHODS)
 
 
-def check_method(method: str) -> None:
-    """Raise `IclError` for a method that is neither known here nor somebody's own."""
-    learner_class(method)
-
-
 def home(method: str) -> tuple[str, str]:
     """Return the module and the class of a method, by name.
 
@@ -76,14 +71,14 @@ def home(method: str) -> tuple[str, str]:
         IclError: there is no such method, or it cannot be imported.
     """
     if method not in _METHODS:
-        check_method(method)
+        learner_class(method)
         return own_module(method), method.rpartition(":")[2]
     module, _, name = _METHODS[method].partition(":")
     return module, name
 
 
 def learner_class(method: str) -> type[Learner]:
-    """Return a method's class; raises `IclError` as `check_method` does."""
+    """Return a method's class; raises `IclError` for one neither known nor somebody's own."""
     if method in _METHODS:
         module, _, name = _METHODS[method].partition(":")
         found: type[Learner] = getattr(import_module(module), name)
@@ -122,24 +117,9 @@ def is_meta_learner(method: str) -> bool:
     return issubclass(learner_class(method), MetaLearner)
 
 
-def trains_columns(method: str) -> bool:
-    """Tell whether a method answers no task with more labels than it was trained with."""
-    return bool(getattr(learner_class(method), "trains_columns", False))
-
-
-def needs(method: str, params: Params) -> frozenset[Ability]:
-    """Return what a model must be able to do for a method; nothing: it uses no model."""
-    return learner_class(method).needs(params)
-
-
-def writes(method: str) -> bool:
-    """Tell whether a method writes answers, as tasks of generation want them."""
-    return learner_class(method).writes
-
-
-def is_transductive(method: str) -> bool:
-    """Tell whether a method sees all queries at once; False for a method that is not known here."""
-    return method in _METHODS and learner_class(method).transductive
+def known_class(method: str) -> type[Learner] | None:
+    """Return the class of a method of icl; None for somebody's own, whose file may be gone."""
+    return learner_class(method) if method in _METHODS else None
 
 
 def make(method: str, params: Mapping[str, Any], backbone: Model | None) -> Learner:
@@ -159,14 +139,15 @@ def check_model(method: str, params: Params, model: Model | Sketch | None) -> No
     This is the one place that brings the two together. It looks at what the model says of itself,
     so that a run can be refused before anything is computed.
     """
-    wanted = needs(method, params)
+    kind = learner_class(method)
+    wanted = kind.needs(params)
     if not wanted:
         return
     if model is None:
         raise IclError(f"The method {method!r} needs a model; give one, such as {_suits(wanted)}.")
     if wanted <= model.can:
         return
-    by_default = needs(method, validate(method, {})) <= model.can
+    by_default = kind.needs(validate(method, {})) <= model.can
     mend = "leave them as they are by default" if by_default else _served(model.can)
     raise IclError(
         f"{'With these parameters the' if by_default else 'The'} method {method!r} needs a model"
@@ -177,7 +158,9 @@ def check_model(method: str, params: Params, model: Model | Sketch | None) -> No
 
 def _served(can: frozenset[Ability]) -> str:
     """Name the first methods that a model can serve."""
-    serves = [m for m in _METHODS if (wanted := needs(m, validate(m, {}))) and wanted <= can]
+    serves = [
+        m for m in _METHODS if (wanted := learner_class(m).needs(validate(m, {}))) and wanted <= can
+    ]
     return f"take a method such as {' or '.join(map(repr, serves[:_NAMED] or ['majority']))}"
 
 

@@ -23,6 +23,12 @@ def present_columns(support: Sequence[Example], labels: Labels) -> list[int]:
     return sorted({labels.index(example.label) for example in support})
 
 
+def places(support: Sequence[Example], labels: Labels, columns: Sequence[int]) -> Tensor:
+    """Return where each example's label stands among some columns, int64, shape (support,)."""
+    place = {column: at for at, column in enumerate(columns)}
+    return torch.tensor([place[labels.index(example.label)] for example in support])
+
+
 def fill_columns(scores: Tensor, columns: Sequence[int], labels: Labels) -> Tensor:
     """Normalise scores of some columns, (queries, columns), over all; the others get no mass."""
     full = torch.full((len(scores), len(labels)), LOG_ZERO)

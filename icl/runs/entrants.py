@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from icl.episodes import Episode, EpisodeSampler
 from icl.errors import IclError
 from icl.learners.base import Params
-from icl.learners.registry import check_model, trains_columns
+from icl.learners.registry import check_model, learner_class
 from icl.training import TrainingConfig
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def suited(
             the episode has more labels than it has trained columns for; names it and the task.
     """
     bounds = {e.name: training[e.name].ways for e in entrants
-              if e.name in training and trains_columns(e.method)}  # fmt: skip
+              if e.name in training and learner_class(e.method).trains_columns}  # fmt: skip
     name = min(bounds, key=bounds.__getitem__, default="")
     for episode in episodes:
         posed = episode.posed()

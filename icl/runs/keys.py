@@ -38,12 +38,13 @@ def method_key(method: str) -> list[str]:
 
     Somebody's own method is known by its class and code alone, so that its file may move.
     """
-    from icl.learners.registry import home, methods, writes
+    from icl.learners.registry import home, learner_class, methods
 
     module, name = home(method)
     known = method if method in methods() else ""
     # and the kinds of tasks that it can take part in, with the metrics of those
-    kinds = [kind_home(k) for k in KINDS if writes(method) or not kind_class(k).writes]
+    writing = learner_class(method).writes
+    kinds = [kind_home(k) for k in KINDS if writing or not kind_class(k).writes]
     return [known, name, code_of(module, *_AROUND, *kinds)]
 
 

@@ -80,3 +80,28 @@ class Mine(Learner):
     code, said, _ = place.icl("run", path, "--dry-run")
     assert code == 0
     assert "what is open" in said
+
+
+def test_a_method_of_ones_own_says_its_work(place: Place) -> None:
+    own = """from icl.learners import MetaLearner
+from icl.tools.amounts import forward, trained
+
+class Mine(MetaLearner):
+    method = "mine"
+    def __init__(self, backbone, params): ...
+    def adapt(self, support, labels): ...
+    def meta_loss(self, episodes): ...
+    def trainable_parameters(self): ...
+    @classmethod
+    def work(cls, counter, episode, params):
+        return forward(counter.texts([e.text for e in episode.query[:1]]) * 0 + 10)
+    @classmethod
+    def training_work(cls, counter, episodes, params):
+        return trained(2) * len(episodes)
+"""
+    (place.folder / "mine.py").write_text(own, "utf-8")
+    training = "{steps: 50, shots: 2, queries: 3}"
+    said = f"method: '{place.folder / 'mine.py'}:Mine', training: {training}"
+    path = place.write(LEARNERS, f"  mine: {{{said}}}\n")
+    (line,) = forecast(load_config(path), place.folder / "run").lines
+    assert line.tokens == 10 * line.episodes + 2 * 50 * 4

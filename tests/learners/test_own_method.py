@@ -9,9 +9,9 @@ import pytest
 from icl.errors import IclError
 from icl.learners.registry import (
     about,
-    check_method,
     home,
     is_meta_learner,
+    learner_class,
     make,
     validate,
 )
@@ -60,7 +60,7 @@ def test_it_is_made_checked_and_described_like_any_other(tmp_path: Path) -> None
 def test_it_may_lie_in_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, name="icl_test_own_module.py")
     monkeypatch.syspath_prepend(tmp_path)
-    check_method("icl_test_own_module:Mine")
+    learner_class("icl_test_own_module:Mine")
 
 
 def test_files_of_one_name_are_not_mixed_up(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_its_code_is_its_key_and_not_its_place_or_comments(tmp_path: Path) -> No
 
 def test_a_process_goes_by_the_code_that_it_has_imported(tmp_path: Path) -> None:
     method = write(tmp_path)
-    check_method(method)
+    learner_class(method)
     write(tmp_path, SOURCE.replace("= params", "= 1"))  # an edit beside a notebook that is open
     made = make(method, {}, tiny.backbone())
     assert made.params.strength == 1  # type: ignore[attr-defined]
@@ -104,7 +104,7 @@ def test_a_process_goes_by_the_code_that_it_has_imported(tmp_path: Path) -> None
 )
 def test_what_is_wrong_with_it_is_told(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(IclError) as told:
-        check_method(write(tmp_path, text))
+        learner_class(write(tmp_path, text))
     assert said in str(told.value)
     assert "\n" not in str(told.value)
 
@@ -112,4 +112,4 @@ def test_what_is_wrong_with_it_is_told(tmp_path: Path, text: str, said: str) -> 
 def test_a_missing_file_or_module_is_told(tmp_path: Path) -> None:
     for missing in (f"{tmp_path / 'none.py'}:Mine", "no_such_module:Mine"):
         with pytest.raises(IclError, match="cannot be imported"):
-            check_method(missing)
+            learner_class(missing)

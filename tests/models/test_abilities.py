@@ -13,7 +13,7 @@ import torch
 import icl
 from icl.errors import IclError
 from icl.learners.base import MetaLearner
-from icl.learners.registry import check_model, make, methods, needs, validate
+from icl.learners.registry import check_model, learner_class, make, methods, validate
 from icl.models import Model
 from icl.models.base import DECODER, ENCODER, PROMPTED
 from icl.models.scoring.generate import generate
@@ -123,7 +123,7 @@ def test_a_method_runs_on_the_models_that_can_do_what_it_needs_and_no_others(met
     for kind, (make_model, can) in KINDS.items():
         model = make_model()
         assert model.can == can
-        if needs(method, params) <= can:
+        if learner_class(method).needs(params) <= can:
             ran.append(kind)
             _runs(method, kind, model)
         else:
@@ -178,7 +178,7 @@ def test_a_model_writes_where_it_says_so(kind: str) -> None:
 def test_parameters_decide_what_is_needed(
     method: str, params: dict[str, Any], wanted: set[str]
 ) -> None:
-    assert needs(method, validate(method, params)) == wanted
+    assert learner_class(method).needs(validate(method, params)) == wanted
 
 
 def test_what_only_parameters_ask_for_is_told_so() -> None:

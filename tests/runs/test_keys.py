@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import icl
 from icl.episodes import EpisodeSampler
+from icl.learners.registry import methods
 from icl.runs import keys
-from icl.runs.keys import learner_key, training_key
+from icl.runs.keys import learner_key, method_key, training_key
+from icl.tools import closure
 from icl.training import TrainingConfig
 from tests.episodes.toy_families import make_family
 from tests.evaluation import small_run
@@ -46,6 +51,38 @@ def test_code_that_decides_answers_changes_the_key(monkeypatch: pytest.MonkeyPat
     before = learner_key(**LEARNER)
     monkeypatch.setattr(keys, "code_of", lambda *roots: "other code")
     assert learner_key(**LEARNER) != before
+
+
+@pytest.mark.parametrize(
+    ("file", "decided"),
+    [
+        ("gradient/algorithms/imaml.py", {"imaml"}),
+        ("gradient/algorithms/reptile.py", {"reptile"}),
+        ("gradient/algorithms/meta_sgd.py", {"meta-sgd"}),
+        ("gradient/algorithms/maml_plus_plus.py", {"maml++"}),
+        ("gradient/anil.py", {"anil"}),
+        ("gradient/lora.py", {"lora"}),
+        ("embedding/setfit.py", {"setfit"}),
+        ("embedding/multitask.py", {"multitask"}),
+        ("prompting/metaicl.py", {"metaicl"}),
+        ("work.py", set()),  # it only says what is to come
+    ],
+)
+def test_the_code_of_a_method_decides_it_alone(
+    file: str, decided: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, path = closure._source, Path(icl.__file__).parent / "learners" / file
+    assert path.is_file()
+
+    def changed(one: Path) -> closure._Source:
+        return replace(whole(one), tree="another") if one == path else whole(one)
+
+    before = {method: method_key(method) for method in methods()}
+    monkeypatch.setattr(closure, "_source", changed)
+    closure.code_of.cache_clear()
+    after = {method: method_key(method) for method in methods()}
+    closure.code_of.cache_clear()
+    assert {method for method in methods() if after[method] != before[method]} == decided
 
 
 def test_a_key_is_the_same_in_every_process() -> None:

@@ -179,10 +179,12 @@ CHANGES: dict[str, Callable[[Path], None]] = {
     "nothing": lambda place: None,
     "a comment": edit(TEMPLATE, COMMENTED, f"    # as it was\n\n{COMMENTED}"),
     "a moved file": move,
-    "an unrelated method": edit("package/icl/learners/setfit.py", "return", "_ = 1\n    return"),
+    "an unrelated method": edit(
+        "package/icl/learners/embedding/setfit.py", "return", "_ = 1\n    return"
+    ),
     "template code": edit(TEMPLATE, "return self.instruction +", 'return self.instruction + "!" +'),
     "embedding code": edit(
-        "package/icl/models/embedder.py", "return states[:, 0]", "return states[:, 0] + 1"
+        "package/icl/models/embedding/embedder.py", "return states[:, 0]", "return states[:, 0] + 1"
     ),
     "training code": edit("package/icl/training/outer.py", "\n\n\n", "\n\n\nEXTRA = 1\n\n\n"),
     "a helper of an own method": edit("methods/my_helper.py", "[:1]", "[:2]"),

@@ -17,12 +17,12 @@ from icl.evaluation.diagnosis.material import (
     names,
     sure,
 )
+from icl.learners.base import MetaLearner
+from icl.learners.registry import known_class
 from icl.training.log import read_log
 
 _STABLE = 0.95  # of the steps, the support loss falls in at least so many
 _EQUAL = 1.1  # compute within a factor of this counts as equal
-_PLAIN = ("multitask", "multitask-lora")
-_HEADS = ("meta-prototypes", "meta-matching", "relation", "snail", "mann")  # the first one's rivals
 _SUPPORT = re.compile(r"support_loss_(\d+)$")
 
 
@@ -83,7 +83,7 @@ def rival(material: Material) -> Answer:
     them.
     """
     question = "Does meta-learning beat multi-task training then fine-tuning at equal compute?"
-    plain = [n for n in material.ranked if _method(material, n) in _PLAIN]
+    plain = [n for n in material.ranked if _class(material, n).plain]
     meta = [n for n in material.ranked if n in material.meta_training and n not in plain]
     if not plain or not meta:
         return Answer(
@@ -100,8 +100,8 @@ def rival(material: Material) -> Answer:
     findings = []
     equal: list[str] = []
     for name in meta:
-        kind = _PLAIN[_method(material, name) not in _HEADS]
-        against = next((n for n in plain if _method(material, n) == kind), plain[0])
+        kind = _class(material, name).trains
+        against = next((n for n in plain if _class(material, n).trains == kind), plain[0])
         d = paired(material.of(name), material.of(against), material.metric)
         tokens, seconds = (_ratio(material, name, against, of) for of in ("tokens", "seconds"))
         took = [f"{tokens:.2g} × its tokens"] if tokens > 0 else []
@@ -123,8 +123,10 @@ def rival(material: Material) -> Answer:
     return Answer("multi-task", question, said, tested)
 
 
-def _method(material: Material, name: str) -> str:
-    return str(material.learners.get(name, {}).get("method", ""))
+def _class(material: Material, name: str) -> type[MetaLearner]:
+    """Return a meta-learner's class, as far as its method is known here."""
+    found = known_class(str(material.learners.get(name, {}).get("method", "")))
+    return found if found is not None and issubclass(found, MetaLearner) else MetaLearner
 
 
 def _ratio(material: Material, name: str, other: str, what: str) -> float:

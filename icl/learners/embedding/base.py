@@ -5,20 +5,23 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from icl.learners.base import Learner, Predictor
-from icl.learners.embedding.features import FeatureParams, Features, targets
+from icl.learners.embedding.features import FeatureParams, Features
 from icl.learners.embedding.heads.fitted import Fitted
 from icl.learners.embedding.whitening import Whitening
-from icl.learners.support import fill_columns, in_order, present_columns, uniform
+from icl.learners.support import fill_columns, in_order, places, present_columns, uniform
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
+from icl.tools.amounts import Work, forward
 
 if TYPE_CHECKING:
+    from icl.episodes.episode import Episode
+    from icl.learners.work import TokenCounter
     from icl.models.base import Ability, Model
 
 Support = tuple[Sequence[Example], Labels]
@@ -95,7 +98,13 @@ class EmbeddingLearner(Learner):
     def __init__(self, backbone: Model, params: FeatureParams) -> None:
         """Embed with this backbone."""
         self._features = Features(backbone, params)
-        self._whiten = params.whiten
+        self._params: Any = params
+
+    @classmethod
+    def work(cls, counter: TokenCounter, episode: Episode, params: FeatureParams) -> Work:
+        """Embed every text once."""
+        texts = params.uncut((*episode.support, *episode.query), episode.labels)
+        return forward(counter.embedded(texts, params.layer))
 
     @abstractmethod
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
@@ -132,9 +141,7 @@ class EmbeddingLearner(Learner):
             return None
         ordered = in_order(support)
         vectors = self._features([example.fields for example in ordered], labels)
-        whitening = Whitening.fit(vectors) if self._whiten else None
+        whitening = Whitening.fit(vectors) if self._params.whiten else None
         if whitening is not None:
             vectors = whitening(vectors)
-        place = torch.zeros(len(labels), dtype=torch.long)
-        place[columns] = torch.arange(len(columns))
-        return _Draft(labels, columns, vectors, place[targets(ordered, labels)], whitening)
+        return _Draft(labels, columns, vectors, places(ordered, labels, columns), whitening)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
@@ -17,17 +16,19 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from icl.episodes.episode import Episode
+from icl.learners.adapter_params import AdapterParams
 from icl.learners.base import MetaLearner, Predictor
 from icl.learners.embedding.base import HeadPredictor, Support
 from icl.learners.embedding.features import FeatureParams, Features, targets
 from icl.learners.embedding.heads.fitted import Fitted
-from icl.learners.support import in_order, present_columns, uniform
-from icl.models.adapters.lora import Adapter, LoraSpec
-from icl.models.adapters.lora_start import default_targets, init_lora
+from icl.learners.support import in_order, places, present_columns, uniform
+from icl.models.adapters.lora import Adapter
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
+from icl.tools.amounts import Work, forward, trained
 
 if TYPE_CHECKING:
+    from icl.learners.work import TokenCounter
     from icl.models.backbone import Backbone
     from icl.models.base import Ability
     from icl.models.embedding.embedder import Embedder
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 _TEXTS_AT_ONCE = 64
 
 
-class EpisodicParams(FeatureParams):
+class EpisodicParams(AdapterParams, FeatureParams):
     """How texts are embedded, and what of that is trained.
 
     Attributes:
@@ -43,18 +44,11 @@ class EpisodicParams(FeatureParams):
             so that the untrained learner is the frozen one; ``lora`` trains LoRA factors of the
             model itself; ``nothing`` trains the head alone.
         projection_rank: of the projection.
-        rank, alpha, targets, top_layers: of LoRA; see `LoraSpec`.
-        seed: of every random start.
     """
 
     tune: Literal["projection", "lora", "nothing"] = "projection"
     projection_rank: int = Field(default=32, ge=1)
-    rank: int = Field(default=8, ge=1)
-    alpha: float = Field(default=16.0, gt=0)
-    targets: tuple[str, ...] | None = None
-    top_layers: int | None = Field(default=None, ge=1)
     whiten: Literal[False] = False
-    seed: int = 0
 
 
 class Net(nn.Module):
@@ -64,8 +58,6 @@ class Net(nn.Module):
         width: numbers in an embedding.
         params: the learner's parameters.
     """
-
-    fixed_columns: ClassVar[bool] = False  # whether the head tells labels by their columns
 
     def __init__(self, width: int, params: Any) -> None:
         super().__init__()
@@ -144,8 +136,14 @@ def embed(features: Features, shown: Sequence[str], adapter: Adapter | None) -> 
 
 
 class EpisodicLearner(MetaLearner):
-    """A meta-trained head on embeddings."""
+    """A meta-trained head on embeddings.
 
+    Attributes:
+        network: what the head is made of.
+    """
+
+    trains = "head"
+    network: ClassVar[type[Net]]
     Params: ClassVar[type[FeatureParams]] = EpisodicParams
 
     @classmethod
@@ -163,15 +161,27 @@ class EpisodicLearner(MetaLearner):
         self._factors: dict[str, Tensor] = {}
         self._scale = 0.0
         if params.tune == "lora":
-            names = params.targets or default_targets(backbone)
-            spec = LoraSpec(params.rank, params.alpha, names, params.top_layers)
-            self._scale = spec.scale
-            drawn = init_lora(backbone, spec, params.seed)
+            self._scale = params.spec(backbone).scale
+            drawn = params.begin(backbone)
             self._factors = {name: value.requires_grad_() for name, value in drawn.items()}
 
-    @abstractmethod
-    def network(self, width: int, params: Any) -> Net:
-        """Make the network."""
+    @classmethod
+    def work(cls, counter: TokenCounter, episode: Episode, params: Any) -> Work:
+        """Embed every text once; with an adapter of its own, each side anew."""
+        support, query = (params.uncut(x, episode.labels) for x in (episode.support, episode.query))
+        if params.tune != "lora":
+            return forward(counter.embedded((*support, *query), params.layer))
+        tokens = counter.texts(support) + counter.texts(query)
+        return forward(tokens * counter.depth(params.layer))
+
+    @classmethod
+    def training_work(cls, counter: TokenCounter, episodes: Sequence[Episode], params: Any) -> Work:
+        """Pass over every text with an adapter; frozen texts are embedded where they are new."""
+        each = [params.uncut((*e.support, *e.query), e.labels) for e in episodes]
+        if params.tune == "lora":
+            depth = counter.depth(params.layer)
+            return trained(sum(counter.texts(texts) * depth for texts in each))
+        return forward(counter.embedded([t for texts in each for t in texts], params.layer))
 
     def trainable_parameters(self) -> Mapping[str, Tensor]:
         """Return the network's parameters and the LoRA factors."""
@@ -182,24 +192,28 @@ class EpisodicLearner(MetaLearner):
         """Return the mean query loss over episodes, and their mean query accuracy."""
         losses, hits = [], []
         for group, vectors in self._embedded(episodes):
-            supports = [list(range(len(e.support))) for e in group]
-            columns = [_shuffled(self._net, e, self._seed) for e in group]
-            support = torch.stack([v[order] for v, order in zip(vectors, supports, strict=True)])
-            query = torch.stack([v[len(o) :] for v, o in zip(vectors, supports, strict=True)])
+            columns = [self._columns(e) for e in group]
+            count = len(group[0].support)
+            support, query = torch.stack(vectors).tensor_split([count], 1)
             wanted = torch.stack(
                 [
                     c[targets([*e.support, *e.query], e.labels)]
                     for e, c in zip(group, columns, strict=True)
                 ]
             )
-            if self._net.fixed_columns:
+            if self.trains_columns:
                 support, wanted = _mixed(support, wanted, group, self._seed)
-            count = support.shape[1]
             head = self._net.fit(support, wanted[:, :count], group[0].ways)
             scores = head.scores(query)
             losses.append(self._net.loss(scores, wanted[:, count:]))
             hits.append((scores.argmax(-1) == wanted[:, count:]).float().mean(1))
         return torch.cat(losses).mean(), {"query_accuracy": float(torch.cat(hits).mean())}
+
+    def _columns(self, episode: Episode) -> Tensor:
+        """Return a training episode's columns: permuted by lot where labels are told by them."""
+        if not self.trains_columns:
+            return torch.arange(episode.ways)
+        return torch.randperm(episode.ways, generator=_lot(episode, "columns", self._seed))
 
     def _embedded(
         self, episodes: Sequence[Episode]
@@ -243,11 +257,9 @@ class EpisodicLearner(MetaLearner):
                 continue
             net.check(len(columns))
             columns.sort(key=lambda column: labels.names[column])
-            place = torch.zeros(len(labels), dtype=torch.long)
-            place[columns] = torch.arange(len(columns))
             ordered = in_order(support)
             vectors = represent([e.fields for e in ordered], labels)
-            wanted = place[targets(ordered, labels)]
+            wanted = places(ordered, labels, columns)
             head = net.fit(vectors[None], wanted[None], len(columns))
             predictor = HeadPredictor(represent, labels, columns, head)
             predictor.trained_parameters = trained
@@ -260,13 +272,6 @@ def _lot(episode: Episode, purpose: str, seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(
         int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
     )
-
-
-def _shuffled(net: Net, episode: Episode, seed: int) -> Tensor:
-    """Return a training episode's columns: permuted by lot where the head tells labels by them."""
-    if not net.fixed_columns:
-        return torch.arange(episode.ways)
-    return torch.randperm(episode.ways, generator=_lot(episode, "columns", seed))
 
 
 def _mixed(

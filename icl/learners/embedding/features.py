@@ -49,6 +49,12 @@ class FeatureParams(Params):
         looks_inside = self.layer is not None or self.pooling is not None
         return frozenset({"states", "token_states"} if looks_inside else {"states"})
 
+    def uncut(self, examples: Sequence[Example], labels: Labels) -> list[str]:
+        """Return what the model reads of some examples, but for what their length costs them."""
+        if self.prompted:
+            return [labels.template.render(e.fields) for e in examples]
+        return [(self.instruction or "") + joined(e.fields) for e in examples]
+
 
 class Features:
     """Embeds examples and queries as `FeatureParams` say."""

@@ -18,19 +18,22 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from icl.learners.base import Learner, Predictor
+from icl.learners.adapter_params import AdapterParams
+from icl.learners.base import Learner, Params, Predictor
 from icl.learners.embedding.base import EmbeddingLearner, HeadPredictor
 from icl.learners.embedding.episodic import embed
-from icl.learners.embedding.features import FeatureParams, Features, targets
+from icl.learners.embedding.features import FeatureParams, Features
 from icl.learners.embedding.heads import linear
 from icl.learners.embedding.heads.fitted import Fitted
-from icl.learners.support import in_order, present_columns, uniform
-from icl.models.adapters.lora import Adapter, LoraSpec
-from icl.models.adapters.lora_start import default_targets, init_lora
+from icl.learners.support import in_order, places, present_columns, uniform
+from icl.models.adapters.lora import Adapter
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
+from icl.tools.amounts import Work, forward, trained
 
 if TYPE_CHECKING:
+    from icl.episodes.episode import Episode
+    from icl.learners.work import TokenCounter
     from icl.models.backbone import Backbone
     from icl.models.base import Ability
 
@@ -39,15 +42,26 @@ Forward = Callable[[Parameters, list[int]], Tensor]  # parameters, examples -> l
 _SMALL_LOSS = 0.01
 
 
+class StoppingParams(Params):
+    """When to stop training on a support set.
+
+    Attributes:
+        steps: at most so many.
+        learning_rate: of Adam.
+        patience: stop the search after so many steps without a lower held-out loss.
+    """
+
+    steps: int = Field(default=200, ge=1)
+    learning_rate: float = Field(default=0.05, gt=0)
+    patience: int = Field(default=20, ge=1)
+
+
 def train(
     start: Parameters,
     forward: Forward,
     wanted: Tensor,
     ways: int,
-    *,
-    steps: int,
-    learning_rate: float,
-    patience: int,
+    params: StoppingParams,
 ) -> tuple[dict[str, Tensor], int]:
     """Train copies of some parameters on a support set, with early stopping within it.
 
@@ -56,20 +70,18 @@ def train(
         forward: computes logits, shape (examples, ways), with a graph to the parameters.
         wanted: columns, shape (n,).
         ways: the number of labels.
-        steps: at most so many.
-        learning_rate: of Adam.
-        patience: stop the search after so many steps without a lower held-out loss.
+        params: when to stop.
 
     Returns:
         The trained parameters, and for how many steps they were trained.
     """
-    everything = list(range(len(wanted)))
+    steps, everything = params.steps, list(range(len(wanted)))
     dealt = linear.folds(wanted, ways)
     if int(dealt.max()) > 0:
         kept = (dealt != 0).nonzero()[:, 0].tolist()
         held = (dealt == 0).nonzero()[:, 0].tolist()
-        _, steps = _descend(start, forward, wanted, kept, held, steps, learning_rate, patience)
-    return _descend(start, forward, wanted, everything, None, steps, learning_rate, patience)
+        _, steps = _descend(start, forward, wanted, kept, held, steps, params)
+    return _descend(start, forward, wanted, everything, None, steps, params)
 
 
 def _descend(
@@ -79,12 +91,11 @@ def _descend(
     kept: list[int],
     held: list[int] | None,
     steps: int,
-    learning_rate: float,
-    patience: int,
+    params: StoppingParams,
 ) -> tuple[dict[str, Tensor], int]:
     """Take full-batch steps; return where they end and the best number of them, at least one."""
     own = {name: value.detach().clone().requires_grad_() for name, value in start.items()}
-    optimiser = torch.optim.Adam(own.values(), lr=learning_rate)
+    optimiser = torch.optim.Adam(own.values(), lr=params.learning_rate)
     least, best = torch.inf, 1
     for step in range(steps + 1):
         if held is not None and step:
@@ -92,7 +103,7 @@ def _descend(
                 loss = float(_loss(forward, own, wanted, held))
             if loss < least:
                 least, best = loss, step
-            if step - best >= patience:
+            if step - best >= params.patience:
                 break
         if step == steps:
             break
@@ -110,12 +121,8 @@ def _loss(forward: Forward, own: Parameters, wanted: Tensor, rows: list[int]) ->
     return torch.nn.functional.cross_entropy(forward(own, rows), wanted[rows])
 
 
-class HeadFineTuningParams(FeatureParams):
+class HeadFineTuningParams(StoppingParams, FeatureParams):
     """How texts are embedded, and how the head is trained."""
-
-    steps: int = Field(default=200, ge=1)
-    learning_rate: float = Field(default=0.05, gt=0)
-    patience: int = Field(default=20, ge=1)
 
 
 class HeadFineTuning(EmbeddingLearner):
@@ -124,14 +131,9 @@ class HeadFineTuning(EmbeddingLearner):
     method: ClassVar[str] = "head-finetuning"
     Params = HeadFineTuningParams
 
-    def __init__(self, backbone: Backbone, params: HeadFineTuningParams) -> None:
-        """Embed with this backbone."""
-        super().__init__(backbone, params)
-        self._params = params
-
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Train each task's head."""
-        p, width = self._params, support.shape[2]
+        width = support.shape[2]
         start = {"weight": torch.zeros(width, ways), "bias": torch.zeros(ways)}
         weights, biases = [], []
         for vectors, columns in zip(support, wanted, strict=True):
@@ -139,40 +141,24 @@ class HeadFineTuning(EmbeddingLearner):
             def forward(own: Parameters, rows: list[int], vectors: Tensor = vectors) -> Tensor:
                 return vectors[rows] @ own["weight"] + own["bias"]
 
-            found, _ = train(
-                start,
-                forward,
-                columns,
-                ways,
-                steps=p.steps,
-                learning_rate=p.learning_rate,
-                patience=p.patience,
-            )
+            found, _ = train(start, forward, columns, ways, self._params)
             weights.append(found["weight"])
             biases.append(found["bias"])
         parameters = (torch.stack(weights), torch.stack(biases))
         return Fitted(linear.apply, parameters, trained=(width + 1) * ways)
 
 
-class LoraHeadParams(FeatureParams):
+class LoraHeadParams(StoppingParams, AdapterParams, FeatureParams):
     """How texts are embedded, the adapter, and how both are trained.
 
     Attributes:
-        rank, alpha, targets, top_layers: of LoRA; see `LoraSpec`.
         head_scale: the head's logits are multiplied by it, so that it learns faster than the model.
-        steps, learning_rate, patience: see `train`.
-        seed: of the adapter's start.
     """
 
-    rank: int = Field(default=8, ge=1)
-    alpha: float = Field(default=16.0, gt=0)
-    targets: tuple[str, ...] | None = None
-    top_layers: int | None = Field(default=None, ge=1)
     head_scale: float = Field(default=10.0, gt=0)
     steps: int = Field(default=30, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     patience: int = Field(default=8, ge=1)
-    seed: int = 0
 
 
 class LoraHead(Learner):
@@ -186,14 +172,21 @@ class LoraHead(Learner):
         """Vectors through LoRA factors."""
         return params.needs | {"adapt"}
 
+    @classmethod
+    def work(cls, counter: TokenCounter, episode: Episode, params: LoraHeadParams) -> Work:
+        """Train for all steps, twice over where a fold can be held out, then answer."""
+        support, query = (
+            counter.texts(params.uncut(side, episode.labels)) * counter.depth(params.layer)
+            for side in (episode.support, episode.query)
+        )
+        fits = 1 if len(episode.support) <= len(episode.labels) else 2
+        return trained(support) * (fits * params.steps) + forward(query)
+
     def __init__(self, backbone: Backbone, params: LoraHeadParams) -> None:
         """Draw the adapter that every task starts from."""
         self._features = Features(backbone, params)
         self._params = params
-        names = params.targets or default_targets(backbone)
-        spec = LoraSpec(params.rank, params.alpha, names, params.top_layers)
-        self._scale = spec.scale
-        self._start = init_lora(backbone, spec, params.seed)
+        self._start, self._scale = params.begin(backbone), params.spec(backbone).scale
 
     def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
         """Train on one support set; with fewer than two labels in it, every label is alike."""
@@ -203,8 +196,6 @@ class LoraHead(Learner):
         p, ways = self._params, len(columns)
         ordered = in_order(support)
         shown = self._features.shown([e.fields for e in ordered], labels)
-        place = torch.zeros(len(labels), dtype=torch.long)
-        place[columns] = torch.arange(ways)
         width = self._features.embedder.width
 
         def forward(own: Parameters, rows: list[int]) -> Tensor:
@@ -214,11 +205,9 @@ class LoraHead(Learner):
         found, _ = train(
             {**self._start, "weight": torch.zeros(width, ways), "bias": torch.zeros(ways)},
             forward,
-            place[targets(ordered, labels)],
+            places(ordered, labels, columns),
             ways,
-            steps=p.steps,
-            learning_rate=p.learning_rate,
-            patience=p.patience,
+            p,
         )
         adapter = self._adapter(found)
 

@@ -6,7 +6,7 @@ which agree with scikit-learn's and fit many tasks at once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -16,9 +16,6 @@ from icl.learners.embedding.base import EmbeddingLearner
 from icl.learners.embedding.features import FeatureParams
 from icl.learners.embedding.heads import linear
 from icl.learners.embedding.heads.fitted import Fitted
-
-if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
 
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)
 
@@ -35,14 +32,9 @@ class LinearProbe(EmbeddingLearner):
     method: ClassVar[str] = "linear-probe"
     Params = LinearProbeParams
 
-    def __init__(self, backbone: Backbone, params: LinearProbeParams) -> None:
-        """Embed with this backbone."""
-        super().__init__(backbone, params)
-        self._strength = params.C
-
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Minimise the penalised log-loss."""
-        return linear.logistic(support, wanted, ways, self._strength)
+        return linear.logistic(support, wanted, ways, self._params.C)
 
 
 class LogisticParams(FeatureParams):
@@ -61,15 +53,10 @@ class Logistic(EmbeddingLearner):
     method: ClassVar[str] = "logistic"
     Params = LogisticParams
 
-    def __init__(self, backbone: Backbone, params: LogisticParams) -> None:
-        """Embed with this backbone."""
-        super().__init__(backbone, params)
-        self._strengths = params.strengths
-
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Choose each task's strength, then fit all of them."""
         chosen = [
-            linear.cross_validated_strength(vectors, columns, ways, self._strengths)
+            linear.cross_validated_strength(vectors, columns, ways, self._params.strengths)
             for vectors, columns in zip(support, wanted, strict=True)
         ]
         return linear.logistic(support, wanted, ways, torch.tensor(chosen, dtype=torch.float64))
@@ -88,11 +75,6 @@ class Ridge(EmbeddingLearner):
     method: ClassVar[str] = "ridge"
     Params = RidgeParams
 
-    def __init__(self, backbone: Backbone, params: RidgeParams) -> None:
-        """Embed with this backbone."""
-        super().__init__(backbone, params)
-        self._params = params
-
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Solve for the weights."""
         return linear.ridge(support, wanted, ways, self._params.strengths, self._params.temperature)
@@ -110,11 +92,6 @@ class SVM(EmbeddingLearner):
     method: ClassVar[str] = "svm"
     Params = SVMParams
 
-    def __init__(self, backbone: Backbone, params: SVMParams) -> None:
-        """Embed with this backbone."""
-        super().__init__(backbone, params)
-        self._strength = params.C
-
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Fit one machine a task and label; scores are signed distances in margins."""
         from sklearn.svm import SVC
@@ -122,7 +99,7 @@ class SVM(EmbeddingLearner):
         weights, biases = [], []
         for vectors, columns in zip(support.double().numpy(), wanted.numpy(), strict=True):
             machines = [
-                SVC(kernel="linear", C=self._strength, tol=1e-8).fit(vectors, columns == way)
+                SVC(kernel="linear", C=self._params.C, tol=1e-8).fit(vectors, columns == way)
                 for way in range(ways)
             ]
             weights.append(torch.stack([torch.tensor(m.coef_[0]) for m in machines], 1))

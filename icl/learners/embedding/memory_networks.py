@@ -9,7 +9,7 @@ filled: tasks with more labels are refused.
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -37,7 +37,6 @@ class MemoryParams(EpisodicParams):
 class _MemoryNet(Net):
     """What both networks share: inputs of an embedding and a label, and a check of their sizes."""
 
-    fixed_columns: ClassVar[bool] = True
     out: nn.Linear  # to a score for each of `most_ways` columns
 
     def __init__(self, width: int, params: MemoryParams) -> None:
@@ -169,10 +168,7 @@ class SNAIL(EpisodicLearner):
     method: ClassVar[str] = "snail"
     trains_columns: ClassVar[bool] = True
     Params = SNAILParams
-
-    def network(self, width: int, params: Any) -> Net:
-        """Make the network."""
-        return _SNAILNet(width, params)
+    network = _SNAILNet
 
 
 class MANNParams(MemoryParams):
@@ -268,7 +264,4 @@ class MANN(EpisodicLearner):
     method: ClassVar[str] = "mann"
     trains_columns: ClassVar[bool] = True
     Params = MANNParams
-
-    def network(self, width: int, params: Any) -> Net:
-        """Make the network."""
-        return _MANNNet(width, params)
+    network = _MANNNet

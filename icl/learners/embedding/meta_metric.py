@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -39,10 +39,7 @@ class MetaPrototypes(EpisodicLearner):
 
     method: ClassVar[str] = "meta-prototypes"
     Params = MetaPrototypeParams
-
-    def network(self, width: int, params: Any) -> Net:
-        """Make the projection and the temperature."""
-        return _PrototypeNet(width, params)
+    network = _PrototypeNet
 
 
 class MetaMatchingParams(EpisodicParams):
@@ -104,10 +101,7 @@ class MetaMatching(EpisodicLearner):
 
     method: ClassVar[str] = "meta-matching"
     Params = MetaMatchingParams
-
-    def network(self, width: int, params: Any) -> Net:
-        """Make the projection, the temperature and the LSTMs."""
-        return _MatchingNet(width, params)
+    network = _MatchingNet
 
 
 class RelationParams(EpisodicParams):
@@ -158,7 +152,4 @@ class Relation(EpisodicLearner):
 
     method: ClassVar[str] = "relation"
     Params = RelationParams
-
-    def network(self, width: int, params: Any) -> Net:
-        """Make the projection and the relation module."""
-        return _RelationNet(width, params)
+    network = _RelationNet

@@ -54,12 +54,10 @@ class MultiTask(EpisodicLearner):
     """
 
     method: ClassVar[str] = "multitask"
+    plain: ClassVar[bool] = True
     joins_episodes: ClassVar[bool] = True  # each example is told from all labels of the meta-batch
     Params = MultiTaskParams
-
-    def network(self, width: int, params: Any) -> Net:
-        """Make the projection and the shared head."""
-        return _SharedNet(width, params)
+    network = _SharedNet
 
     def meta_loss(self, episodes: Sequence[Episode]) -> tuple[Tensor, Mapping[str, float]]:
         """Return the mean classification loss over all examples of the episodes."""

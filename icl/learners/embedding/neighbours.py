@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor
@@ -11,9 +11,6 @@ from icl.learners.embedding.base import EmbeddingLearner
 from icl.learners.embedding.features import FeatureParams
 from icl.learners.embedding.heads import metric
 from icl.learners.embedding.heads.fitted import Fitted
-
-if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
 
 
 class MatchingParams(FeatureParams):
@@ -31,14 +28,9 @@ class Matching(EmbeddingLearner):
     method: ClassVar[str] = "matching"
     Params = MatchingParams
 
-    def __init__(self, backbone: Backbone, params: MatchingParams) -> None:
-        """Embed with this backbone."""
-        super().__init__(backbone, params)
-        self._temperature = params.temperature
-
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Keep the support set."""
-        return metric.matching(support, wanted, ways, self._temperature)
+        return metric.matching(support, wanted, ways, self._params.temperature)
 
 
 class NeighbourParams(MatchingParams):
@@ -52,11 +44,6 @@ class Neighbours(EmbeddingLearner):
 
     method: ClassVar[str] = "knn"
     Params = NeighbourParams
-
-    def __init__(self, backbone: Backbone, params: NeighbourParams) -> None:
-        """Embed with this backbone."""
-        super().__init__(backbone, params)
-        self._params = params
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Keep the support set."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -11,9 +11,6 @@ from icl.learners.embedding.base import EmbeddingLearner
 from icl.learners.embedding.features import FeatureParams
 from icl.learners.embedding.heads import metric
 from icl.learners.embedding.heads.fitted import Fitted
-
-if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
 
 
 class PrototypeParams(FeatureParams):
@@ -36,11 +33,6 @@ class Prototypes(EmbeddingLearner):
 
     method: ClassVar[str] = "prototypes"
     Params = PrototypeParams
-
-    def __init__(self, backbone: Backbone, params: PrototypeParams) -> None:
-        """Embed with this backbone."""
-        super().__init__(backbone, params)
-        self._params = params
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Average each class's vectors."""

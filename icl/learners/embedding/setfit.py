@@ -17,14 +17,17 @@ from torch import Tensor
 from icl.errors import IclError
 from icl.learners.base import Learner, Params, Predictor
 from icl.learners.embedding.base import HeadPredictor
-from icl.learners.embedding.features import targets
 from icl.learners.embedding.heads import linear
-from icl.learners.support import in_order, present_columns, uniform
+from icl.learners.support import in_order, places, present_columns, uniform
+from icl.models.context import joined
 from icl.models.loading.named import model_path
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
+from icl.tools.amounts import Work, forward, trained
 
 if TYPE_CHECKING:
+    from icl.episodes.episode import Episode
+    from icl.learners.work import TokenCounter
     from icl.models.backbone import Backbone
     from icl.models.base import Ability
 
@@ -60,6 +63,15 @@ class SetFit(Learner):
         """A sentence encoder that sentence-transformers loads once more."""
         return frozenset({"tune"})
 
+    @classmethod
+    def work(cls, counter: TokenCounter, episode: Episode, params: SetFitParams) -> Work:
+        """Tune on two pairs of two texts for each example and round, then embed everything."""
+        support, query = (
+            counter.texts([joined(e.fields) for e in side])
+            for side in (episode.support, episode.query)
+        )
+        return trained(4 * params.pairs * support) + forward(support + query)
+
     def __init__(self, backbone: Backbone, params: SetFitParams) -> None:
         """Load the encoder once more, for sentence-transformers; each task tunes a copy.
 
@@ -94,9 +106,7 @@ class SetFit(Learner):
         if len(columns) < 2:
             return uniform(labels)
         ordered = in_order(support)
-        place = torch.zeros(len(labels), dtype=torch.long)
-        place[columns] = torch.arange(len(columns))
-        wanted = place[targets(ordered, labels)]
+        wanted = places(ordered, labels, columns)
         texts = [example.text for example in ordered]
         model = copy.deepcopy(self._start)
         self._tune(model, texts, wanted)
@@ -105,7 +115,7 @@ class SetFit(Learner):
         )
 
         def represent(queries: Sequence[Fields], _: Labels) -> Tensor:
-            return self._encode(model, ["\n".join(fields.values()) for fields in queries])
+            return self._encode(model, [joined(fields) for fields in queries])
 
         predictor = HeadPredictor(represent, labels, columns, head)
         predictor.trained_parameters += sum(p.numel() for p in model.parameters())

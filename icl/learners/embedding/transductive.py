@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor
@@ -11,9 +11,6 @@ from icl.learners.embedding.base import EmbeddingLearner
 from icl.learners.embedding.features import FeatureParams
 from icl.learners.embedding.heads import transductive
 from icl.learners.embedding.heads.fitted import Fitted
-
-if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
 
 
 class SoftKMeansParams(FeatureParams):
@@ -29,11 +26,6 @@ class SoftKMeans(EmbeddingLearner):
     method: ClassVar[str] = "soft-k-means"
     Params = SoftKMeansParams
     transductive: ClassVar[bool] = True
-
-    def __init__(self, backbone: Backbone, params: SoftKMeansParams) -> None:
-        """Embed with this backbone."""
-        super().__init__(backbone, params)
-        self._params = params
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Average each class's vectors; refinement waits for the queries."""
@@ -56,11 +48,6 @@ class Laplacian(EmbeddingLearner):
     method: ClassVar[str] = "laplacian"
     Params = LaplacianParams
     transductive: ClassVar[bool] = True
-
-    def __init__(self, backbone: Backbone, params: LaplacianParams) -> None:
-        """Embed with this backbone."""
-        super().__init__(backbone, params)
-        self._params = params
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Average each class's vectors; smoothing waits for the queries."""

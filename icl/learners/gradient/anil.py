@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
-from icl.learners.gradient.algorithms import MAML, MetaAlgorithm
+from icl.learners.gradient.algorithms import MAML
 from icl.learners.gradient.meta_learner import LoraMetaLearner, MetaParams
 
 
@@ -26,9 +26,6 @@ class LoraANIL(LoraMetaLearner):
 
     method: ClassVar[str] = "anil"
     Params = ANILParams
+    Algorithm = MAML
     head = "words"
     moves_body = False
-
-    def make_algorithm(self, params: Any) -> MetaAlgorithm:
-        """Return MAML; which parameters move is said by `moves_body`."""
-        return MAML(**params.loop())

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import field_validator
 from torch import Tensor
 
-from icl.learners.base import Params, Predictor
+from icl.learners.adapter_params import AdapterParams
+from icl.learners.base import Predictor
 from icl.models.adapters.lora import Adapter, LoraSpec, Start, Variant
-from icl.models.adapters.lora_start import default_targets, init_lora, lowest_layer
+from icl.models.adapters.lora_start import default_targets, lowest_layer
 from icl.models.adapters.peft_adapter import (
     adapter_digest,
     adapter_folder,
@@ -46,25 +47,16 @@ _STARTS = get_args(Start)
 _ROWS_ON_CPU = 512  # tokens of one piece
 
 
-class LoraParams(Params):
+class LoraParams(AdapterParams):
     """The adapter of a gradient learner.
 
     Attributes:
-        rank, alpha: the adapter's size, and its scale ``alpha / rank``.
-        targets: names of the adapted linear maps; by default PEFT's choice for the architecture.
-        top_layers: adapt only so many of the uppermost layers; by default all.
-        seed: of the adapter's random start.
         variant: ``lora``, ``rslora`` or ``dora``, see `icl.models.adapters.lora`.
         start: ``zero`` or ``orthogonal``, see `LoraSpec`; or a PEFT adapter, a directory or a Hub
             id. Its rank, alpha and variant must be these; its linear maps are adapted, unless
             `targets` or `top_layers` are set, which must then agree with it.
     """
 
-    rank: int = Field(default=8, ge=1)
-    alpha: float = Field(default=16.0, gt=0)
-    targets: tuple[str, ...] | None = None
-    top_layers: int | None = Field(default=None, ge=1)
-    seed: int = 0
     variant: Variant = "lora"
     start: str = "zero"
 
@@ -96,9 +88,9 @@ class LoraParams(Params):
         Raises:
             IclError: there is no such adapter, or it does not fit these parameters or the model.
         """
-        spec = self.spec(backbone)
         if self.adapter is None:
-            return init_lora(backbone, spec, self.seed)
+            return super().begin(backbone)
+        spec = self.spec(backbone)
         if self.targets is None and self.top_layers is not None:
             spec = replace(spec, targets=default_targets(backbone))
         anywhere = self.targets is None and self.top_layers is None
@@ -305,17 +297,3 @@ class AdaptedPredictor(Predictor):
                 backbone, plan, adapter=self._adapter, trunk=trunk, start=below, relative=True
             )
         return scores.log_softmax(1).cpu()
-
-
-def predictors(
-    backbone: Backbone, tasks: Sequence[Support], factors: Factors, scale: float
-) -> list[Predictor]:
-    """Part factors with a task axis into one predictor a task."""
-    return [
-        AdaptedPredictor(
-            backbone,
-            labels,
-            Adapter({name: value[i].detach().clone() for name, value in factors.items()}, scale),
-        )
-        for i, (_, labels) in enumerate(tasks)
-    ]

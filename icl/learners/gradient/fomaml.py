@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from icl.learners.gradient.algorithms import FOMAML, MetaAlgorithm
+from icl.learners.gradient.algorithms import FOMAML
 from icl.learners.gradient.meta_learner import LoraMetaLearner
 
 
@@ -12,7 +12,4 @@ class LoraFOMAML(LoraMetaLearner):
     """The meta-gradient is the query gradient where the inner loop ended."""
 
     method: ClassVar[str] = "fomaml"
-
-    def make_algorithm(self, params: Any) -> MetaAlgorithm:
-        """Return first-order MAML."""
-        return FOMAML(**params.loop())
+    Algorithm = FOMAML

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
-from icl.learners.gradient.algorithms import IMAML, MetaAlgorithm
+from icl.learners.gradient.algorithms import IMAML
 from icl.learners.gradient.meta_learner import LoraMetaLearner, MetaParams
 
 
@@ -28,7 +28,4 @@ class LoraIMAML(LoraMetaLearner):
 
     method: ClassVar[str] = "imaml"
     Params = IMAMLParams
-
-    def make_algorithm(self, params: Any) -> MetaAlgorithm:
-        """Return implicit MAML."""
-        return IMAML(**params.loop(), strength=params.strength, solver_steps=params.solver_steps)
+    Algorithm = IMAML

@@ -10,17 +10,17 @@ from pydantic import Field
 
 from icl.learners.base import Learner, Predictor
 from icl.learners.gradient.algorithms.problem import spread
-from icl.learners.gradient.base import (
-    LoraParams,
-    Support,
-    WordLoss,
-    predictors,
-)
+from icl.learners.gradient.base import AdaptedPredictor, LoraParams, Support, WordLoss
+from icl.learners.gradient.passes import passes
+from icl.models.adapters.lora import Adapter
 from icl.tasks.task import Example, Labels
 
 if TYPE_CHECKING:
+    from icl.episodes.episode import Episode
+    from icl.learners.work import TokenCounter
     from icl.models.backbone import Backbone
     from icl.models.base import Ability
+    from icl.tools.amounts import Work
 
 
 class LoraFineTuningParams(LoraParams):
@@ -45,6 +45,11 @@ class LoraFineTuning(Learner):
     def needs(cls, params: Any) -> frozenset[Ability]:
         """Scores through LoRA factors."""
         return frozenset({"score", "adapt"})
+
+    @classmethod
+    def work(cls, counter: TokenCounter, episode: Episode, params: LoraFineTuningParams) -> Work:
+        """Take each step on the support set, then answer."""
+        return passes(counter, episode, params).adapted(params.steps)
 
     def __init__(self, backbone: Backbone, params: LoraFineTuningParams) -> None:
         """Draw the start that every episode shares."""
@@ -71,4 +76,11 @@ class LoraFineTuning(Learner):
                 for part in loss.parts:
                     torch.autograd.backward(part(factors).sum())
                 optimiser.step()
-        return predictors(self._backbone, tasks, factors, self._scale)
+        each = [
+            {name: value[i].detach().clone() for name, value in factors.items()}
+            for i in range(len(tasks))
+        ]
+        return [
+            AdaptedPredictor(self._backbone, labels, Adapter(own, self._scale))
+            for (_, labels), own in zip(tasks, each, strict=True)
+        ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from icl.learners.gradient.algorithms import MAML, MetaAlgorithm
+from icl.learners.gradient.algorithms import MAML
 from icl.learners.gradient.meta_learner import LoraMetaLearner, MetaParams
 
 
@@ -24,7 +24,4 @@ class LoraMAML(LoraMetaLearner):
 
     method: ClassVar[str] = "maml"
     Params = MAMLParams
-
-    def make_algorithm(self, params: Any) -> MetaAlgorithm:
-        """Return second-order MAML."""
-        return MAML(**params.loop(), checkpoint=params.checkpoint)
+    Algorithm = MAML

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
-from icl.learners.gradient.algorithms import MAMLPlusPlus, MetaAlgorithm
+from icl.learners.gradient.algorithms import MAMLPlusPlus
 from icl.learners.gradient.maml import MAMLParams
 from icl.learners.gradient.meta_learner import LoraMetaLearner
 
@@ -34,12 +34,4 @@ class LoraMAMLPlusPlus(LoraMetaLearner):
 
     method: ClassVar[str] = "maml++"
     Params = MAMLPlusPlusParams
-
-    def make_algorithm(self, params: Any) -> MetaAlgorithm:
-        """Return MAML++."""
-        return MAMLPlusPlus(
-            **params.loop(),
-            checkpoint=params.checkpoint,
-            anneal=params.anneal,
-            first_order=params.first_order,
-        )
+    Algorithm = MAMLPlusPlus

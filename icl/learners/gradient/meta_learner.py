@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import fields
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -14,7 +14,7 @@ from torch import Tensor
 from icl.episodes.episode import Episode
 from icl.errors import IclError
 from icl.learners.base import MetaLearner, Predictor
-from icl.learners.gradient.algorithms import Joint, MetaAlgorithm, MetaStep, Problem
+from icl.learners.gradient.algorithms import Joint, MetaAlgorithm, Problem
 from icl.learners.gradient.algorithms.optimisers import inner_optimiser
 from icl.learners.gradient.base import (
     AdaptedPredictor,
@@ -23,6 +23,8 @@ from icl.learners.gradient.base import (
     WordLoss,
     rows_at_once,
 )
+from icl.learners.gradient.known_gradient import with_gradients
+from icl.learners.gradient.passes import passes
 from icl.learners.gradient.task_head import BIAS, WEIGHT, Begin, HeadedPredictor, HeadTasks
 from icl.learners.support import present_columns, uniform
 from icl.models.adapters.lora import Adapter
@@ -30,8 +32,10 @@ from icl.models.adapters.lora_start import lowest_layer
 from icl.models.memory import bytes_per_row
 from icl.models.tokens import encode
 from icl.tasks.task import Example, Labels
+from icl.tools.amounts import Work, forward, trained
 
 if TYPE_CHECKING:
+    from icl.learners.work import TokenCounter
     from icl.models.backbone import Backbone
     from icl.models.base import Ability
 
@@ -56,15 +60,6 @@ class MetaParams(LoraParams):
     adapt_steps: int | None = Field(default=None, ge=0)
     temperature: float = Field(default=0.1, gt=0)
 
-    def loop(self) -> dict[str, Any]:
-        """Return what every `MetaAlgorithm` takes."""
-        return {
-            "steps": self.inner_steps,
-            "rate": self.inner_rate,
-            "optimiser": inner_optimiser(self.inner_optimiser, self.inner_beta),
-            "adapt_steps": self.adapt_steps,
-        }
-
 
 class LoraMetaLearner(MetaLearner):
     """Learn a LoRA start, and maybe rates, from which few steps adapt to a task.
@@ -77,20 +72,62 @@ class LoraMetaLearner(MetaLearner):
     Attributes:
         head: where a task's head begins; None for the label words themselves, without a head.
         moves_body: whether the inner loop moves the LoRA factors, or only the head.
+        Algorithm: what is learned by; its fields take the parameters of the same names.
     """
 
     Params = MetaParams
+    Algorithm: ClassVar[type[MetaAlgorithm]]
     head: ClassVar[Begin | None] = None
     moves_body: ClassVar[bool] = True
 
     @classmethod
-    def needs(cls, params: Any) -> frozenset[Ability]:
+    def needs(cls, params: MetaParams) -> frozenset[Ability]:
         """LoRA factors."""
         return frozenset({"adapt"})
 
+    @classmethod
+    def work(cls, counter: TokenCounter, episode: Episode, params: MetaParams) -> Work:
+        """Take each inner step on the support set, then answer; a head alone moves for nothing."""
+        steps = params.inner_steps if params.adapt_steps is None else params.adapt_steps
+        one = passes(counter, episode, params)
+        return one.adapted(steps) if cls.moves_body else one.adapted(0) + forward(one.support)
+
+    @classmethod
+    def training_work(
+        cls, counter: TokenCounter, episodes: Sequence[Episode], params: MetaParams
+    ) -> Work:
+        """Add up the tasks of outer steps; frozen layers below run once for each."""
+        each = [passes(counter, episode, params) for episode in episodes]
+        return sum((p.below + cls.outer_work(p.support, p.query, params) for p in each), Work())
+
+    @classmethod
+    def outer_work(cls, support: float, query: float, params: MetaParams) -> Work:
+        """Return what one task of an outer step takes in the adapted layers, with looks at losses.
+
+        Args:
+            support, query: tokens of a pass over each side.
+            params: the method's.
+        """
+        # where a head alone moves there is one pass, whose states serve all steps
+        algorithm = cls.make_algorithm(params) if cls.moves_body else Joint()
+        steps = params.inner_steps if cls.moves_body else 0
+        looks = trained(support) * steps + forward(support + 2 * query)
+        return algorithm.work(support, query) + looks * (1 / _WATCH_EVERY)
+
+    @classmethod
+    def make_algorithm(cls, params: MetaParams) -> MetaAlgorithm:
+        """Return the algorithm that the parameters describe."""
+        named = {field.name for field in fields(cls.Algorithm)} & type(params).model_fields.keys()
+        return cls.Algorithm(
+            steps=params.inner_steps,
+            rate=params.inner_rate,
+            optimiser=inner_optimiser(params.inner_optimiser, params.inner_beta),
+            **{name: getattr(params, name) for name in named},
+        )
+
     def __init__(self, backbone: Backbone, params: MetaParams) -> None:
         """Draw the start, or read it from an adapter."""
-        self._backbone = backbone
+        self.backbone = backbone
         self._params = params
         self.scale = params.spec(backbone).scale
         self.algorithm = self.make_algorithm(params)
@@ -105,15 +142,6 @@ class LoraMetaLearner(MetaLearner):
             value.requires_grad_()
         self._step = 0
         self._done = 0.0
-
-    @property
-    def backbone(self) -> Backbone:
-        """The model that is adapted."""
-        return self._backbone
-
-    @abstractmethod
-    def make_algorithm(self, params: Any) -> MetaAlgorithm:
-        """Return the algorithm that the parameters describe."""
 
     def trainable_parameters(self) -> Mapping[str, Tensor]:
         """Return the LoRA factors of the start and whatever the algorithm learns beside them."""
@@ -156,15 +184,15 @@ class LoraMetaLearner(MetaLearner):
                 len(row)
                 for examples, labels in side
                 for row in encode(
-                    self._backbone.tokenizer, [labels.template.render(e.fields) for e in examples]
+                    self.backbone.tokenizer, [labels.template.render(e.fields) for e in examples]
                 )
             )
             for side in self.sides(episodes)
         )
-        layers = self._backbone.depth - self.below
-        row = bytes_per_row(self._backbone.model) * layers
+        layers = self.backbone.depth - self.below
+        row = bytes_per_row(self.backbone.model) * layers
         first, second = 1.6 * row, 5.5 * row
-        piece = math.inf if self._head is not None else rows_at_once(self._backbone)
+        piece = math.inf if self._head is not None else rows_at_once(self.backbone)
         outer = first * min(query, piece)
         if not (self.moves_body and self.algorithm.needs_second_order):
             return round(max(first * min(support, piece), outer))
@@ -218,9 +246,9 @@ class LoraMetaLearner(MetaLearner):
 
     def _predictor(self, labels: Labels, params: dict[str, Tensor]) -> Predictor:
         if self._head is None:
-            return AdaptedPredictor(self._backbone, labels, Adapter(params, self.scale))
+            return AdaptedPredictor(self.backbone, labels, Adapter(params, self.scale))
         return HeadedPredictor(
-            self._backbone, labels, params, self.scale, self.below, self._params.temperature
+            self.backbone, labels, params, self.scale, self.below, self._params.temperature
         )
 
     def _stepped(
@@ -236,17 +264,15 @@ class LoraMetaLearner(MetaLearner):
             problem = self.problem([support[i] for i in group], [query[i] for i in group])
             step = algorithm.meta_step(start, learned, problem, self._done)
             loss = loss + share * step.loss
-            seen = dict(_curve(step))
+            seen = {f"support_loss_{k}": value for k, value in enumerate(step.curve)}
             if watch and support[group[0]][0]:
                 seen |= self._watched(start, learned, problem)
             for name, number in seen.items():
                 metrics[name] = metrics.get(name, 0.0) + share * number
             for name, value in step.gradients.items():
                 total[name] = total[name] + share * value if name in total else share * value
-        own = self.trainable_parameters()
-        known = [total.get(n, torch.zeros_like(v)).to(v) for n, v in own.items()]
-        result: Tensor = _Known.apply(loss, known, *own.values())  # type: ignore[no-untyped-call]
-        return result, {"query_loss": float(loss), **metrics}
+        found = with_gradients(loss, total, self.trainable_parameters())
+        return found, {"query_loss": float(loss), **metrics}
 
     def _watched(
         self, start: Mapping[str, Tensor], learned: Mapping[str, Tensor], problem: Problem
@@ -261,12 +287,12 @@ class LoraMetaLearner(MetaLearner):
             }
 
     def _words(self, tasks: Sequence[Support]) -> WordLoss:
-        return WordLoss(self._backbone, tasks, self.start, self.scale)
+        return WordLoss(self.backbone, tasks, self.start, self.scale)
 
     def _with_heads(self, support: Sequence[Support], query: Sequence[Support] | None) -> HeadTasks:
         assert self._head is not None
         return HeadTasks(
-            self._backbone,
+            self.backbone,
             self.scale,
             support,
             query,
@@ -278,19 +304,6 @@ class LoraMetaLearner(MetaLearner):
 
     def _moves(self, name: str) -> bool:
         return name in (WEIGHT, BIAS) or (self.moves_body and name in self.start)
-
-
-class _Known(torch.autograd.Function):
-    """A value whose gradients are already known."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, known: list[Tensor], *params: Tensor) -> Tensor:
-        ctx.known = known
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(grad * value for value in ctx.known)
 
 
 def _no_loss(params: Mapping[str, Tensor]) -> Tensor:
@@ -308,7 +321,3 @@ def _alike(tasks: Sequence[Support]) -> list[list[int]]:
     for i, (support, labels) in enumerate(tasks):
         groups.setdefault((len(labels), bool(support)), []).append(i)
     return list(groups.values())
-
-
-def _curve(step: MetaStep) -> list[tuple[str, float]]:
-    return [(f"support_loss_{k}", value) for k, value in enumerate(step.curve)]

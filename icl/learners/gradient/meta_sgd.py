@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
-from icl.learners.gradient.algorithms import MetaAlgorithm, MetaSGD
+from icl.learners.gradient.algorithms import MetaSGD
 from icl.learners.gradient.maml import MAMLParams
 from icl.learners.gradient.meta_learner import LoraMetaLearner
 
@@ -22,7 +22,4 @@ class LoraMetaSGD(LoraMetaLearner):
 
     method: ClassVar[str] = "meta-sgd"
     Params = MetaSGDParams
-
-    def make_algorithm(self, params: Any) -> MetaAlgorithm:
-        """Return Meta-SGD; its first rates are drawn with the adapter's seed."""
-        return MetaSGD(**params.loop(), checkpoint=params.checkpoint, seed=params.seed)
+    Algorithm = MetaSGD

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from icl.episodes.episode import Episode
-from icl.learners.gradient.algorithms import Joint, MetaAlgorithm
+from icl.learners.gradient.algorithms import Joint
 from icl.learners.gradient.base import Support
 from icl.learners.gradient.meta_learner import LoraMetaLearner
+from icl.tools.amounts import Work
 
 if TYPE_CHECKING:
     from icl.models.base import Ability
@@ -28,15 +29,18 @@ class LoraMultiTask(LoraMetaLearner):
     """
 
     method: ClassVar[str] = "multitask-lora"
+    plain: ClassVar[bool] = True
+    Algorithm = Joint
 
     @classmethod
     def needs(cls, params: Any) -> frozenset[Ability]:
         """Scores through LoRA factors: it trains label words."""
         return frozenset({"score", "adapt"})
 
-    def make_algorithm(self, params: Any) -> MetaAlgorithm:
-        """Return joint training."""
-        return Joint(**params.loop())
+    @classmethod
+    def outer_work(cls, support: float, query: float, params: Any) -> Work:
+        """Nothing is adapted, so that there is nothing to look at either."""
+        return Joint().work(support, query)
 
     def sides(self, episodes: Sequence[Episode]) -> tuple[list[Support], list[Support]]:
         """Return no support: all examples are what the loss is taken on."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
-from icl.learners.gradient.algorithms import MetaAlgorithm, Reptile
+from icl.learners.gradient.algorithms import Reptile
 from icl.learners.gradient.meta_learner import LoraMetaLearner, MetaParams
 
 
@@ -25,7 +25,4 @@ class LoraReptile(LoraMetaLearner):
 
     method: ClassVar[str] = "reptile"
     Params = ReptileParams
-
-    def make_algorithm(self, params: Any) -> MetaAlgorithm:
-        """Return Reptile."""
-        return Reptile(**params.loop())
+    Algorithm = Reptile

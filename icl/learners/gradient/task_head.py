@@ -216,8 +216,3 @@ def firsts(backbone: Backbone, labels: Labels) -> Tensor:
     answers = [labels.template.answer(word) for word in labels.words]
     (pairs,) = encode_pairs(backbone.tokenizer, [":"], answers)
     return torch.tensor([int(p.tokens[p.answer_from]) for p in pairs], device=backbone.device)
-
-
-def is_own(name: str) -> bool:
-    """Tell whether a parameter belongs to a task, rather than to one set of texts."""
-    return not name.startswith(_STATES)

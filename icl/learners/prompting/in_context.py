@@ -17,6 +17,7 @@ from torch import Tensor
 from icl.errors import IclError
 from icl.learners.base import Learner, Predictor
 from icl.learners.prompting.params import InContextParams, ZeroShotParams
+from icl.learners.prompting.prompt_tokens import prompted
 from icl.models.context import fit_fields
 from icl.models.scoring.alike import check_words
 from icl.prompting.best_template import best
@@ -38,8 +39,11 @@ from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 
 if TYPE_CHECKING:
+    from icl.episodes.episode import Episode
+    from icl.learners.work import TokenCounter
     from icl.models.adapters.lora import Adapter
     from icl.models.base import Ability, Model
+    from icl.tools.amounts import Work
 
 
 class PromptPredictor(Predictor):
@@ -198,6 +202,11 @@ class ZeroShot(Learner):
         # here it is the parameters that decide, not the class
         self.transductive = params.calibration in TRANSDUCTIVE  # type: ignore[misc]
 
+    @classmethod
+    def work(cls, counter: TokenCounter, episode: Episode, params: ZeroShotParams) -> Work:
+        """Ask about each query, with nothing before it."""
+        return prompted(counter, (), episode, InContextParams(**params.model_dump()))
+
     def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
         """Keep the label words only."""
         return PromptPredictor(self._backbone, (), labels, self._params)
@@ -218,6 +227,11 @@ class InContext(ZeroShot):
         if params.order in BY_ENTROPY and params.probes == "written":
             found.add("write")
         return frozenset(found)
+
+    @classmethod
+    def work(cls, counter: TokenCounter, episode: Episode, params: InContextParams) -> Work:  # type: ignore[override]  # its own parameters
+        """Ask about each query after demonstrations."""
+        return prompted(counter, episode.support, episode, params)
 
     def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
         """Keep the support set as demonstrations; nothing is trained."""

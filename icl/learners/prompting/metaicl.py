@@ -19,6 +19,7 @@ from icl.learners.base import MetaLearner, Predictor
 from icl.learners.gradient.base import LoraParams
 from icl.learners.prompting.in_context import PromptPredictor
 from icl.learners.prompting.params import InContextParams
+from icl.learners.prompting.prompt_tokens import prompted, right_answers
 from icl.models.adapters.lora import Adapter
 from icl.models.adapters.lora_start import lowest_layer
 from icl.models.context import fit_fields
@@ -29,8 +30,10 @@ from icl.prompting.lengths import Normalise
 from icl.prompting.seeds import shuffled
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
+from icl.tools.amounts import Work, trained
 
 if TYPE_CHECKING:
+    from icl.learners.work import TokenCounter
     from icl.models.backbone import Backbone
     from icl.models.base import Ability
 
@@ -46,6 +49,10 @@ class MetaICLParams(LoraParams):
 
     scoring: Literal["direct", "channel"] = "direct"
     normalise: Normalise = "token"
+
+    def prompts(self) -> InContextParams:
+        """Return how the tuned model is asked."""
+        return InContextParams(scoring=self.scoring, normalise=self.normalise)
 
 
 class MetaICL(MetaLearner):
@@ -65,6 +72,18 @@ class MetaICL(MetaLearner):
     def needs(cls, params: Any) -> frozenset[Ability]:
         """Scores through LoRA factors."""
         return frozenset({"score", "adapt"})
+
+    @classmethod
+    def work(cls, counter: TokenCounter, episode: Episode, params: MetaICLParams) -> Work:
+        """Ask about each query after all demonstrations."""
+        return prompted(counter, episode.support, episode, params.prompts())
+
+    @classmethod
+    def training_work(
+        cls, counter: TokenCounter, episodes: Sequence[Episode], params: MetaICLParams
+    ) -> Work:
+        """Take gradients of each query's target."""
+        return trained(sum(right_answers(counter, e, params.prompts()) for e in episodes))
 
     def __init__(self, backbone: Backbone, params: MetaICLParams) -> None:
         """Draw the start, with which the model is what it was, or read it from an adapter."""
@@ -109,9 +128,7 @@ class MetaICL(MetaLearner):
         adapter = Adapter(
             {name: value.detach().clone() for name, value in self._factors.items()}, self._scale
         )
-        own = self._params
-        params = InContextParams(scoring=own.scoring, normalise=own.normalise)
-        return PromptPredictor(self._backbone, support, labels, params, adapter)
+        return PromptPredictor(self._backbone, support, labels, self._params.prompts(), adapter)
 
     def _written(self, shown: Sequence[Example], labels: Labels, query: Example) -> tuple[str, str]:
         """Write a labelled query as (prompt, target), with the demonstrations that fit."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from icl.errors import IclError
-from icl.learners.embedding.finetuning import train
+from icl.learners.embedding.finetuning import StoppingParams, train
 from icl.learners.embedding.setfit import draw_pairs
 from icl.learners.registry import make
 from tests import tiny, tiny_encoders
@@ -31,7 +31,8 @@ def test_training_stops_where_held_out_support_is_best_and_then_uses_all_of_it()
         return vectors[rows] @ own["w"]
 
     start = {"w": torch.zeros(6, 2)}
-    found, steps = train(start, forward, wanted, 2, steps=300, learning_rate=0.1, patience=10)  # type: ignore[arg-type]
+    budget = StoppingParams(steps=300, learning_rate=0.1, patience=10)
+    found, steps = train(start, forward, wanted, 2, budget)  # type: ignore[arg-type]
     held = next(rows for rows in seen if len(rows) < 20)
     assert sorted(set(wanted[list(held)].tolist())) == [0, 1]
     searched = [rows for rows in seen if rows != tuple(range(20))]
@@ -66,9 +67,7 @@ def test_hard_tasks_get_a_head_that_has_learnt_something() -> None:
             lambda own, rows, x=support: x[rows] @ own["w"],  # type: ignore[misc]
             wanted,
             5,
-            steps=100,
-            learning_rate=0.05,
-            patience=10,
+            StoppingParams(steps=100, learning_rate=0.05, patience=10),
         )
         taken.append(steps)
         right.append(float(((query @ found["w"]).argmax(1) == wanted).float().mean()))
@@ -83,9 +82,7 @@ def test_with_one_example_a_class_training_stops_when_the_support_is_learnt() ->
         lambda own, rows: torch.eye(3)[rows] @ own["w"],
         torch.arange(3),
         3,
-        steps=1000,
-        learning_rate=0.5,
-        patience=5,
+        StoppingParams(steps=1000, learning_rate=0.5, patience=5),
     )
     assert steps < 100
     loss = torch.nn.functional.cross_entropy(found["w"], torch.arange(3))

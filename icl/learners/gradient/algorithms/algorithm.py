@@ -12,7 +12,9 @@ from torch import Tensor
 from icl.learners.gradient.algorithms.optimisers import InnerOptimiser
 from icl.learners.gradient.algorithms.problem import Loss, Params, Problem
 from icl.learners.gradient.algorithms.unroll import Trajectory, descend, gradient
+from icl.tools.amounts import Work, trained
 
+CURVED = 4.0  # passes' worth of arithmetic in a second derivative, beside the forward pass
 RATE = "rate/"  # before the names of learned rates among the meta-parameters
 
 
@@ -69,6 +71,14 @@ class MetaAlgorithm(ABC):
         some = torch.tensor(self.rate, dtype=torch.float64)  # a number: takes its partner's dtype
         return dict.fromkeys(moved, some)
 
+    def work(self, support: float, query: float) -> Work:
+        """Return what one task of an outer step takes, by the tokens of a pass over each side.
+
+        It is, unless an algorithm says otherwise, that of the inner loop and of the query gradient
+        where it ended.
+        """
+        return trained(support) * self.steps + trained(query)
+
     @abstractmethod
     def meta_step(self, start: Params, learned: Params, problem: Problem, done: float) -> MetaStep:
         """Return the meta-gradient.
@@ -84,7 +94,11 @@ class MetaAlgorithm(ABC):
         """Adapt to each task's support set; return parameters with a task axis, no graph."""
         begin = problem.begin(start, problem.tasks)
         steps = self.steps if self.adapt_steps is None else self.adapt_steps
-        return self.descend(begin, learned, problem, [problem.support] * steps).end
+        return self.descend(begin, learned, problem, [self.inner_loss(problem, begin)] * steps).end
+
+    def inner_loss(self, problem: Problem, begin: Params) -> Loss:
+        """Return what each inner step on a new task descends."""
+        return problem.support
 
     def descend(
         self,

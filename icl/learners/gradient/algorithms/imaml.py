@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from icl.learners.gradient.algorithms.algorithm import (
+    CURVED,
     MetaAlgorithm,
     MetaStep,
     curve,
@@ -18,6 +19,7 @@ from icl.learners.gradient.algorithms.algorithm import (
 )
 from icl.learners.gradient.algorithms.problem import Loss, Params, Problem
 from icl.learners.gradient.algorithms.unroll import hessian_vector
+from icl.tools.amounts import Work, trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +44,18 @@ class IMAML(MetaAlgorithm):
         """Tell whether second derivatives are ever taken."""
         return True
 
-    def regularised(self, loss: Loss, begin: Params, moved: list[str]) -> Loss:
+    def work(self, support: float, query: float) -> Work:
+        """Solve for the implicit gradient where the inner loop ended."""
+        solved = trained(support, CURVED) * self.solver_steps
+        return MetaAlgorithm.work(self, support, query) + solved
+
+    def inner_loss(self, problem: Problem, begin: Params) -> Loss:
         """Return the inner objective: the loss and the proximal term."""
-        anchor = {name: begin[name].detach() for name in moved}
+        anchor = {name: begin[name].detach() for name in moved_names(begin, problem)}
 
         def objective(params: Params) -> Tensor:
             far = sum((params[n] - a).square().flatten(1).sum(1) for n, a in anchor.items())
-            return loss(params) + self.strength / 2 * far
+            return problem.support(params) + self.strength / 2 * far
 
         return objective
 
@@ -56,11 +63,10 @@ class IMAML(MetaAlgorithm):
         """Return the meta-gradient; see `MetaAlgorithm.meta_step`."""
         leaves = start_leaves(start)
         begin = problem.begin(leaves, problem.tasks)
-        moved = moved_names(begin, problem)
-        objective = self.regularised(problem.support, begin, moved)
+        objective = self.inner_loss(problem, begin)
         path = self.descend(begin, learned, problem, [objective] * self.steps)
         direct, losses = outer_gradient(problem.query, path.end, 1 / problem.tasks)
-        wanted = {name: direct[name] for name in moved}
+        wanted = {name: direct[name] for name in moved_names(begin, problem)}
         solved = self._solve(problem.support, path.end, wanted)
         # what is held enters through the query loss and through where the optimum lies
         held = {n: v for n, v in direct.items() if n not in solved}
@@ -68,14 +74,6 @@ class IMAML(MetaAlgorithm):
             mixed = hessian_vector(problem.support, path.end, solved)
             held = {n: v - mixed[n] / self.strength for n, v in held.items()}
         return MetaStep(losses.mean(), to_start(leaves, begin, {**held, **solved}), curve(path))
-
-    def adapt(self, start: Params, learned: Params, problem: Problem) -> dict[str, Tensor]:
-        """Approach each task's regularised optimum."""
-        begin = problem.begin(start, problem.tasks)
-        moved = moved_names(begin, problem)
-        objective = self.regularised(problem.support, begin, moved)
-        steps = self.steps if self.adapt_steps is None else self.adapt_steps
-        return self.descend(begin, learned, problem, [objective] * steps).end
 
     def _solve(self, loss: Loss, point: Params, wanted: Params) -> dict[str, Tensor]:
         """Solve ``(I + H / strength) x = wanted`` for each task by conjugate gradients."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from icl.learners.gradient.algorithms.algorithm import MetaAlgorithm, MetaStep
 from icl.learners.gradient.algorithms.maml import FOMAML
 from icl.learners.gradient.algorithms.problem import Params, Problem
+from icl.tools.amounts import Work, trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,10 @@ class Joint(MetaAlgorithm):
 
     The inner loop is for new tasks only; it is that of the other algorithms.
     """
+
+    def work(self, support: float, query: float) -> Work:
+        """Pass over all examples once."""
+        return trained(support + query)
 
     def meta_step(self, start: Params, learned: Params, problem: Problem, done: float) -> MetaStep:
         """Return the plain gradient; see `MetaAlgorithm.meta_step`."""

@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from icl.learners.gradient.algorithms.algorithm import (
+    CURVED,
     MetaAlgorithm,
     MetaStep,
     curve,
@@ -19,6 +20,7 @@ from icl.learners.gradient.algorithms.algorithm import (
 )
 from icl.learners.gradient.algorithms.problem import Params, Problem
 from icl.learners.gradient.algorithms.unroll import pull_back
+from icl.tools.amounts import Work, trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,11 @@ class MAML(MetaAlgorithm):
     def checkpointed(self) -> bool:
         """Tell whether no more than one inner step's graph is in memory at a time."""
         return self.checkpoint
+
+    def work(self, support: float, query: float) -> Work:
+        """Go back through each inner step, of second order."""
+        back = trained(support, CURVED) * (self.steps * self.second_order)
+        return MetaAlgorithm.work(self, support, query) + back
 
     def weights(self, done: float) -> Mapping[int, float]:
         """Return the weight of the query loss at each point of the inner loop."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from icl.learners.gradient.algorithms.algorithm import RATE
+from icl.learners.gradient.algorithms.algorithm import CURVED, RATE, MetaAlgorithm
 from icl.learners.gradient.algorithms.maml import MAML
 from icl.learners.gradient.algorithms.problem import Params
+from icl.tools.amounts import Work, trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,12 @@ class MAMLPlusPlus(MAML):
     def rates(self, meta: Params, step: int, moved: list[str]) -> dict[str, Tensor]:
         """Return this step's rates; a step beyond those of meta-training has the last one's."""
         return {name: meta[f"{RATE}{name}"][min(step, self.steps - 1)] for name in moved}
+
+    def work(self, support: float, query: float) -> Work:
+        """Take the query loss after every step for a while, and for a while no second order."""
+        early = trained(query) * ((self.steps - 1) * self.anneal)
+        back = trained(support, CURVED) * (self.steps * (1 - self.first_order))
+        return MetaAlgorithm.work(self, support, query) + early + back
 
     def weights(self, done: float) -> Mapping[int, float]:
         """Return the weight of the query loss after each step; they add up to one."""

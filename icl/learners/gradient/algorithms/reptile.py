@@ -12,6 +12,7 @@ from icl.learners.gradient.algorithms.algorithm import (
     to_start,
 )
 from icl.learners.gradient.algorithms.problem import Params, Problem
+from icl.tools.amounts import Work, trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,10 @@ class Reptile(MetaAlgorithm):
     agreement of gradients of different minibatches (section 5.1). The loss is the query loss, or
     the last minibatch's, before its last step.
     """
+
+    def work(self, support: float, query: float) -> Work:
+        """Step on either side in turn; there is no gradient beside those of the steps."""
+        return trained(support) * -(-self.steps // 2) + trained(query) * (self.steps // 2)
 
     def meta_step(self, start: Params, learned: Params, problem: Problem, done: float) -> MetaStep:
         """Return the meta-gradient; see `MetaAlgorithm.meta_step`."""
