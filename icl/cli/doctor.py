@@ -14,14 +14,13 @@ from typing import Any, Literal
 import typer
 
 from icl.errors import IclError
-from icl.tools.cache import cache_dir, damage
+from icl.tools.cache import cache_dir
 from icl.version import __version__
 
 _MARKS = {"good": "ok  ", "note": "note", "bad": "BAD "}
 Verdict = Literal["good", "note", "bad"]
 _WANTED = 2_000_000_000  # bytes: the packaged Gemma and what converting it takes
 _FROM_SOURCE = "icl runs from its source and is not installed: its extras are not known"
-_OFFLINE = "pip install 'icl[offline]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,21 +199,13 @@ def _folder(variable: str, folder: Path) -> Finding:
 
 
 def _models() -> Iterator[Finding]:
-    from icl.models.loading.offline import GEMMA, MINILM, gemma_folder, packaged_minilm
+    from icl.models.packaged.catalogue import PACKAGED
 
-    try:
-        wrong = damage(gemma_folder())
-        state = "converted and whole" if wrong is None else "converted on first use (a minute)"
-        yield Finding("models", f"packaged:{GEMMA}", state)
-    except IclError as error:
-        yield Finding(
-            "models", f"packaged:{GEMMA}", str(error), "note", "pip install 'icl[offline]'"
-        )
-    try:
-        packaged_minilm()
-        yield Finding("models", f"packaged:{MINILM}", "there")
-    except IclError as error:
-        yield Finding("models", f"packaged:{MINILM}", str(error), "note", _OFFLINE)
+    for name, model in PACKAGED.items():
+        try:
+            yield Finding("models", name, model.state())
+        except IclError as error:
+            yield Finding("models", name, str(error), "note", model.install)
     for name, size in _cached():
         yield Finding("models", name, f"in the Hub's cache, {size / 1e9:.1f} GB")
 

@@ -22,6 +22,7 @@ from icl.episodes.schema import EpisodesConfig
 from icl.errors import IclError, did_you_mean, one_line
 from icl.learners.base import Params
 from icl.models.base import PROMPTED, Sketch
+from icl.models.packaged.catalogue import PACKAGED
 from icl.models.server.config import ServerConfig
 from icl.tools.overrides import assign, parse, shown
 from icl.tools.own_class import is_own
@@ -29,7 +30,6 @@ from icl.tools.yamlfile import Loc, Places, read_yaml, spot, validate
 from icl.training import TrainingConfig
 
 SCHEMA_VERSION = 1
-PACKAGED_MODELS = ("packaged:gemma-3-270m", "packaged:all-minilm-l6-v2")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 Spread = Literal["auto", "balanced", "balanced_low_0", "sequential"]
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -90,7 +90,7 @@ class ModelConfig(_Strict):
 
     def check_name(self) -> None:
         """Raise `IclError` for a name that no model can have, or a directory that is not there."""
-        if self.name in PACKAGED_MODELS or self.server is not None:
+        if self.name in PACKAGED or self.server is not None:
             return
         if is_own(self.name):
             self.foresee()
@@ -101,7 +101,7 @@ class ModelConfig(_Strict):
         elif not _HUB_ID.fullmatch(self.name):
             raise IclError(
                 f"{self.name!r} is neither a Hub id, nor a directory, nor a packaged model."
-                + did_you_mean(self.name, PACKAGED_MODELS)
+                + did_you_mean(self.name, PACKAGED)
             )
 
 

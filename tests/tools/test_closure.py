@@ -110,7 +110,7 @@ def test_what_may_change_a_result_changes_the_hash(
 
 def reached(*roots: str) -> set[str]:
     """Return the files of icl that roots hang on, as ``room/module``."""
-    root, owned = Path(closure.__file__).parent, frozenset({"icl"})
+    root, owned = Path(closure.__file__).parents[1], frozenset({"icl"})
     todo = [place for name in roots for place in closure._with_parents(name, owned)]
     found: set[Path] = set()
     while todo:

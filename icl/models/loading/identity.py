@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError
 from icl.models.loading.filehash import Stamp, file_hashes, stamp
-from icl.models.loading.offline import GEMMA, MINILM, gemma_folder, packaged_minilm
+from icl.models.packaged.catalogue import PACKAGED
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -129,8 +129,7 @@ def find_origin(
     others are: their names there say what was fetched, and not what somebody has changed since.
 
     Raises:
-        IclError: the files cannot be read, or the extra ``offline`` is not installed for a
-            packaged model.
+        IclError: the files cannot be read, or a packaged model's package is not installed.
     """
     folder = _folder(name, revision)
     if folder is None:
@@ -170,10 +169,8 @@ def model_identity(name: str, **settings: Any) -> str | None:
 
 
 def _folder(name: str, revision: str | None) -> Path | None:
-    if name == f"packaged:{GEMMA}":
-        folder = gemma_folder()
-    elif name == f"packaged:{MINILM}":
-        folder = packaged_minilm()
+    if name in PACKAGED:
+        folder = PACKAGED[name].folder()
     else:
         folder = Path(name).expanduser()
         if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""Loading a backbone by name: a Hub id, a local directory, or the packaged offline model."""
+"""Loading a backbone by name: a Hub id, a local directory, or a packaged model."""
 
 from __future__ import annotations
 
@@ -65,8 +65,7 @@ def load_backbone(
     so. Encoders come as `Encoder`, encoder-decoder models as `Seq2Seq`.
 
     Args:
-        name: a Hub id, a local directory, or ``packaged:gemma-3-270m`` or
-            ``packaged:all-minilm-l6-v2`` (extra ``offline``).
+        name: a Hub id, a local directory, or one of `icl.models.packaged.catalogue.PACKAGED`.
         revision: a Hub revision.
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         device: a torch device; by default CUDA where there is one, else the CPU.

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from icl.errors import IclError, did_you_mean, in_short
-from icl.models.loading.offline import GEMMA, MINILM, packaged_gemma, packaged_minilm
+from icl.errors import IclError, in_short
 from icl.models.memory import is_out_of_memory
-
-_PREFIX = "packaged:"
-_PACKAGED = {GEMMA: packaged_gemma, MINILM: packaged_minilm}
+from icl.models.packaged.catalogue import PACKAGED, find_packaged, near_packaged
 
 
 @contextmanager
@@ -28,14 +24,12 @@ def faults_told(name: str) -> Iterator[None]:
                 f"Memory ran out while the model {name!r} was loaded; set `model.dtype: bfloat16`,"
                 " `model.quantise` or `model.device_map`."
             ) from error
-        near = difflib.get_close_matches(name.removeprefix(_PREFIX), _PACKAGED, n=1)
-        hint = f" Did you mean '{_PREFIX}{near[0]}'?" if near else ""
         reason = in_short(error)
         if not isinstance(error, OSError | ValueError | ImportError):
             reason = f"its files are damaged or do not fit together ({reason})"
         raise IclError(
             f"The model {name!r} cannot be loaded: {reason}; give a language model's Hub "
-            f"id, a local directory, or '{_PREFIX}{GEMMA}'.{hint}"
+            f"id, a local directory, or one of {', '.join(PACKAGED)}.{near_packaged(name)}"
         ) from error
 
 
@@ -60,11 +54,9 @@ def model_path(name: str) -> str:
     Raises:
         IclError: there is no such packaged model or directory.
     """
-    if name.startswith(_PREFIX):
-        asked = name.removeprefix(_PREFIX)
-        if asked not in _PACKAGED:
-            raise IclError(f"No packaged model {asked!r}." + did_you_mean(asked, _PACKAGED))
-        return str(_PACKAGED[asked]())
+    packaged = find_packaged(name)
+    if packaged is not None:
+        return str(packaged.path())
     folder = Path(name).expanduser()
     if name.startswith((".", "/", "~")) and not folder.is_dir():
         raise IclError(f"The model directory {name!r} does not exist; check the path.")

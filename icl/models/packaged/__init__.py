@@ -1,0 +1,1 @@
+"""Models that pip packages carry; `icl.models.packaged.catalogue` is their table."""
