@@ -129,7 +129,7 @@ def test_a_method_hangs_on_no_other_room_and_on_few_other_methods(method: str) -
     assert not [
         name for name in found if name.startswith(("evaluation", "reporting", "cli", "lab"))
     ]
-    assert ("learners/setfit" in found) == (method == "setfit")
+    assert ("learners/embedding/setfit" in found) == (method == "setfit")
 
 
 def test_the_later_of_two_imports_of_one_name_counts(code: Callable[[Files], str]) -> None:
