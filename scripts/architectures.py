@@ -105,7 +105,8 @@ def _examined(name: str, folder: str) -> Found:
     found.said = [text for text in found.said if text.startswith(("The model", "The encoder"))]
     found.road = _road(backbone)
     try:
-        found.targets = ", ".join(default_targets(backbone))
+        if not isinstance(backbone, Seq2Seq):
+            found.targets = ", ".join(default_targets(backbone))
     except IclError:
         found.targets = ""
     if len(found.said) != (found.road == "plain"):

@@ -314,13 +314,13 @@ def make_model(config: ModelConfig, processes: Processes = ALONE) -> Model:
         return Model(load, foresee=config.foresee)
     deciding = config.model_dump(include={"revision", "dtype", "quantise", "trust_remote_code"})
     foretell = partial(model_identity, config.name, **deciding)
-    return Model(load, foretell, partial(_sketched, config.name, config.revision))
+    return Model(load, foretell, partial(_foreseen, config.name, config.revision))
 
 
-def _sketched(name: str, revision: str | None) -> base.Sketch | None:
-    from icl.models.loading.load import sketched
+def _foreseen(name: str, revision: str | None) -> base.Sketch | None:
+    from icl.models.loading.own_model import foresee
 
-    return sketched(name, revision)
+    return foresee(name, revision)
 
 
 def _served(config: ModelConfig, server: ServerConfig) -> Model:

@@ -30,9 +30,9 @@ def make(
     Raises:
         IclError: an unknown method, parameter or model, or a model that does not suit the method.
     """
-    registry.validate(method, params)
+    checked = registry.validate(method, params)
     if isinstance(model, str):
         from icl.models.loading.own_model import load_model
 
-        model = load_model(model)
+        model = load_model(model) if registry.needs(method, checked) else None
     return registry.make(method, params, model)

@@ -238,8 +238,8 @@ class Backbone(Vocabulary, Model):
     def _run(self, state: ForwardState, **wanted: bool) -> Any:
         if not self.packed:
             raise IclError(
-                f"The model {self.name!r} ({type(self.model).__name__}) cannot be run packed; take"
-                " a decoder with standard attention."
+                f"The model {self.name!r}, {self.kind}, does not run packed; take a decoder with"
+                " standard attention."
             )
         layout = state.layout
         first, last = state.start, self.depth if state.stop is None else state.stop

@@ -15,7 +15,6 @@ import torch
 
 from icl.errors import IclError, did_you_mean
 from icl.models.backbone import Backbone
-from icl.models.base import Sketch
 from icl.models.embedding.sentence import fetch_modules
 from icl.models.encoder import Encoder, check_encoder
 from icl.models.encoder import register as register_encoder_attention
@@ -224,24 +223,6 @@ def _head(config: Any) -> str:
 def _falls_back(name: str, error: Exception, instead: str) -> str:
     why = f"The model {name!r} takes no attention but its own."
     return f"{error if isinstance(error, IclError) else why} {instead}"
-
-
-def sketched(name: str, revision: str | None) -> Sketch | None:
-    """Tell what a model will be able to do, from its configuration where that is on this machine.
-
-    One that cannot be packed will be able to do less.
-    """
-    from transformers import AutoConfig
-
-    try:
-        origin = find_origin(name, revision=revision)
-        if origin is None or "config.json" not in origin.files:
-            return None
-        config = AutoConfig.from_pretrained(origin.files["config.json"], trust_remote_code=False)
-    except (IclError, OSError, ValueError, KeyError):  # which is told where it is loaded
-        return None
-    kind = Seq2Seq if config.is_encoder_decoder else Encoder if is_encoder(config) else Backbone
-    return Sketch(name, kind.kind, kind.can)
 
 
 def is_encoder(config: Any) -> bool:

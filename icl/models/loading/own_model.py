@@ -6,7 +6,8 @@ from collections.abc import Collection
 from typing import Any
 
 from icl.errors import IclError, in_short
-from icl.models.base import Model, Sketch, check_can
+from icl.models.base import DECODER, ENCODER, PROMPTED, Model, Sketch, check_can
+from icl.models.loading.identity import find_origin
 from icl.tools.own_class import is_own, own_class
 
 _OPTIONS = "`revision`, `dtype`, `device_map`, `quantise` and `trust_remote_code`"
@@ -44,12 +45,33 @@ def load_model(name: str, **options: Any) -> Model:
     return made
 
 
-def foresee(name: str) -> Sketch | None:
-    """Tell what somebody's own class will be able to do; None where only an object of it tells.
+def foresee(name: str, revision: str | None = None) -> Sketch | None:
+    """Tell what a model will be able to do, without loading it; None where nothing tells.
+
+    Somebody's own class says it. A model's configuration does, where it is on this machine; one
+    that cannot be packed will be able to do less.
 
     Raises:
-        IclError: it cannot be imported, or says what no model can.
+        IclError: somebody's own class cannot be imported, or says what no model can.
     """
-    kind = own_class(name, Model, "model")
-    can: Any = kind.can
-    return Sketch(name, kind.kind, check_can(name, can)) if isinstance(can, Collection) else None
+    if is_own(name):
+        kind = own_class(name, Model, "model")
+        can: Any = kind.can
+        known = isinstance(can, Collection)  # else only an object of it tells
+        return Sketch(name, kind.kind, check_can(name, can)) if known else None
+
+    from transformers import AutoConfig
+
+    from icl.models.loading.load import is_encoder
+
+    try:
+        origin = find_origin(name, revision=revision)
+        if origin is None or "config.json" not in origin.files:
+            return None
+        config = AutoConfig.from_pretrained(origin.files["config.json"], trust_remote_code=False)
+    except (IclError, OSError, ValueError, KeyError):  # which is told where it is loaded
+        return None
+    if config.is_encoder_decoder:
+        return Sketch(name, "an encoder-decoder", PROMPTED | {"weights"})
+    encodes = is_encoder(config)
+    return Sketch(name, "an encoder" if encodes else "a decoder", ENCODER if encodes else DECODER)

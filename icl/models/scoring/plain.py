@@ -27,7 +27,7 @@ class PlainBackbone(Backbone):
     """A causal language model whose attention cannot be packed: it takes no adapters."""
 
     can = DECODER - {"adapt"}
-    kind = "a model that cannot be run packed"
+    kind = "a decoder that cannot be run packed"
     packed = False
 
     @torch.no_grad()

@@ -122,9 +122,9 @@ def test_every_new_token_is_what_a_whole_pass_over_the_text_so_far_gives(name: s
         tokens = encode(backbone.tokenizer, [prompt])[0].tolist()
         before = len(tokens)
         for _ in range(18):
-            plain = _untouched(name).model
+            model = _untouched(name).model
             with torch.no_grad():
-                logits = plain(input_ids=torch.tensor([tokens]), use_cache=False).logits
+                logits = model(input_ids=torch.tensor([tokens]), use_cache=False).logits
             chosen = int(logits[0, -1].argmax())
             if chosen == backbone.tokenizer.eos_token_id:
                 break
