@@ -34,5 +34,5 @@ def make(
     if isinstance(model, str):
         from icl.models.loading.own_model import load_model
 
-        model = load_model(model) if registry.needs(method, checked) else None
+        model = load_model(model) if registry.learner_class(method).needs(checked) else None
     return registry.make(method, params, model)
