@@ -34,6 +34,5 @@ def make(
     if isinstance(model, str):
         from icl.models.loading.own_model import load_model
 
-        wanted = registry.learner_class(method).needs(checked)
-        model = load_model(model) if wanted else None
+        model = load_model(model) if registry.learner_class(method).needs(checked) else None
     return registry.make(method, params, model)
