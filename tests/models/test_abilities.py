@@ -56,9 +56,8 @@ def model_classes() -> dict[str, Path]:
 
 def test_nothing_asks_for_a_models_class_to_know_what_it_can_do() -> None:
     classes = model_classes()
-    assert {"Model", "Backbone", "Encoder", "Seq2Seq", "PlainBackbone", "ServerModel"} == set(
-        classes
-    )
+    known = {"Model", "Backbone", "Encoder", "Seq2Seq", "PlainBackbone", "ServerModel"}
+    assert known <= set(classes)
     asked = []
     for path, tree in trees().items():
         for node in ast.walk(tree):
