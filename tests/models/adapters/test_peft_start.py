@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import warnings
@@ -13,12 +14,15 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AlbertConfig, AutoModel
 
 from icl.errors import IclError
 from icl.experiments.config import load_config
 from icl.learners.base import Learner, MetaLearner
 from icl.learners.registry import make, validate
 from icl.models.adapters import peft_adapter
+from icl.models.adapters.lora import Adapter, LoraSpec
+from icl.models.encoder import Encoder
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Template
 from tests import tiny, tiny_encoders
@@ -95,6 +99,28 @@ def test_a_learner_that_starts_from_an_adapter_predicts_what_peft_does(
     torch.testing.assert_close(found, by_peft(model), atol=1e-4, rtol=0)
     plain = make("zero-shot", {}, backbone).adapt([], LABELS).log_probs(TEXTS)
     assert (found - plain).abs().max() > 0.01
+
+
+def test_layers_in_no_list_start_from_an_adapter_too(tmp_path: Path) -> None:
+    sizes = {k: v for k, v in tiny_encoders._SIZES.items() if k != "pad_token_id"}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        base = AutoModel.from_config(AlbertConfig(**sizes, embedding_size=16))
+    settings = peft.LoraConfig(r=4, lora_alpha=12, target_modules=["query", "value"])
+    adapted = peft.get_peft_model(copy.deepcopy(base), settings)
+    for name, value in adapted.named_parameters():
+        if "lora_B" in name:
+            value.data = torch.full_like(value, 0.1)
+    adapted.save_pretrained(tmp_path)
+    encoder = Encoder(base, tiny_encoders.tokenizer(), "albert", alone=True)
+    spec = LoraSpec(rank=4, alpha=12)
+    factors = peft_adapter.start_factors(encoder, spec, str(tmp_path), any_modules=True)
+    rows = encoder.encode(["Montag"])
+    with torch.no_grad():
+        found, _ = encoder.states(rows, adapter=Adapter(factors, spec.scale))
+        expected = adapted.eval()(torch.from_numpy(rows[0])[None]).last_hidden_state
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+        assert (encoder.states(rows)[0] - expected).abs().max() > 0.01
 
 
 def test_training_goes_on_from_the_adapter(tmp_path: Path) -> None:
