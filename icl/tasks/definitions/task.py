@@ -103,7 +103,7 @@ class TaskDefinition(Vocabulary):
         if taken:
             name = sorted(taken)[0]
             raise fault(f"the kind has a field {name!r}, which all tasks have; rename it", "kind")
-        for name in set(rest).difference(cls.model_fields, own.model_fields):
+        for name in (n for n in rest if n not in {**cls.model_fields, **own.model_fields}):
             others = [k for k in KINDS if name in kind_class(k).model_fields]
             if others:
                 told = " and ".join(others)
@@ -115,6 +115,8 @@ class TaskDefinition(Vocabulary):
             return {**rest, "kind": own.model_validate(part)}
         except ValidationError as error:
             first = error.errors()[0]
+            if first["type"] == "missing":
+                raise fault(f"the field {first['loc'][0]!r} is missing; add it") from error
             raise fault(first["msg"].removeprefix("Value error, "), *first["loc"]) from error
 
     @model_validator(mode="after")
