@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import re
-import sys
 from collections.abc import Mapping
-from functools import cache
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from icl.errors import IclError, did_you_mean
 from icl.learners.base import Learner, MetaLearner, Params
-from icl.tools.closure import code_of
+from icl.tools.own_class import own_class, own_module
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
@@ -80,16 +75,9 @@ def home(method: str) -> tuple[str, str]:
     """
     if method not in _METHODS:
         check_method(method)
-        module, _, name = method.rpartition(":")
-        return (_module_name(Path(module)) if module.endswith(".py") else module), name
+        return own_module(method), method.rpartition(":")[2]
     module, _, name = _METHODS[method].partition(":")
     return module, name
-
-
-def _module_name(path: Path) -> str:
-    """Name the module that somebody's own file becomes; files may share a name."""
-    whole = path.expanduser().resolve()
-    return f"icl_own_{whole.stem}_{hashlib.sha256(str(whole).encode()).hexdigest()[:8]}"
 
 
 def _learner_class(method: str) -> type[Learner]:
@@ -98,40 +86,9 @@ def _learner_class(method: str) -> type[Learner]:
         found: type[Learner] = getattr(import_module(module), name)
         return found
     if ":" in method:
-        return _own(method)
+        own: type[Learner] = own_class(method, Learner, "method")  # type: ignore[type-abstract]
+        return own
     raise IclError(f"No method {method!r}." + did_you_mean(method, _METHODS))
-
-
-@cache
-def _own(method: str) -> type[Learner]:
-    """Import ``file.py:Class`` or ``package.module:Class``."""
-    module, _, name = method.rpartition(":")
-    try:
-        if module.endswith(".py"):
-            path = Path(module).expanduser().resolve()
-            spec = spec_from_file_location(_module_name(path), path)
-            if spec is None or spec.loader is None:
-                raise ImportError(f"{path} is no Python file")
-            loaded = module_from_spec(spec)
-            sys.modules[spec.name] = loaded
-            spec.loader.exec_module(loaded)
-        else:
-            loaded = import_module(module)
-        code_of(loaded.__name__)  # read now, as it is imported: a later edit decides nothing here
-    except Exception as error:  # somebody's own code may fail in any way
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise IclError(f"The method {method!r} cannot be imported: {reason}.") from error
-    found = getattr(loaded, name, None)
-    if not (isinstance(found, type) and issubclass(found, Learner)):
-        names = [own for own, v in vars(loaded).items() if isinstance(v, type) and _is_own(v)]
-        raise IclError(
-            f"The method {method!r}: {module} has no learner {name!r}.{did_you_mean(name, names)}"
-        )
-    return found
-
-
-def _is_own(kind: type) -> bool:
-    return issubclass(kind, Learner) and not kind.__module__.startswith("icl.")
 
 
 def validate(method: str, params: Mapping[str, Any]) -> Params:
