@@ -14,7 +14,7 @@ from icl.errors import IclError
 from icl.labelling.data import Table, Training, open_table, read_fields, read_training
 from icl.labelling.journal import Journal, row_key
 from icl.labelling.writing import ENDINGS, write_table
-from icl.tasks.sources.rows import label_of
+from icl.tasks.sources.cells import label_of
 from icl.tools.progress import progress
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from icl.errors import did_you_mean
 from icl.tasks.template import RESERVED, template_fields
-from icl.tools.yamlfile import fault
+from icl.tools.yamlfile import fault, faults_within
 
 if TYPE_CHECKING:
     from icl.tasks.definitions.family import (
@@ -56,25 +56,12 @@ def check_definition(definition: Definition) -> None:
 def _check_data(definition: Definition) -> None:
     for place, source in enumerate(definition.sources):
         at = ("sources", place)
-        if source.type == "cldr":
-            if definition.data:
-                raise fault("CLDR has no data splits; remove `data`", "data")
-        elif not definition.data:
+        if not source.has_splits and definition.data:
+            raise fault(f"{source.type!r} has no data splits; remove `data`", "data")
+        if source.has_splits and not definition.data:
             raise fault("give `data`, names of the source's own splits, e.g. [train, test]", *at)
-        elif (
-            source.type == "directory"
-            and len(definition.data) > 1
-            and not any("{split}" in text for text in (source.file, *source.where.values()))
-        ):
-            raise fault(
-                "each data split would be the same rows; name {split} in `file` or `where`",
-                *at,
-                "file",
-            )
-        for own in getattr(source, "splits", ()):
-            if own not in definition.data:
-                hint = did_you_mean(own, definition.data)
-                raise fault(f"unknown data split {own!r}.{hint}", *at, "splits", own)
+        with faults_within(*at):
+            source.check(definition.data)
 
 
 def _check_splits(definition: Definition) -> None:

@@ -13,7 +13,7 @@ import yaml
 
 from icl.errors import IclError, did_you_mean
 from icl.tasks.definitions.json_schema import HEADER
-from icl.tasks.sources.rows import label_of
+from icl.tasks.sources.cells import label_of
 from icl.tasks.sources.schema import SUFFIXES
 from icl.tasks.sources.tables import read_table, stored_class_names
 from icl.tasks.task import warn_of_near_labels

@@ -48,7 +48,7 @@ def _read(path: Path, below: tuple[Path, ...]) -> tuple[Any, Places]:
     places: dict[Loc, tuple[Path, int]] = {loc: (path, line) for loc, line in lines.items()}
     if not isinstance(data, dict):
         return data, places
-    _anchor_roots(data, path.parent)
+    _anchor(data, path.parent)
     base = data.get("extends")
     if not isinstance(base, str):
         return data, places
@@ -82,9 +82,11 @@ def _merge(base: Any, own: Any, loc: Loc, places: dict[Loc, tuple[Path, int]], n
     return result
 
 
-def _anchor_roots(data: dict[Any, Any], folder: Path) -> None:
-    """Make the `root` of each source start from the definition's own directory."""
+def _anchor(data: dict[Any, Any], folder: Path) -> None:
+    """Make the `root` and the own class of each source start from the definition's directory."""
     sources = data.get("sources")
     for source in sources if isinstance(sources, list) else ():
         if isinstance(source, dict) and isinstance(source.get("root"), str):
             source["root"] = str(folder / Path(source["root"]).expanduser())
+        if isinstance(source, dict) and ".py:" in str(source.get("type")):
+            source["type"] = str(folder / Path(source["type"]).expanduser())

@@ -9,7 +9,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 
 from icl.errors import IclError, did_you_mean
 from icl.tasks.definitions.consistency import check_definition
-from icl.tasks.sources.schema import Columns, OwnColumns, Source, Strict, as_text
+from icl.tasks.sources.base import Source
+from icl.tasks.sources.registry import AnySource
+from icl.tasks.sources.schema import Columns, OwnColumns, Strict, as_text
 from icl.tasks.task import keyed_by_label, label_name
 from icl.tasks.template import Template, template_fields
 from icl.tasks.words import clash
@@ -226,7 +228,7 @@ class Definition(Strict):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     description: str
     licence: str
-    sources: tuple[Source, ...] = Field(min_length=1)
+    sources: tuple[AnySource, ...] = Field(min_length=1)
     tasks: Mapping[str, TaskDefinition] = Field(min_length=1)
     splits: Mapping[str, SplitDefinition] = Field(min_length=1)
     data: tuple[str, ...] = ()

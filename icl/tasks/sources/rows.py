@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError, did_you_mean
-from icl.tasks.sources.schema import Columns, as_text
-from icl.tasks.task import Example, label_name, normalise
+from icl.tasks.sources.base import Row
+from icl.tasks.sources.cells import IncompleteError, label_of, shown, text_of, value_at
+from icl.tasks.sources.schema import Columns
+from icl.tasks.task import Example, label_name
 
 if TYPE_CHECKING:
     from icl.tasks.definitions.family import TaskDefinition
-
-Row = tuple[int, Mapping[str, Any]]
-
-
-class _IncompleteError(IclError):
-    """A row without a text, or with options that cannot be told apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +63,7 @@ def examples_from_rows(
         task: its labels, and what stands in the data for them.
         columns: which column holds what.
         language: the rows' language.
-        part: the data split; it stands at the front of the parallel id.
+        part: the data split; it stands at the front of the parallel id; "" for none.
         counts: where the labels of a classification task are counted.
 
     Raises:
@@ -88,95 +83,25 @@ def examples_from_rows(
                 )
             if columns.id is not None:  # row numbers cannot stand twice
                 seen[item] = number
-            fields = {name: _shown(row, name, column) for name, column in columns.fields.items()}
+            fields = {name: shown(row, name, column) for name, column in columns.fields.items()}
             if task.kind == "multiple_choice":
                 options = _options(row, columns.options, task.labels)
                 label = _choice(raw, options, task)
                 fields |= options
             elif task.kind == "generation":
-                label = _shown(row, "reference", columns.label)
+                label = shown(row, "reference", columns.label)
             else:
                 label = _label(raw, task)
-            domain = "" if columns.domain is None else _shown(row, "domain", columns.domain)
+            domain = "" if columns.domain is None else shown(row, "domain", columns.domain)
         except IclError as error:
-            if isinstance(error, _IncompleteError) and task.incomplete == "skip":
+            if isinstance(error, IncompleteError) and task.incomplete == "skip":
                 continue
             raise IclError(f"{rows.where}, row {number}: {error}") from error
         if counts is not None and task.kind == "classification":
             counts.note(label, f"{rows.where}, row {number}")
-        parallel = f"{part}/{item}"
+        parallel = f"{part}/{item}" if part else item
         own = f"{language}/{parallel}"
         yield Example(own, fields, label, language, parallel, domain)
-
-
-def value_at(row: Mapping[str, Any], column: str) -> Any:
-    """Return what a column holds, ``a.b.0`` reaching inside; raises `IclError` if it is missing."""
-    if column in row:
-        value = row[column]
-    else:
-        first, *path = column.split(".")
-        if first not in row:
-            hint = did_you_mean(column, map(str, row))
-            raise IclError(f"the column {column!r} is missing.{hint}")
-        value = row[first]
-        for step in path:
-            if isinstance(value, Mapping) and step in value:
-                value = value[step]
-            elif isinstance(value, list | tuple) and step.isdecimal() and int(step) < len(value):
-                value = value[int(step)]
-            else:
-                raise IclError(f"the column {column!r} is missing: there is no {step!r} in it.")
-    if value is None or (isinstance(value, float) and math.isnan(value)):  # as pandas has it
-        raise _IncompleteError(
-            f"the column {column!r} is missing; give it a value or remove the row."
-        )
-    return value
-
-
-def text_of(row: Mapping[str, Any], column: str) -> str:
-    """Return what a column holds as text; a list of strings is joined by blanks."""
-    value = as_text(value_at(row, column))
-    if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
-        value = " ".join(value)
-    if isinstance(value, bytes | Mapping | list | tuple):
-        kind = type(value).__name__
-        raise IclError(f"the column {column!r} holds a {kind}, not a text; name one inside it.")
-    text = str(value)
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise IclError(
-            f"the column {column!r} holds half a character (a lone surrogate); mend its encoding."
-        ) from None
-    if "\0" in text:
-        raise IclError(f"the column {column!r} holds a zero byte; mend the file's encoding.")
-    return text
-
-
-def label_of(row: Mapping[str, Any], column: str, *, several: bool = False) -> str:
-    """Return the label in a column, as `label_name` spells it.
-
-    Args:
-        row: the row.
-        column: the column.
-        several: take a list of texts, joined by blanks, as `text_of` does.
-
-    Raises:
-        IclError: see `text_of`; or the column holds several labels.
-    """
-    value = value_at(row, column)
-    if isinstance(value, list | tuple) and len(value) != 1 and not several:
-        raise IclError(
-            f"the column {column!r} holds {len(value)} labels; give each row one, or name another."
-        )
-    return label_name(text_of(row, column))
-
-
-def _shown(row: Mapping[str, Any], name: str, column: str) -> str:
-    text = text_of(row, column)
-    if not normalise(text):
-        raise _IncompleteError(f"the field {name!r} is empty; fill or remove the row.")
-    return text
 
 
 def _item(row: Mapping[str, Any], columns: str | tuple[str, ...] | None, place: int) -> str:
@@ -208,20 +133,20 @@ def _options(
         if not isinstance(values, list | tuple):
             raise IclError(f"the column {columns!r} holds no list of options; give one.")
         if len(values) != len(labels):
-            raise _IncompleteError(
+            raise IncompleteError(
                 f"there are {len(values)} options and {len(labels)} labels; give one each, or "
                 "leave such rows out with `incomplete: skip`."
             )
         columns = tuple(f"{columns}.{place}" for place in range(len(values)))
     options = {
-        label: _shown(row, f"option {label}", column)
+        label: shown(row, f"option {label}", column)
         for label, column in zip(labels, columns or (), strict=True)
     }
     seen: dict[str, str] = {}
     for label, text in options.items():
         first = seen.setdefault(label_name(text), label)  # as the right one is looked up
         if first != label:
-            raise _IncompleteError(f"the options {first!r} and {label!r} are the same; mend one.")
+            raise IncompleteError(f"the options {first!r} and {label!r} are the same; mend one.")
     return options
 
 
