@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from pydantic import model_validator
 
@@ -105,7 +105,7 @@ class Source(Strict, ABC):
         return None
 
     @model_validator(mode="after")
-    def _says_its_columns(self) -> Self:
+    def _says_its_columns(self) -> Source:
         assert self.own_columns
         return self
 
@@ -162,7 +162,7 @@ class LocalSource(Source):
         return self.model_copy(update={"root": folder})
 
     @model_validator(mode="after")
-    def _has_a_place(self) -> Self:
+    def _has_a_place(self) -> LocalSource:
         if self.env is None and self.root is None:
             raise fault(
                 "the source has no place; give `root`, or `env` for a variable that names it"
