@@ -45,8 +45,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from icl.episodes import Episode, EpisodeSampler
+from icl.tasks.loaded import Split, Task, TaskFamily
 from icl.tasks.sources.arrow import ArrowExamples, parquet_to_arrow
-from icl.tasks.task import Example, Split, Task, TaskFamily
+from icl.tasks.task import Example
 from icl.tasks.template import Template
 
 if TYPE_CHECKING:

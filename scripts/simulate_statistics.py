@@ -34,7 +34,8 @@ from icl.evaluation.paired import mcnemar, permutation
 from icl.evaluation.pairs import cluster_totals
 from icl.evaluation.statistics import ClusteredSample, clustered_sample, holm_pairs
 from icl.runs.record import ACCURACY, Cost, EpisodeRecord
-from icl.tasks.task import Example, Split, Task, TaskFamily
+from icl.tasks.loaded import Split, Task, TaskFamily
+from icl.tasks.task import Example
 from icl.tasks.template import Template
 
 DRAWS, LEARNERS = (12, 24, 48), 4

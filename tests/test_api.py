@@ -16,7 +16,8 @@ from torch import Tensor
 import icl
 from icl.episodes import Episode, EpisodeSampler
 from icl.learners import Learner, Params, Predictor
-from icl.tasks.task import Example, Labels, TaskFamily
+from icl.tasks.loaded import TaskFamily
+from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 from tests import tiny
 from tests.cli.test_run import EXPERIMENT, FAMILY, LABELS, LANGUAGES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from icl.episodes import Episode
@@ -28,21 +29,24 @@ def render(
         place: which query.
         tokenizer: counts tokens and finds the boundary; None: characters only.
     """
-    labels, query = episode.labels, episode.query[place]
+    whole, of = episode, len(episode.query)
+    query = episode.query[place]
+    episode = replace(whole, query=(query,)).posed()  # the first question of several about it
+    labels, asked = episode.labels, episode.query[0]
     words = dict(zip(labels.names, labels.words, strict=True))
     shown = [(e.fields, words.get(e.label, e.label)) for e in episode.support]
     template = labels.template
-    prefix, prompt = template.prefix(shown), template.prompt(shown, query.fields)
-    answer = template.answer(words.get(query.label, query.label))
+    prefix, prompt = template.prefix(shown), template.prompt(shown, asked.fields)
+    answer = template.answer(words.get(asked.label, asked.label))
 
     languages = episode.support_language
     if episode.query_language != languages:
         languages += f" → {episode.query_language}"
     yield (
-        f"Episode {episode.index} of {episode.task} · {episode.ways} ways, {episode.shots} shots · "
-        f"{languages} · {episode.setting} · {episode.fingerprint}"
+        f"Episode {episode.index} of {episode.task} · {whole.ways} ways, {episode.shots} shots · "
+        f"{languages} · {episode.setting} · {whole.fingerprint}"
     )
-    yield f"Query {place} of {len(episode.query)}: {query.id}, label {query.label}"
+    yield f"Query {place} of {of}: {query.id}, label {query.label}"
     yield _rule("prompt, as the model reads it; the label in marks is not part of it")
     yield f"{prompt}{_OPEN}{_ISOLATE}{answer}{_END}{_CLOSE}"
     yield _rule("")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sized
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,8 @@ from icl.cli.say import say
 from icl.errors import IclError
 
 if TYPE_CHECKING:
-    from icl.tasks.definitions.family import Definition, TaskDefinition
+    from icl.tasks.definitions.family import Definition
+    from icl.tasks.definitions.task import TaskDefinition
 
 app = typer.Typer(
     help="Look at task families, check definitions, and write one for your own data.",
@@ -27,11 +28,12 @@ _EXIT_USER_FAULT = 2
 def list_() -> None:
     """List the families that icl brings along."""
     from icl.tasks.definitions.extends import family_names, find_definition, read_definition
+    from icl.tasks.kinds.registry import kind_name
 
     rows = [("family", "tasks", "languages", "labels", "kind", "what")]
     for name in family_names():
         family = read_definition(find_definition(name))
-        kinds = dict.fromkeys(task.kind for task in family.tasks.values())
+        kinds = dict.fromkeys(kind_name(task.kind) for task in family.tasks.values())
         labels = max(len(task.labels) for task in family.tasks.values())
         rows.append(
             (
@@ -61,8 +63,9 @@ def show(
     data: Annotated[Path | None, _DATA] = None,
 ) -> None:
     """Show what a family is: its tasks, labels, templates, splits and where it comes from."""
-    from icl.tasks import load_family
+    from icl.tasks import Labels, load_family
     from icl.tasks.definitions.extends import find_definition, read_definition
+    from icl.tasks.kinds.asking import asked
 
     definition = read_definition(find_definition(family))
     for line in _about(definition):
@@ -77,12 +80,15 @@ def show(
         say(f"  {len(examples)} examples in {language}" + ("; the first:" * bool(examples)))
         for own, template in task.named_templates.items():
             if examples:
-                built = template.build(language)
-                words = task.words_in(language)
-                label = words.get(examples[0].label, examples[0].label)
-                shown = built.render(examples[0].fields) + built.answer(label)
+                words = tuple(task.words_in(language).values())
+                labels = Labels(task.labels, words, template.build(language))
+                space = task.kind.space(labels)
+                answers = dict(zip(space.names, space.words, strict=True))
                 say(f"  template {own}:")
-                say("\n".join(f"    | {line}" for line in shown.split("\n")))
+                for one in asked(task.kind, examples[0], labels, space):
+                    answer = space.template.answer(answers.get(one.label, one.label))
+                    shown = space.template.render(one.fields) + answer
+                    say("\n".join(f"    | {line}" for line in shown.split("\n")))
 
 
 @app.command()
@@ -158,7 +164,7 @@ def new(
     name, definition = draft_definition(
         data,
         folder,
-        kind=_kind(kind),
+        kind=kind,
         label=label,
         fields=text or (),
         id_column=id_,
@@ -212,14 +218,6 @@ def export_(
     typer.echo(f"Score them: lm_eval --include_path {out} --tasks {files[-1].stem} --model hf …")
 
 
-def _kind(kind: str) -> Literal["classification", "generation"]:
-    if kind == "classification":
-        return "classification"
-    if kind == "generation":
-        return "generation"
-    raise IclError(f"--kind is {kind!r}; say classification or generation.")
-
-
 def _definitions(what: list[str]) -> Iterator[Path]:
     from icl.tasks.definitions.extends import find_definition
 
@@ -263,14 +261,19 @@ def _about(definition: Definition) -> Iterator[str]:
         told += [f"{part}: {' '.join(values)}" for part, values in limits.items() if values]
         told += [f"share {split.share[0]:g}–{split.share[1]:g}"] if split.share else []
         yield f"split {name}: " + "; ".join(told)
-    for one, other, kind in definition.disjoint:
-        yield f"disjoint: {one} and {other} by {kind}"
+    for one, other, apart in definition.disjoint:
+        yield f"disjoint: {one} and {other} by {apart}"
 
 
 def _task_lines(name: str, task: TaskDefinition) -> Iterator[str]:
-    yield f"task {name}: {task.kind.replace('_', ' ')}"
-    if task.metrics:
-        yield f"  metrics: {', '.join(task.metrics)}"
+    from icl.tasks.kinds.registry import KINDS, said
+
+    told = said(task.kind)
+    kind = str(told["name"])
+    yield f"task {name}: {kind.replace('_', ' ') if kind in KINDS else kind}"
+    for part in type(task.kind).model_fields:
+        value = told[part]
+        yield f"  {part}: {', '.join(map(str, value)) if isinstance(value, list) else value}"
     if task.labels:
         yield f"  {len(task.labels)} labels: {', '.join(task.labels)}"
     for language, words in task.words.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from icl.episodes.episode import Episode
 from icl.errors import IclError, did_you_mean
+from icl.tasks.kinds.registry import kind_from, said
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Template
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 _INTEGERS = ("seed", "index", "shots")
 _SETS = ("support", "query", "pool")
-_MAY_LACK = ("pool",)  # in what was written before there were pools
+_MAY_LACK = ("pool", "kind")  # in what was written before there were pools, and kinds
 
 
 def to_dataset(episodes: Iterable[Episode]) -> Dataset:
@@ -25,7 +27,7 @@ def to_dataset(episodes: Iterable[Episode]) -> Dataset:
 
     Columns are those of `Episode`. `labels` holds ``names``, ``words`` and ``template``;
     `support` and `query` are lists of examples, whose ``fields`` are lists of (name, value)
-    pairs, since the names differ between tasks and their order counts.
+    pairs, since the names differ between tasks and their order counts. `kind` is JSON.
     """
     from datasets import Dataset
 
@@ -109,6 +111,7 @@ def _features() -> Features:
 def _row(episode: Episode) -> dict[str, Any]:
     row = {f.name: getattr(episode, f.name) for f in fields(Episode)}
     labels = episode.labels
+    row["kind"] = json.dumps(said(episode.kind), ensure_ascii=False)
     row["labels"] = {
         "names": list(labels.names),
         "words": list(labels.words),
@@ -133,6 +136,8 @@ def _episode(row: dict[str, Any]) -> Episode:
     )
     for side in _SETS:
         values[side] = tuple(_example(e) for e in row.get(side) or ())
+    if values.get("kind"):
+        values["kind"] = kind_from(json.loads(values["kind"]))
     return Episode(**values)
 
 

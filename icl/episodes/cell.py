@@ -60,7 +60,7 @@ class Draw:
     """What an episode holds, in numbers.
 
     Attributes:
-        classes: places in the task's labels, in the order of the episode's labels.
+        classes: places in the task's strata, in the order of the episode's labels.
         query: row numbers in the query task's examples, in the episode's order.
         support: row numbers in the support task's examples, in the episode's order.
         pool: likewise, further ones.
@@ -80,7 +80,7 @@ class Cell:
     side, comes from another group of copies.
 
     Attributes:
-        labels: the query task's labels; a class is a place in it.
+        strata: the query task's; a class is a place in it.
         query, support: the candidates of each side.
         within: whether both sides draw from the same pool.
     """
@@ -89,17 +89,16 @@ class Cell:
         self.support_task = support.task
         self.query_task = query.task
         self.within = support is query
-        self.labels = query.task.labels if query.task.kind != "generation" else ("",)
-        count = len(self.labels)
+        self.strata = query.task.strata
+        count = len(self.strata)
         if self.within:
             groups = copy_groups(query.keys, _near(near, (query, query.rows)))
             self.query = self.support = _side(query.rows, groups, query.classes, count)
             self._mixed = _mixed(groups, query.classes, count)
         else:
             # The support task may list its labels in another order; use the query task's.
-            place = {name: column for column, name in enumerate(self.labels)}
-            names = support.task.labels if query.task.kind != "generation" else ("",)
-            recode = np.array([place.get(name, -1) for name in names], dtype=np.int64)
+            place = {name: column for column, name in enumerate(self.strata)}
+            recode = np.array([place.get(n, -1) for n in support.task.strata], dtype=np.int64)
             classes = recode[support.classes]
             known = classes >= 0
             both = np.concatenate([query.classes, classes[known]])
@@ -144,7 +143,7 @@ class Cell:
 
     def present(self) -> list[int]:
         """Return the classes that have an example on both sides."""
-        return [c for c in range(len(self.labels)) if all(self.sizes(c))]
+        return [c for c in range(len(self.strata)) if all(self.sizes(c))]
 
     def draw(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from icl.errors import IclError, did_you_mean
-from icl.tasks.task import Task
+from icl.tasks.loaded import Task
 from icl.tasks.words import clash
 
 
@@ -17,7 +17,7 @@ def at_least(value: int, least: int, name: str) -> int:
 
 
 def chosen(
-    asked: Sequence[str] | None, known: Sequence[str], kind: str, split: str
+    asked: Sequence[str] | None, known: Sequence[str], what: str, split: str
 ) -> tuple[str, ...]:
     """Return the names asked for, or all; raises `IclError` for one that the split lacks."""
     if asked is None:
@@ -25,17 +25,15 @@ def chosen(
     for name in asked:
         if name not in known:
             raise IclError(
-                f"The split {split!r} has no {kind} {name!r}." + did_you_mean(name, known)
+                f"The split {split!r} has no {what} {name!r}." + did_you_mean(name, known)
             )
     if not asked:
-        raise IclError(f"The list of {kind}s is empty; name one or leave the list out.")
+        raise IclError(f"The list of {what}s is empty; name one or leave the list out.")
     return tuple(dict.fromkeys(asked))
 
 
 def check_words(task: Task, names: Sequence[str]) -> None:
     """Refuse a label without a word, and two labels that a model could not tell apart."""
-    if task.kind == "generation":
-        return
     for name in names:
         if name not in task.words:
             raise IclError(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from icl.episodes.episode import Episode
 from icl.episodes.sampler import EpisodeSampler
 from icl.episodes.setting import WITHIN, Setting
-from icl.tasks.task import TaskFamily
+from icl.tasks.loaded import TaskFamily
 
 
 def draw(

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from icl.tasks.kinds.asking import asked
+from icl.tasks.kinds.base import Kind
+from icl.tasks.kinds.classification import CLASSIFICATION
+from icl.tasks.kinds.registry import kind_from, said
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Template
 
@@ -29,6 +33,7 @@ class Episode:
         pool: further labelled examples, in the support language and apart from both sets, the
             same for all shots: for learners that choose demonstrations or tune on more. Empty
             unless asked for.
+        kind: what its task asks, which says what labels and answers are.
     """
 
     task: str
@@ -43,6 +48,7 @@ class Episode:
     support_language: str
     query_language: str
     pool: tuple[Example, ...] = ()
+    kind: Kind = CLASSIFICATION
 
     @property
     def ways(self) -> int:
@@ -66,13 +72,22 @@ class Episode:
         data["pool"] = [_example(e) for e in self.pool]
         if not self.pool:  # as before there were pools, so that fingerprints stay
             del data["pool"]
+        del data["kind"]  # written where it is another than before there were kinds, likewise
+        if self.kind != CLASSIFICATION:
+            data["kind"] = said(self.kind)
         return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, line: str) -> Episode:
-        """Read what `to_json` wrote."""
+        """Read what `to_json` wrote.
+
+        Raises:
+            IclError: its kind is not there any more, or has changed since.
+        """
         data: dict[str, Any] = json.loads(line)
         labels = data.pop("labels")
+        # before episodes said their kind, those without labels were of generation
+        kind = data.pop("kind", {"name": "classification" if labels["names"] else "generation"})
         return cls(
             labels=Labels(
                 names=tuple(labels["names"]),
@@ -82,8 +97,22 @@ class Episode:
             support=tuple(Example(**e) for e in data.pop("support")),
             query=tuple(Example(**e) for e in data.pop("query")),
             pool=tuple(Example(**e) for e in data.pop("pool", ())),
+            kind=kind_from(kind),
             **data,
         )
+
+    def posed(self) -> Episode:
+        """Return the episode as learners see it: one of plain examples, a question each."""
+        space = self.kind.space(self.labels)
+        sides: dict[str, Any] = {
+            side: tuple(
+                question
+                for example in getattr(self, side)
+                for question in asked(self.kind, example, self.labels, space)
+            )
+            for side in ("support", "query", "pool")
+        }
+        return replace(self, labels=space, **sides)
 
 
 def _example(example: Example) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from icl.episodes.splits import without_leaks
 from icl.episodes.validity import check_episode, check_nested
 from icl.episodes.variants import VARIANTS
 from icl.errors import IclError, did_you_mean
-from icl.tasks.task import TaskFamily
+from icl.tasks.loaded import TaskFamily
 from icl.tools.progress import progress, told
 
 SCHEMA_VERSION = 1

@@ -12,7 +12,8 @@ from icl.episodes.composition import Composition
 from icl.episodes.reading import in_order
 from icl.episodes.sampler import EpisodeSampler
 from icl.episodes.setting import Setting
-from icl.tasks.task import TaskFamily
+from icl.tasks.kinds.registry import said
+from icl.tasks.loaded import TaskFamily
 
 
 def sampler_arguments(sampler: EpisodeSampler) -> dict[str, Any]:
@@ -54,7 +55,10 @@ def data_hash(sampler: EpisodeSampler) -> str:
     for pool in sampler.pools():
         task = pool.task
         words = {name: task.words[name] for name in task.labels if name in task.words}
-        head = [task.name, task.language, task.kind, task.labels, words, asdict(task.template)]
+        told = said(task.kind)
+        told.pop("metrics", None)  # which judge answers and decide nothing that is shown
+        kind = told if len(told) > 1 else told["name"]
+        head = [task.name, task.language, kind, task.labels, words, asdict(task.template)]
         digest.update(_line(head))
         for example in in_order(task.examples, pool.rows.tolist()):
             fields = dict(example.fields)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from icl.episodes.splits import claimed_elsewhere
 from icl.errors import IclError
-from icl.tasks.task import Example, Task, TaskFamily, normalise
+from icl.tasks.loaded import Task, TaskFamily
+from icl.tasks.task import Example, normalise
 
 Ints = NDArray[np.int64]
 Keys = NDArray[np.uint64]
@@ -27,7 +28,7 @@ class Pool:
     Attributes:
         task: the task in its language.
         rows: row numbers in `task.examples`, ascending, shape (usable,).
-        classes: for each usable row the column of its label in `task.labels`, shape (usable,).
+        classes: for each usable row the place of its stratum in `task.strata`, shape (usable,).
         keys: hashes of id, parallel id and normalised text, shape (usable, 3). Two examples that
             share a key in the same column are copies of each other. A chance collision of 64-bit
             hashes can only part two examples that could have met, never let copies meet.
@@ -94,8 +95,7 @@ def build_pool(
     """
     task = family.load(task_name, language)
     allows = family.split(split).allows
-    generation = task.kind == "generation"
-    column = {label: place for place, label in enumerate(task.labels)}
+    column = {stratum: place for place, stratum in enumerate(task.strata)}
     rows, classes = array("q"), array("q")
     keys = bytearray()
     places = array("q")
@@ -114,7 +114,7 @@ def build_pool(
                 f"splits {split!r} and {other[0]!r}, which are to be disjoint by {other[1]}; leave "
                 "it out of one of them."
             )
-        place = 0 if generation else column.get(example.label)
+        place = column.get(task.kind.stratum(example.label))
         if place is None:
             raise IclError(
                 f"Example {example.id!r} of the task {task_name!r} in {language!r} has the label "

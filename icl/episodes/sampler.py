@@ -18,7 +18,8 @@ from icl.episodes.splits import check_disjoint
 from icl.episodes.stream import Stream, stream_words
 from icl.episodes.supply import Supply, supply
 from icl.errors import IclError
-from icl.tasks.task import Labels, Task, TaskFamily
+from icl.tasks.loaded import Task, TaskFamily
+from icl.tasks.task import Labels
 
 _CHUNK = 256  # indices drawn at once by `episodes`
 
@@ -47,9 +48,10 @@ class EpisodeSampler:
     Args:
         family: where tasks come from.
         split: the meta-split, e.g. ``test``.
-        ways: classes in an episode. Tasks of kind ``generation`` have none: there it is ignored,
-            and shots and queries count examples. In ``multiple_choice`` all labels take part,
-            since every example shows all options; shots then count examples of each right label.
+        ways: classes in an episode. It is ignored for kinds of tasks that draw none of their
+            strata but take all (`icl.tasks.kinds.Kind`): in multiple choice all labels take part,
+            since every example shows all options, and shots count examples of each right label;
+            where there is one stratum, as in generation, shots and queries count examples.
         shots: the numbers of support examples a class that will be asked for.
         queries: query examples in an episode, over all classes.
         setting: how support and query languages relate. A setting with a support language draws
@@ -209,7 +211,7 @@ class EpisodeSampler:
         support, query, pool = self._rows(index, draw)
         return Episode(
             task=task,
-            labels=_labels(cell.support_task, [cell.labels[c] for c in draw.classes]),
+            labels=_labels(cell.support_task, tuple(cell.strata[c] for c in draw.classes)),
             support=shelf.get(*support),
             query=shelf.get(*query),
             seed=self.seed,
@@ -220,6 +222,7 @@ class EpisodeSampler:
             support_language=self.setting.support_language or language,
             query_language=language,
             pool=shelf.get(*pool),
+            kind=cell.support_task.kind.in_episode,
         )
 
     def _key(self, purpose: str, number: int) -> str:
@@ -286,7 +289,6 @@ class EpisodeSampler:
         )
 
 
-def _labels(task: Task, names: Sequence[str]) -> Labels:
-    if task.kind == "generation":
-        return Labels((), (), task.template)
-    return Labels(tuple(names), tuple(task.words[n] for n in names), task.template)
+def _labels(task: Task, strata: tuple[str, ...]) -> Labels:
+    names = task.kind.among(task.labels, strata)
+    return Labels(names, tuple(task.words[n] for n in names), task.template)

@@ -9,8 +9,8 @@ from pydantic import Field, field_validator, model_validator
 from icl.episodes.composition import Composition
 from icl.episodes.sampler import EpisodeSampler
 from icl.episodes.setting import Setting
+from icl.tasks.loaded import TaskFamily
 from icl.tasks.sources.schema import Strict
-from icl.tasks.task import TaskFamily
 from icl.tools.yamlfile import fault
 
 Variant = Literal["plain", "shuffled-labels", "flipped-labels", "abstract-labels"]

@@ -9,7 +9,8 @@ from typing import Literal
 
 from icl.episodes.near import near_pairs
 from icl.errors import IclError
-from icl.tasks.task import Example, Split, TaskFamily, normalise
+from icl.tasks.loaded import Split, TaskFamily
+from icl.tasks.task import Example, normalise
 
 KINDS = ("class", "language", "task", "id")
 

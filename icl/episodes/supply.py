@@ -42,12 +42,12 @@ def supply(
     Raises:
         IclError: they are too few.
     """
-    all_ways = {"classification": ways, "multiple_choice": len(cell.labels)}
-    ways = all_ways.get(cell.query_task.kind, 1)
+    if not cell.query_task.kind.some_ways:
+        ways = len(cell.strata)
     present = cell.present()
     if len(present) < ways:
         mend = f"lower ways to {len(present)} or leave it out" if present else "leave it out"
-        absent = [name for place, name in enumerate(cell.labels) if name and place not in present]
+        absent = [name for place, name in enumerate(cell.strata) if name and place not in present]
         named = f" (none of {', '.join(map(repr, absent))})" if 0 < len(absent) <= _FEW else ""
         raise IclError(
             f"{where} has {len(present)} classes{named}, fewer than {ways} ways; {mend}."
@@ -73,9 +73,9 @@ def supply(
 
 def _scarcest(cell: Cell, rooms: Mapping[int, tuple[int, int]]) -> str:
     """Name the class with the fewest examples, where there are classes."""
-    if cell.query_task.kind == "generation" or not rooms:
+    place = min(rooms, key=lambda c: (min(cell.sizes(c)), c), default=0)
+    label = cell.strata[place]
+    if not label or not rooms:
         return ""
-    place = min(rooms, key=lambda c: (min(cell.sizes(c)), c))
-    label = cell.labels[place]
     where = cell.query_task.lone.get(label)
     return f" (the label {label!r} has {min(cell.sizes(place))}{f': {where}' if where else ''})"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from icl.episodes.episode import Episode
 from icl.episodes.near import near_pairs
 from icl.errors import IclError
+from icl.tasks.kinds.asking import asked
 from icl.tasks.task import Example, normalise
 
 _KEYS: dict[str, Callable[[Example], str]] = {
@@ -27,7 +28,8 @@ def check_episode(episode: Episode, name: str, near: float | None = None) -> Non
 
     Raises:
         IclError: any two of support, query and pool share an id, a parallel id or a normalised
-            text; an example stands twice; an example's label is not among the labels; or there is
+            text; an example stands twice; an example's label is not among the labels, or its kind
+            of task cannot ask for it; or there is
             no query.
     """
     if not episode.query:
@@ -48,7 +50,10 @@ def check_episode(episode: Episode, name: str, near: float | None = None) -> Non
     every = (*episode.support, *episode.query, *episode.pool)
     for example in _repeated(every):
         raise IclError(f"{name} holds the example {example.id!r} twice; draw it again.")
-    if not episode.labels:
+    if not episode.kind.single:
+        space = episode.kind.space(episode.labels)
+        for example in every:
+            asked(episode.kind, example, episode.labels, space)
         return
     known = set(episode.labels.names)
     for example in every:

@@ -107,7 +107,7 @@ def without_variant(setting: str) -> str:
 
 
 def _needs_labels(episode: Episode, what: str) -> None:
-    if episode.ways < 2:
+    if not episode.kind.single or episode.ways < 2:
         raise IclError(
             f"Labels cannot be {what} in an episode of {episode.task!r} with {episode.ways} "
             "labels; take a classification task with two ways or more."

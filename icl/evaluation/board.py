@@ -56,7 +56,7 @@ class Board:
         episodes, queries: how many each learner was judged on.
         draws: how many stand behind the episodes: what intervals count, since the shots of one
             draw share queries and supports (see `icl.evaluation.draws`).
-        chance: the accuracy of even guessing; 0 for written answers.
+        chance: what even guessing scores; 0 for written answers.
         metric: what the rows' figures are means of.
     """
 

@@ -25,9 +25,9 @@ def query_frame(records: Iterable[EpisodeRecord]) -> pd.DataFrame:
     ``index``, ``ways``, ``shots``, ``support_language``, ``query_language``, ``query`` (its id),
     ``item`` (parallel id). For labels: ``gold`` and ``prediction`` (names), ``right`` (0 or 1),
     ``confidence`` (the prediction's probability), ``log_prob`` (of the right label) and
-    ``log_probs`` (all, with ``gold_column``). For written answers: ``text``, ``reference``, and a
-    column for each metric. Columns of the other kind are missing values; they are left out where
-    no row has them.
+    ``log_probs`` (all, with ``gold_column``). For other kinds of tasks: ``text``, ``reference``,
+    and a column for each metric. Columns of the other kind are missing values; they are left out
+    where no row has them.
     """
     import pandas as pd
 
@@ -109,7 +109,7 @@ def _queries(record: EpisodeRecord) -> Iterable[Mapping[str, Any]]:
     shared = _episode(record)
     for n, (query, item) in enumerate(zip(record.query_ids, record.parallel_ids, strict=True)):
         row = {**shared, "query": query, "item": item}
-        if record.written:
+        if record.scored:
             row |= {"text": record.texts[n], "reference": record.references[n]}
             row |= {name: values[n] for name, values in record.scores.items()}
         else:

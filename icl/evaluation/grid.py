@@ -73,14 +73,9 @@ class Grid:
         """The number of queries over all episodes."""
         return sum(len(row[0].query_ids) for row in self.episodes)
 
-    @property
-    def chance(self) -> float:
-        """What guessing evenly scores: the mean over episodes of one by the number of labels.
-
-        For written answers it is nothing.
-        """
-        guesses = (0.0 if row[0].written else 1 / row[0].ways for row in self.episodes)
-        return sum(guesses) / len(self.episodes)
+    def chance(self, metric: str) -> float:
+        """Return what guessing evenly scores by a metric: the mean over episodes."""
+        return sum(row[0].guessing(metric) for row in self.episodes) / len(self.episodes)
 
     @property
     def commonest(self) -> float | None:
@@ -88,9 +83,10 @@ class Grid:
 
         In each episode that is the label which its task's queries have most often, over all
         episodes in which it could be given. It is what queries that are drawn as they come give
-        away for nothing, where `chance` says what guessing evenly does. None for written answers.
+        away for nothing, where `chance` says what guessing evenly does. None for other kinds of
+        tasks than one label out of several.
         """
-        if self.episodes[0][0].written:
+        if self.episodes[0][0].scored:
             return None
         asked, could = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         records = [row[0] for row in self.episodes]

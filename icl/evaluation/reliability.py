@@ -40,7 +40,7 @@ def calibration(records: Iterable[EpisodeRecord], bins: int = BINS) -> Calibrati
     """
     losses, squares, confidence, right = [], [], [], []
     for record in records:
-        if record.written:
+        if record.scored:
             continue
         scores = np.array(record.log_probs, dtype=np.float64)
         scores = scores - scores.max(axis=1, keepdims=True)

@@ -21,7 +21,7 @@ from icl.errors import IclError
 from icl.evaluation.decomposition import Effect, decompose
 from icl.evaluation.draws import draws
 from icl.evaluation.grid import Grid, grid
-from icl.runs.record import EpisodeRecord
+from icl.runs.record import ACCURACY, EpisodeRecord
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -224,7 +224,7 @@ def _spread(part: Grid, prompts: Mapping[str, object], shots: int) -> Spread:
         deviation=float(np.std(values)),
         lowest=min(values),
         highest=max(values),
-        chance=found.chance,
+        chance=found.chance(ACCURACY),
     )
 
 

@@ -84,7 +84,7 @@ def summarise(
     Args:
         records: of a run.
         meta_training: by learner, what its meta-training took: seconds, tokens, steps.
-        metric: what is compared; by default accuracy, or for written answers the first metric of
+        metric: what is compared; by default accuracy, or for other kinds the first metric of
             the first task. Only the episodes that it judges count.
 
     Raises:
@@ -164,6 +164,7 @@ def _board(part: Grid, metric: str, setting: str | None = None, shots: int | Non
     means, differences = sample.means(), sample.differences()
     corrected = holm_pairs(differences.p)
     best = int(means.mean.argmax())
+    chance = part.chance(metric)
     rows = []
     for i, name in enumerate(part.learners):
         records = part.of(name)
@@ -175,7 +176,7 @@ def _board(part: Grid, metric: str, setting: str | None = None, shots: int | Non
                 accuracy=float(means.mean[i]),
                 low=float(means.low[i]),
                 high=float(means.high[i]),
-                above_chance=bool(means.low[i] > part.chance),
+                above_chance=bool(means.low[i] > chance),
                 difference=float(differences.difference[i, best]),
                 difference_low=float(differences.low[i, best]) if i != best else 0.0,
                 difference_high=float(differences.high[i, best]) if i != best else 0.0,
@@ -197,7 +198,7 @@ def _board(part: Grid, metric: str, setting: str | None = None, shots: int | Non
         episodes=len(part.episodes),
         queries=part.queries,
         draws=part.draws,
-        chance=part.chance,
+        chance=chance,
         rows=tuple(sorted(rows, key=lambda row: -row.accuracy)),
         metric=metric,
     )

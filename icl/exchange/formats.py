@@ -13,8 +13,9 @@ import yaml
 
 from icl.episodes import Episode
 from icl.errors import IclError
-from icl.tasks.task import Task, TaskFamily
-from icl.tasks.template import Template
+from icl.tasks.kinds.asking import asked
+from icl.tasks.loaded import TaskFamily
+from icl.tasks.task import Labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +42,27 @@ def task_documents(family: TaskFamily, split: str, task: str, language: str) -> 
         IclError: no such split, task or language, or a task that has no labels.
     """
     loaded = family.load(task, language)
-    if not loaded.labels:
+    if loaded.kind.writes:
         raise IclError(f"The task {task!r} is a generation task, which has no choices to export.")
-    template = loaded.template
-    choices = _choices(template, loaded)
+    words = tuple(loaded.words.get(name, name) for name in loaded.labels)
+    labels = Labels(loaded.labels, words, loaded.template)
+    space = loaded.kind.space(labels)
+    choices = tuple(map(space.template.answer, space.words))
     for example in family.examples(split, task, language):
-        prompt = template.prompt((), example.fields)
-        yield Document(example.id, prompt, choices, loaded.labels.index(example.label))
-
-
-def _choices(template: Template, task: Task) -> tuple[str, ...]:
-    return tuple(template.answer(task.words.get(name, name)) for name in task.labels)
+        for question in asked(loaded.kind, example, labels, space):
+            prompt = space.template.prompt((), question.fields)
+            yield Document(question.id, prompt, choices, space.index(question.label))
 
 
 def episode_documents(episode: Episode) -> Iterator[Document]:
     """Return an episode's queries as questions after its demonstrations, as a plain prompt is."""
+    fingerprint, episode = episode.fingerprint, episode.posed()
     labels = episode.labels
     words = dict(zip(labels.names, labels.words, strict=True))
     shown = [(e.fields, words[e.label]) for e in episode.support]
     choices = tuple(labels.template.answer(word) for word in labels.words)
     for example in episode.query:
-        name = f"{episode.fingerprint}/{example.id}"
+        name = f"{fingerprint}/{example.id}"
         prompt = labels.template.prompt(shown, example.fields)
         yield Document(name, prompt, choices, labels.index(example.label))
 
@@ -165,7 +166,8 @@ def dspy_rows(episodes: Iterable[Episode]) -> Iterator[dict[str, Any]]:
     ``dspy.Example(**row["demos"][0]).with_inputs(*row["inputs"])`` is an example of it; labels
     stand as words under ``label``.
     """
-    for episode in episodes:
+    for whole in episodes:
+        episode = whole.posed()
         labels = episode.labels
         words = dict(zip(labels.names, labels.words, strict=True))
         for example in (*episode.support, *episode.query):
@@ -175,7 +177,7 @@ def dspy_rows(episodes: Iterable[Episode]) -> Iterator[dict[str, Any]]:
                     " for the answer; rename it."
                 )
         yield {
-            "fingerprint": episode.fingerprint,
+            "fingerprint": whole.fingerprint,
             "task": episode.task,
             "labels": list(labels.words),
             "inputs": list(dict.fromkeys(f for e in episode.query for f in e.fields)),

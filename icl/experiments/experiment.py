@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,16 +16,15 @@ from icl.episodes.splits import without_leaks
 from icl.episodes.variants import VARIANTS, is_abstract
 from icl.errors import IclError
 from icl.experiments.config import ExperimentConfig, LearnerConfig, ModelConfig
-from icl.metrics.written import check as check_metrics
 from icl.models.loading.identity import model_identity
 from icl.models.server.config import ServerConfig
 from icl.processes import ALONE, Processes
 from icl.runs.entrants import Entrant, Model
 from icl.runs.finished import meta_training, roster, training_logs, whole_episodes
 from icl.runs.folder import RunFolder
+from icl.runs.judge import WRITERS, cannot_write
 from icl.runs.record import EpisodeRecord
 from icl.runs.runner import Runner
-from icl.runs.written import WRITERS, cannot_write
 from icl.tasks import TaskFamily, load_family
 from icl.tools.progress import progress
 from icl.tools.trackers import Trackers
@@ -85,9 +84,8 @@ def run_experiment(
             run.begin(config.to_yaml())
         model = make_model(config.model, processes)
         asked = track if processes.main else ()
-        metrics = partial(metrics_of, family)
         with Trackers(asked, folder, config.name, config.resolved()) as trackers:
-            told = (processes, trackers.line, metrics, config.to_yaml())
+            told = (processes, trackers.line, config.to_yaml())
             Runner(run, entrants, episodes, model, training, *told).run()
             if not processes.main:
                 processes.meet()
@@ -174,17 +172,12 @@ def _saved(path: Path, limit: int | None) -> Iterator[Episode]:
         raise IclError(f"{file} holds no episodes; name another under `episodes.file`.")
 
 
-def metrics_of(family: TaskFamily, episode: Episode | EpisodeRecord) -> tuple[str, ...]:
-    """Return the metrics that judge written answers to an episode's task; () for labels."""
-    return family.load(episode.task, episode.query_language).metrics
-
-
 def _suits(config: ExperimentConfig, family: TaskFamily, episode: Episode) -> Episode:
     """Return an episode that all learners can take part in.
 
     Raises:
-        IclError: a learner would say what labels are that are to mean nothing; or the task is one
-            of generation, and a learner cannot write or a metric is missing.
+        IclError: a learner would say what labels are that are to mean nothing, or cannot write
+            where answers are written; or what a metric needs is not installed.
     """
     if is_abstract(episode.setting):
         for name, learner in config.learners.items():
@@ -194,11 +187,13 @@ def _suits(config: ExperimentConfig, family: TaskFamily, episode: Episode) -> Ep
                     f"The learner {name!r} sets `words`, which would stand in place of those of"
                     " `variants: abstract-labels`, that mean nothing; drop one of the two."
                 )
-    if not episode.labels.names:
+    if episode.kind.writes:
         for name, learner in config.learners.items():
             if learner.method not in WRITERS:
                 raise IclError(cannot_write(name, learner.method, episode.task))
-        check_metrics(metrics_of(family, episode))
+    if not episode.kind.measures(episode.labels):  # saved before episodes said their metrics
+        task = family.load(episode.task, episode.query_language)
+        episode = replace(episode, kind=task.kind.in_episode)
     return episode
 
 

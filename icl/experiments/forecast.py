@@ -126,7 +126,7 @@ def _judged(
     params = learner.params().model_dump()
     total = Work()
     for episode in some:
-        one = counter.judged(episode, learner.method, params)
+        one = counter.judged(episode.posed(), learner.method, params)
         if one is None:
             return None
         total += one
@@ -140,7 +140,7 @@ def _trained(counter: Counter, sampler: EpisodeSampler, entrant: Entrant) -> Wor
         return Work()
     some = sampler.episodes(min(_LOOKED_AT, training.steps * training.meta_batch))
     params = entrant.params.model_dump()
-    return counter.meta_trained(list(some), entrant.method, params, training)
+    return counter.meta_trained([e.posed() for e in some], entrant.method, params, training)
 
 
 def _known(

@@ -212,10 +212,10 @@ def run_study(
     family = load_family(study.tasks.family, data=study.tasks.data)
     episodes = draw(study, family, limit)
     for episode in episodes:
-        if not episode.labels.names:
+        if not episode.kind.single:
             raise IclError(
-                f"A prompt study compares accuracies, and the answers of {episode.task!r} are"
-                " written; name other tasks under `episodes.tasks`, or compare prompts as learners"
+                f"A prompt study compares accuracies of single labels, which {episode.task!r} has"
+                " not; name other tasks under `episodes.tasks`, or compare prompts as learners"
                 " of `icl run`."
             )
     run = RunFolder(folder)

@@ -12,7 +12,6 @@ from icl.errors import IclError, did_you_mean
 from icl.evaluation.board import Board, Row
 from icl.evaluation.summary import Summary
 from icl.reporting.numbers import board_title, markdown, metric_title, p_value, percent, points
-from icl.runs.record import ACCURACY
 
 if TYPE_CHECKING:
     from icl.evaluation.pairs import Pair
@@ -160,7 +159,7 @@ def _latex(boards: Sequence[Board]) -> str:
 
 def _cells(board: Board, row: Row) -> list[str]:
     best = row is board.best
-    mark = "" if row.above_chance or board.metric != ACCURACY else " °"
+    mark = "" if row.above_chance or not board.chance else " °"
     return [
         percent(row.accuracy) + mark,
         f"{100 * row.low:.1f}–{100 * row.high:.1f}",

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from icl.runs.record import ACCURACY
-
 if TYPE_CHECKING:
     from icl.evaluation.board import Board
 
@@ -50,16 +48,16 @@ def board_title(board: Board) -> str:
         else f"{board.setting}, {board.shots} shot{'s' * (board.shots != 1)}"
     )
     size = f"{which}: {episodes_of(board.episodes, board.draws)}, {board.queries} queries"
-    return f"{size}, chance {percent(board.chance)}" if board.metric == ACCURACY else size
+    return f"{size}, chance {percent(board.chance)}" if board.chance else size
 
 
 def metric_name(metric: str) -> str:
     """Name a metric in the middle of a sentence.
 
-    >>> metric_name("chrf"), metric_name("accuracy")
-    ('chrF', 'accuracy')
+    >>> metric_name("chrf"), metric_name("all_right")
+    ('chrF', 'all right')
     """
-    return _METRICS.get(metric, metric)
+    return _METRICS.get(metric, metric.replace("_", " "))
 
 
 def metric_title(metric: str) -> str:

@@ -22,7 +22,7 @@ from icl.reporting.plots import Plot, accuracy_by_cost, accuracy_by_shots, relia
 from icl.reporting.svg import drawing, inline_svg
 from icl.reporting.verdict import SIGNIFICANT, notes, verdict
 from icl.reporting.worst import Find, shown
-from icl.runs.record import ACCURACY, EpisodeRecord
+from icl.runs.record import EpisodeRecord
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -221,7 +221,7 @@ def _transfer(summary: Summary) -> tuple[_Matrix, ...]:
 def _facts(summary: Summary) -> list[tuple[str, str]]:
     board = summary.overall
     shots = sorted({b.shots for b in summary.boards if b.shots is not None})
-    chance = [("chance", formats.percent(board.chance))] if board.metric == ACCURACY else []
+    chance = [("chance", formats.percent(board.chance))] if board.chance else []
     return [
         ("learners", str(len(summary.learners))),
         ("episodes, the same for all", str(board.episodes)),

@@ -16,7 +16,6 @@ from icl.evaluation.summary import Summary
 from icl.reporting.numbers import NBSP, metric_title
 from icl.reporting.palette import Style
 from icl.reporting.svg import faint, ink, learner_colour
-from icl.runs.record import ACCURACY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -175,7 +174,7 @@ def _accuracy_axes(metric: str) -> tuple[Figure, Axes]:
 
 def _chance(axes: Axes, boards: list[Board]) -> None:
     """Mark even guessing with a dotted line; settings may differ in their number of labels."""
-    levels = sorted({round(100 * b.chance, 6) for b in boards if b.metric == ACCURACY})
+    levels = sorted({round(100 * b.chance, 6) for b in boards if b.chance})
     for level in levels:
         axes.axhline(level, color=ink(), linestyle=":", linewidth=1, zorder=1)
 

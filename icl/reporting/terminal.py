@@ -19,7 +19,7 @@ from icl.reporting.numbers import (
     points,
 )
 from icl.reporting.verdict import DAGGER, notes, verdict
-from icl.runs.record import ACCURACY, EpisodeRecord
+from icl.runs.record import EpisodeRecord
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -112,7 +112,7 @@ def _board(summary: Summary, board: Board) -> Table:
 
 
 def _at_chance(board: Board, row: Row) -> bool:
-    return board.metric == ACCURACY and not row.above_chance
+    return board.chance > 0 and not row.above_chance
 
 
 def _by_shots(summary: Summary, setting: str) -> Table:

@@ -20,7 +20,7 @@ def verdict(summary: Summary) -> str:
     best = board.best
     figures = f"{percent(best.accuracy)} (95{NBSP}% interval {span(best.low, best.high)})"
     if board.metric != ACCURACY:
-        return _written(board, figures)
+        return _by_metric(board, figures)
     if len(board.rows) == 1:
         return (
             f"{best.learner} labels {figures} of the queries right, with chance at "
@@ -34,17 +34,23 @@ def verdict(summary: Summary) -> str:
     return f"{best.learner} learns best: {figures} of the queries right, {_lead(board)}."
 
 
-def _written(board: Board, figures: str) -> str:
-    """Return the sentence on written answers, for which there is no chance level."""
+def _by_metric(board: Board, figures: str) -> str:
+    """Return the sentence on answers of another kind than one label out of several."""
     best, name = board.best, metric_name(board.metric)
     if len(board.rows) == 1:
+        guessing = f", with chance at {percent(board.chance)}" if board.chance else ""
         return (
-            f"{best.learner}'s answers have {name} {figures}; there is no other learner to"
-            " compare it with."
+            f"{best.learner}'s answers have {name} {figures}{guessing}; there is no other learner"
+            " to compare it with."
         )
     if best.accuracy == 0:
         return f"No learner's answers have any {name} on these {_these(board)}."
-    return f"{best.learner} writes best: {name} {figures}, {_lead(board)}."
+    if board.chance and not any(row.above_chance for row in board.rows):
+        return (
+            f"No learner is clearly above chance ({percent(board.chance)}) on these "
+            f"{_these(board)}; the highest is {best.learner} with {name} {figures}."
+        )
+    return f"{best.learner} answers best: {name} {figures}, {_lead(board)}."
 
 
 def _these(board: Board) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from icl.evaluation.summary import Summary
@@ -37,7 +37,8 @@ class Shown:
         score: the best learner's.
         examples: the instruction and demonstrations, in the task's own template; empty where there
             are none or the episode is not at hand.
-        query: the query in that template; empty where the episode is not at hand.
+        query: the query in that template, or the first question about it; empty where the episode
+            is not at hand.
         gold: the right answer.
         answers: of all learners, in the order of the leader board.
     """
@@ -68,22 +69,23 @@ def _shown(summary: Summary, worst: WorstEpisode, find: Find | None) -> Shown:
         languages = f"{record.support_language} → {languages}"
     shots = f"{record.shots} shot{'' if record.shots == 1 else 's'}"
     names = [row.learner for row in summary.overall.rows]
-    words = record.labels if episode is None else episode.labels.words
+
+    def read(answer: str) -> str:
+        return answer if episode is None else episode.kind.show(answer, episode.labels)
 
     def said(learner: str) -> Answer:
         own = worst.records[learner]
-        text = own.texts[at] if own.written else words[own.predictions[at]]
+        text = own.texts[at] if own.scored else own.labels[own.predictions[at]]
         right = own.outcomes(summary.metric)[at] >= 1
-        return Answer(learner, text, right, percent(worst.scores[learner], 0))
+        return Answer(learner, read(text), right, percent(worst.scores[learner], 0))
 
+    posed = None if episode is None else replace(episode, query=(episode.query[at],)).posed()
     return Shown(
         title=f"{record.task}, {record.setting}, {shots}, {languages}",
         score=percent(worst.scores[names[0]], 0),
-        examples="" if episode is None else _examples(episode),
-        query=""
-        if episode is None
-        else _cut(episode.labels.template.render(episode.query[at].fields)),
-        gold=record.references[at] if record.written else words[record.gold[at]],
+        examples="" if posed is None else _examples(posed),
+        query="" if posed is None else _cut(posed.labels.template.render(posed.query[0].fields)),
+        gold=read(record.references[at] if record.scored else record.labels[record.gold[at]]),
         answers=tuple(said(name) for name in names),
     )
 

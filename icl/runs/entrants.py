@@ -53,15 +53,16 @@ def suited(
               if e.name in training and trains_columns(e.method)}  # fmt: skip
     name = min(bounds, key=bounds.__getitem__, default="")
     for episode in episodes:
-        if bounds and episode.ways > bounds[name]:
+        posed = episode.posed()
+        if bounds and posed.ways > bounds[name]:
             raise IclError(
                 f"The learner {name!r} is meta-trained with {bounds[name]} labels a task and would"
-                f" answer by chance among the {episode.ways} of {episode.task!r}; set its"
-                f" `training.ways` to {episode.ways} or more."
+                f" answer by chance among the {posed.ways} of {episode.task!r}; set its"
+                f" `training.ways` to {posed.ways} or more."
             )
         for entrant in entrants:
             try:
-                entrant.params.check_task(episode.labels, episode.support)
+                entrant.params.check_task(posed.labels, posed.support)
             except IclError as error:
                 raise IclError(
                     f"The learner {entrant.name!r}, on the task {episode.task!r}: {error}"

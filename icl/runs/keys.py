@@ -10,14 +10,15 @@ from typing import Any
 
 from icl.episodes import EpisodeSampler
 from icl.episodes.origin import data_hash, sampler_arguments
-from icl.runs.written import WRITERS
+from icl.runs.judge import WRITERS
+from icl.tasks.kinds.registry import KINDS, kind_class
+from icl.tasks.kinds.registry import home as kind_home
 from icl.tools.closure import code_of
 from icl.training import TrainingConfig
 from icl.training.samplers import fine_tuning_sampler, validation_sampler
 
 # What stands around every learner: who asks it, and how the model comes that it is given.
 _AROUND = ("icl.runs.judge", "icl.models.loading.load")
-_WRITING = "icl.runs.written"
 _TRAINING = ("icl.training.trainer", "icl.episodes.sampler")
 
 
@@ -30,7 +31,7 @@ def digest(value: Any) -> str:
 @cache
 def code_key() -> str:
     """Hash the code that decides any number of the methods that icl knows."""
-    return code_of("icl.learners.registry", *_AROUND, _WRITING, *_TRAINING)
+    return code_of("icl.learners.registry", *_AROUND, *map(kind_home, KINDS), *_TRAINING)
 
 
 def method_key(method: str) -> list[str]:
@@ -42,8 +43,9 @@ def method_key(method: str) -> list[str]:
 
     module, name = home(method)
     known = method if method in methods() else ""
-    writing = (_WRITING,) if method in WRITERS else ()  # the code of the metrics that judge texts
-    return [known, name, code_of(module, *_AROUND, *writing)]
+    # and the kinds of tasks that it can take part in, with the metrics of those
+    kinds = [kind_home(k) for k in KINDS if method in WRITERS or not kind_class(k).writes]
+    return [known, name, code_of(module, *_AROUND, *kinds)]
 
 
 def training_key(

@@ -13,8 +13,10 @@ from typing import Any, NoReturn
 from icl.errors import NewerSchemaError
 from icl.tools.values import is_amount
 
-SCHEMA_VERSION = 3
-_READABLE = (1, 2, 3)  # 1 has no written answers, 1 and 2 have no checksum; all else is the same
+SCHEMA_VERSION = 4
+# 1 has no written answers, 1 and 2 have no checksum, 3 no level of chance, which was 0 of what had
+# scores; all else is the same
+_READABLE = (1, 2, 3, 4)
 _UNSEALED = (1, 2)
 _SEAL = ',"check":"'
 _ROUNDING = 1e-4
@@ -68,8 +70,10 @@ class EpisodeRecord:
     """One line of a run's `records.jsonl`.
 
     `log_probs` has a row a query and a column a label; `predictions` and `gold` are columns.
-    A record of a generation task has no labels and none of these three; it has `texts`, the
-    answers that were written, their `references`, and `scores`: by metric, in [0, 1], one a query.
+    A record of another kind of task than one label out of several has none of these three, nor
+    `labels`; it has `texts`, the answers as the kind writes them, their `references`, `scores`: by
+    metric, in [0, 1], one a query, and `chance`: by metric what guessing evenly scores, where that
+    is more than nothing.
     `transductive` says that the learner saw all queries at once.
     `learner_key` hashes all that decides the numbers: method, parameters, model, adapter, code.
     Raises `ValueError` for parts that do not fit together, and for log-probabilities above zero
@@ -101,29 +105,32 @@ class EpisodeRecord:
     texts: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
     scores: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    chance: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         queries = len(self.query_ids)
         if queries == 0:
             raise ValueError("a record needs at least one query")
-        labelled, written = ("log_probs", "predictions", "gold"), ("texts", "references")
-        has, lacks = (written, labelled) if self.written else (labelled, written)
+        labelled, scored = ("log_probs", "predictions", "gold"), ("texts", "references")
+        has, lacks = (scored, labelled) if self.scored else (labelled, scored)
         for name in ("parallel_ids", *has):
             if len(getattr(self, name)) != queries:
                 raise ValueError(f"{name} has {len(getattr(self, name))} rows, not {queries}")
         for name in lacks:
             if getattr(self, name):
                 raise ValueError(f"{name} does not belong to this kind of task")
-        if self.written:
-            self._check_written(queries)
-        elif self.scores:
-            raise ValueError("scores do not belong to this kind of task")
+        if self.scored:
+            self._check_scored(queries)
+        elif self.chance:
+            raise ValueError("chance does not belong to this kind of task")
         else:
             self._check_labelled()
 
-    def _check_written(self, queries: int) -> None:
-        if self.ways or not self.scores:
-            raise ValueError("a record of written answers has no labels, and a score or more")
+    def _check_scored(self, queries: int) -> None:
+        if self.ways or self.labels or ACCURACY in self.scores:
+            raise ValueError("a record with scores has no labels, and no accuracy of theirs")
+        if not all(name in self.scores and 0 <= x <= 1 for name, x in self.chance.items()):
+            raise ValueError("chance is not from 0 to 1 of metrics that there are")
         for name, row in self.scores.items():
             if len(row) != queries or not all(0 <= x <= 1 for x in row):  # NaN compares false
                 raise ValueError(f"scores of {name!r} are not {queries} numbers from 0 to 1")
@@ -145,9 +152,9 @@ class EpisodeRecord:
         return (self.learner_key, self.fingerprint)
 
     @property
-    def written(self) -> bool:
-        """Whether it is of a generation task, whose answers are written."""
-        return not self.labels
+    def scored(self) -> bool:
+        """Whether it holds scores by its kind's own metrics, and not what labels were given."""
+        return bool(self.scores)
 
     @property
     def changed(self) -> bool:
@@ -159,23 +166,27 @@ class EpisodeRecord:
     @property
     def metrics(self) -> tuple[str, ...]:
         """The names of the metrics that judge it: ``accuracy``, or those of its scores."""
-        return tuple(self.scores) if self.written else (ACCURACY,)
+        return tuple(self.scores) if self.scored else (ACCURACY,)
 
     def outcomes(self, metric: str = ACCURACY) -> tuple[float, ...]:
         """Return each query's score by a metric, in [0, 1]; raises `KeyError` for another's."""
-        if self.written or metric != ACCURACY:
+        if self.scored or metric != ACCURACY:
             return self.scores[metric]
         return tuple(float(p == g) for p, g in zip(self.predictions, self.gold, strict=True))
 
+    def guessing(self, metric: str) -> float:
+        """Return what guessing evenly scores by a metric."""
+        return self.chance.get(metric, 0.0) if self.scored else 1 / self.ways
+
     @property
     def accuracy(self) -> float:
-        """The share of queries labelled right; raises `KeyError` for written answers."""
+        """The share of queries labelled right; raises `KeyError` for other kinds of tasks."""
         right = self.outcomes()
         return sum(right) / len(right)
 
     @property
     def score(self) -> float:
-        """The mean of its first metric: accuracy, or what judges written answers first."""
+        """The mean of its first metric: accuracy, or what judges its kind of task first."""
         values = self.outcomes(self.metrics[0])
         return sum(values) / len(values)
 
@@ -194,7 +205,7 @@ class EpisodeRecord:
         }
         if not self.scoring:
             del data["scoring"]
-        for name in ("transductive", "texts", "references", "scores"):
+        for name in ("transductive", "texts", "references", "scores", "chance"):
             if not data[name]:
                 del data[name]
         text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -282,8 +293,9 @@ def _check_kinds(data: Mapping[str, Any]) -> None:
         value = data.get(name, [])
         if not isinstance(value, list) or not kinds.issuperset(map(type, value)):
             wrong.append(name)
-    scoring = data.get("scoring", {})
-    if not isinstance(scoring, dict) or not all(map(is_amount, scoring.values())):
-        wrong.append("scoring")
+    for name in ("scoring", "chance"):
+        value = data.get(name, {})
+        if not isinstance(value, dict) or not all(map(is_amount, value.values())):
+            wrong.append(name)
     if wrong:
         raise ValueError(f"not a record of schema {SCHEMA_VERSION}: {', '.join(wrong)}")

@@ -21,8 +21,6 @@ from icl.runs.folder import SCHEMA_VERSION, RunFolder
 from icl.runs.judge import judge
 from icl.runs.keys import learner_key, training_key
 from icl.runs.pace import Pace
-from icl.runs.record import EpisodeRecord
-from icl.runs.written import judge_written
 from icl.tools import interrupt
 from icl.tools.progress import Bar, progress, told
 from icl.training import TrainingConfig
@@ -48,8 +46,6 @@ class Runner:
         training_episodes: what each meta-learner is trained on, by the entrant's name.
         processes: that share the work; each makes a runner from the same arguments.
         track: is told each line of a meta-training's log, with the learner's name.
-        metrics: says by what the written answers to a generation episode are judged; without it
-            there may be no such episodes.
         config: the experiment, to be written where and when its roster is.
     """
 
@@ -62,12 +58,10 @@ class Runner:
         training_episodes: Mapping[str, EpisodeSampler],
         processes: Processes = ALONE,
         track: Callable[[str, Mapping[str, Any]], None] | None = None,
-        metrics: Callable[[Episode | EpisodeRecord], Sequence[str]] | None = None,
         config: str | None = None,
     ) -> None:
         self._folder = folder
         self._config = config
-        self._metrics = metrics
         self._track = track
         self._entrants = entrants
         self._asked = suited(entrants, training_episodes, episodes)
@@ -118,11 +112,8 @@ class Runner:
         """Write what is known before the start; return identity, roster and what is left to do."""
         self._folder.store.gather()
         identity = self._begin()
-        wanted = set(self._episodes.fingerprints())
         for record in self._folder.store.scan():
             self._done.setdefault(record.learner_key, set()).add(record.fingerprint)
-            if record.written and record.fingerprint in wanted:
-                self._check_metrics(record)
         left = self._left()
         if left and self._model.backbone().identity != identity:  # exchanged just now
             identity = self._model.backbone().identity
@@ -159,17 +150,6 @@ class Runner:
         """Return the places of each entrant's episodes that are not done, where there are any."""
         pending = {e.name: self._pending(e) for e in self._entrants}
         return {name: places for name, places in pending.items() if places}
-
-    def _check_metrics(self, record: EpisodeRecord) -> None:
-        """Raise `IclError` where answers were judged by other metrics than are asked for now."""
-        asked = tuple(self._metrics(record)) if self._metrics else ()
-        ours = any(row["key"] == record.learner_key for row in self._roster.values())
-        if ours and record.metrics != asked:
-            raise IclError(
-                f"The answers to {record.task!r} in {self._folder.path} were judged by"
-                f" {', '.join(record.metrics)}, and now {', '.join(asked)} is asked for; give"
-                " another folder with --out, or put the task's `metrics` back."
-            )
 
     def _check_model(self, identity: str) -> None:
         """Raise `IclError` where this process has loaded another model than the main one."""
@@ -295,24 +275,15 @@ class Runner:
             episode = self._episodes[place]
             bar.say(f"{entrant.name}, episode {number} of {len(places)}")
             try:
-                record = self._record(learner, entrant.name, key, episode, pool)
+                record = judge(
+                    learner, entrant.name, key, episode, self._model.backbone(), pool=pool
+                )
             except Exception as error:
                 raise self._fault(entrant, episode, error) from error
             self._folder.store.append(record)
             self._pace.took(entrant.name, record.cost.seconds)
             bar.did("episode")
             bar.estimate(self._pace.spent, self._pace.left() or 0.0)
-
-    def _record(
-        self, learner: Learner, name: str, key: str, episode: Episode, pool: bool
-    ) -> EpisodeRecord:
-        backbone = self._model.backbone()
-        if episode.labels.names:
-            return judge(learner, name, key, episode, backbone, pool=pool)
-        if self._metrics is None:
-            raise IclError(f"The task {episode.task!r} is a generation task; take `icl run`.")
-        asked = self._metrics(episode)
-        return judge_written(learner, name, key, episode, backbone, metrics=asked, pool=pool)
 
     def _fault(self, entrant: Entrant, episode: Episode, error: Exception) -> IclError:
         self._folder.write("error.log", "".join(traceback.format_exception(error)))

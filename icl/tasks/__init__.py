@@ -2,8 +2,9 @@
 
 from icl.tasks.definitions.extends import family_names
 from icl.tasks.family import load_family
+from icl.tasks.loaded import Split, Task, TaskFamily
 from icl.tasks.sources.base import LocalSource, Row, Source, Wanted
-from icl.tasks.task import Example, Labels, Split, Task, TaskFamily
+from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields, Template
 
 __all__ = [

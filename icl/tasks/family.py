@@ -10,8 +10,8 @@ from pathlib import Path
 from icl.errors import IclError, did_you_mean
 from icl.tasks.definitions.extends import find_definition, read_definition
 from icl.tasks.definitions.family import Definition, SplitDefinition
+from icl.tasks.loaded import Split, Task, TaskFamily
 from icl.tasks.sources.choose import open_source
-from icl.tasks.task import Split, Task, TaskFamily
 
 
 def load_family(
@@ -64,7 +64,6 @@ def build_family(
             kind=own.kind,
             licence=definition.licence,
             source=definition.url,
-            metrics=own.metrics,
             lone=lone,
         )
 

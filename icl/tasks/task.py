@@ -1,20 +1,19 @@
-"""The nouns of the task layer: `Example`, `Labels`, `Task`, `Split`, `TaskFamily`."""
+"""What tasks are made of: `Example`, `Labels`, and how their names are compared."""
 
 from __future__ import annotations
 
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
-from icl.errors import IclError, did_you_mean
+from icl.errors import IclError
 from icl.tasks.template import Fields, Template
 from icl.tasks.words import clash
 
 Value = TypeVar("Value")
-Kind = Literal["classification", "multiple_choice", "generation"]
 
 
 def normalise(text: str) -> str:
@@ -85,7 +84,7 @@ class Example:
     Attributes:
         id: unique within its task and language.
         fields: the text fields that a template may show, by name.
-        label: the label's canonical name (for generation, the reference text).
+        label: the label's canonical name, or the right answer as its kind of task writes it.
         language: the language's code as the source writes it.
         parallel_id: shared by translations of the same item in other languages.
         domain: where it is from, e.g. ``travel``; no part of its text. Empty where none is named.
@@ -137,78 +136,3 @@ class Labels:
     def index(self, name: str) -> int:
         """Return the column of a label name; raises `ValueError` for a name that is not there."""
         return self.names.index(name)
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A task in one language: examples, label set and template. Immutable.
-
-    Attributes:
-        name: the task's name, shared by its languages.
-        language: the language of `examples`.
-        examples: any sequence; large sources give a lazy one.
-        labels: canonical label names in a fixed order.
-        words: label name -> word shown to a language model, in this language or the default one.
-        kind: ``multiple_choice``: the labels name options, which are fields of each example.
-        metrics: for generation, the names of the metrics that judge an answer.
-        lone: label -> file and row, for labels with a single example.
-    """
-
-    name: str
-    language: str
-    examples: Sequence[Example]
-    labels: tuple[str, ...]
-    words: Mapping[str, str]
-    template: Template
-    kind: Kind = "classification"
-    licence: str = ""
-    source: str = ""
-    metrics: tuple[str, ...] = ()
-    lone: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """A named meta-split: the tasks and languages that it may draw from, and which ids and classes.
-
-    `allows` decides on (task name, label, parallel id); None admits all.
-    """
-
-    name: str
-    tasks: tuple[str, ...]
-    languages: tuple[str, ...]
-    allows: Callable[[str, str, str], bool] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TaskFamily:
-    """A named set of tasks x languages with named meta-splits.
-
-    Attributes:
-        load: returns the task of a (name, language) pair; cached by whoever builds the family.
-        splits: meta-splits by name, usually ``train``, ``validation`` and ``test``.
-        disjoint: what pairs of splits have apart, as (split, split, kind), where the kind is
-            ``class``, ``language``, ``task`` or ``id``. Samplers refuse a pair that does not.
-    """
-
-    name: str
-    load: Callable[[str, str], Task]
-    splits: Mapping[str, Split]
-    disjoint: tuple[tuple[str, str, str], ...] = field(default=())
-
-    def split(self, name: str) -> Split:
-        """Return a meta-split by name; raises `IclError` that names the nearest one."""
-        if name not in self.splits:
-            raise IclError(
-                f"Task family {self.name!r} has no split {name!r}."
-                + did_you_mean(name, self.splits)
-            )
-        return self.splits[name]
-
-    def examples(self, split: str, task: str, language: str) -> list[Example]:
-        """Return the examples of a task and language that a split may draw from."""
-        allows = self.split(split).allows
-        examples = self.load(task, language).examples
-        if allows is None:
-            return list(examples)
-        return [e for e in examples if allows(task, e.label, e.parallel_id)]

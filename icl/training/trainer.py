@@ -155,7 +155,7 @@ class MetaTrainer:
         early = step < self._early
         sampler = self._early_sampler if early else self._sampler
         first = (step if early else step - self._early) * self._config.meta_batch
-        return sampler.episode(first + place, self._config.shots)
+        return sampler.episode(first + place, self._config.shots).posed()
 
     def _loss(
         self, step: int, episodes: Sequence[Episode]
@@ -218,7 +218,7 @@ class MetaTrainer:
         sampler = self._validation
         found = outer_gradient(
             self._pieces(asked.episodes),
-            lambda place: sampler.episode(place, self._config.shots),
+            lambda place: sampler.episode(place, self._config.shots).posed(),
             lambda episodes: (query_loss(self._learner, episodes), {}),
             {},
             self._processes,

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import icl.tasks
 from icl.cli.episodes import app
 from icl.errors import IclError
-from icl.tasks.task import Split, TaskFamily
+from icl.tasks.loaded import Split, TaskFamily
 from tests.episodes.toy_families import make_family, regular_family
 
 WORDS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,7 @@ def test_learners_that_write_are_compared_on_the_same_generation_episodes(
     backbone = load_backbone(str(material / "model"))
     for record in records:
         episode = episodes[record.fingerprint]
-        assert record.written and record.metrics == ("token_f1", "chrf", "exact_match")
+        assert record.scored and record.metrics == ("token_f1", "chrf", "exact_match")
         assert record.references == tuple(e.label for e in episode.query)
         for metric in record.metrics:
             assert record.outcomes(metric) == scores(metric, record.texts, record.references)
@@ -134,9 +135,9 @@ def test_a_run_may_hold_both_kinds_of_task(
     said = capsys.readouterr().out
     assert "Accuracy" in said and "Token F1" in said and "chance 50.0" in said
     records = RecordStore(run).read()
-    assert {record.written for record in records} == {True, False}
+    assert {record.scored for record in records} == {True, False}
     kinds = {json.loads(line)["schema_version"] for line in (run / "records.jsonl").open()}
-    assert kinds == {3}
+    assert kinds == {4}
 
 
 def test_answers_that_were_judged_by_other_metrics_are_not_taken_for_these(
@@ -150,9 +151,10 @@ def test_answers_that_were_judged_by_other_metrics_are_not_taken_for_these(
     run = tmp_path / "run"
     assert icl(monkeypatch, "run", path, "--out", run) == 0
     definition.write_text(definition.read_text().replace("[exact_match]", "[token_f1]"))
-    assert icl(monkeypatch, "run", path, "--out", run) == 2
-    assert "judged by exact_match, and now token_f1 is asked for" in capsys.readouterr().err
-    assert icl(monkeypatch, "run", path, "--out", tmp_path / "other") == 0
+    capsys.readouterr()
+    assert icl(monkeypatch, "run", path, "--out", run) == 0
+    said = capsys.readouterr().out
+    assert "Token F1" in said and "Exact match" not in said
 
 
 def test_learners_that_cannot_write_are_refused_before_a_model_loads(
@@ -179,23 +181,28 @@ def test_a_missing_library_is_told_before_a_model_loads(
 def test_a_predictor_that_only_labels_is_not_asked_to_write(material: Path) -> None:
     from icl.episodes import Episode
     from icl.errors import IclError
-    from icl.runs.written import judge_written
+    from icl.runs.judge import judge
+    from icl.tasks.kinds.generation import Generation
     from icl.tasks.task import Example, Labels
     from icl.tasks.template import Template
 
     query = (Example("1", {"text": "a"}, "b", "aa", "1"),)
     labels = Labels((), (), Template("{{ text }}"))
-    episode = Episode("echo", labels, (), query, 0, 0, 0, "test", "within", "aa", "aa")
+    kind = Generation(metrics=("exact_match",))
+    episode = Episode("echo", labels, (), query, 0, 0, 0, "test", "within", "aa", "aa", kind=kind)
     backbone = tiny.backbone()
     with pytest.raises(IclError, match="cannot write the answers"):
-        judge_written(
-            make("majority", {}, backbone), "m", "k", episode, backbone, metrics=["exact_match"]
-        )
-    record = judge_written(
-        make("zero-shot", {"max_new_tokens": 2}, backbone), "z", "k", episode, backbone,
-        metrics=["exact_match"],
-    )  # fmt: skip
+        judge(make("majority", {}, backbone), "m", "k", episode, backbone)
+    writer = make("zero-shot", {"max_new_tokens": 2}, backbone)
+    record = judge(writer, "z", "k", episode, backbone)
     assert EpisodeRecord.from_json(record.to_json()) == record
+    # saved before episodes said their kind and metrics
+    old = json.loads(episode.to_json())
+    assert old.pop("kind") == {"name": "generation", "metrics": ["exact_match"]}
+    read = Episode.from_json(json.dumps(old))
+    assert read == replace(episode, kind=Generation())
+    with pytest.raises(IclError, match=r"is judged by nothing.*draw the episodes again"):
+        judge(writer, "z", "k", read, backbone)
 
 
 def test_a_dry_run_counts_prompts_and_what_may_be_written(material: Path, tmp_path: Path) -> None:

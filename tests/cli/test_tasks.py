@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from icl.cli.main import app
 from icl.errors import IclError
 from icl.tasks import family_names, load_family
+from icl.tasks.kinds.generation import Generation
 from tests.tasks.helpers import definition, source
 
 ROWS = [{"id": str(i), "text": f"text {i}", "label": "good" if i % 3 else "bad"} for i in range(30)]
@@ -197,9 +198,7 @@ def test_new_writes_generation_tasks(tmp_path: Path) -> None:
     data.write_text("question,answer\n" + "".join(f"{i} + 1?,{i + 1}\n" for i in range(9)))
     run("new", data, "--kind", "generation", "--out", tmp_path / "sums.yaml")
     task = load_family(str(tmp_path / "sums.yaml")).load("sums", "en")
-    assert (task.kind, task.metrics, task.examples[3].label) == (
-        "generation", ("exact_match",), "4",
-    )  # fmt: skip
+    assert (task.kind, task.examples[3].label) == (Generation(metrics=("exact_match",)), "4")
 
 
 @pytest.mark.parametrize(

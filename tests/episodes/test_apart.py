@@ -10,7 +10,7 @@ import pytest
 from icl.episodes import EpisodeSampler, Setting
 from icl.episodes.near import similarity
 from icl.errors import IclError
-from icl.tasks.task import TaskFamily
+from icl.tasks.loaded import TaskFamily
 from tests.episodes.toy_families import make_family, regular_family
 
 STEMS = [

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from icl.episodes import Composition, Episode, EpisodeSampler
 from icl.errors import IclError
-from icl.tasks.task import TaskFamily
+from icl.tasks.loaded import TaskFamily
 from tests.episodes.toy_families import make_family, regular_family
 
 META_DATASET = Composition(max_ways=50, vary_shots=True, support="natural", imbalance=2.0)

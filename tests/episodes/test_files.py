@@ -16,7 +16,7 @@ from icl.episodes import Composition, EpisodeSampler, Setting
 from icl.episodes.files import EpisodeSet, open_episodes, save_episodes, write_set
 from icl.episodes.splits import without_leaks
 from icl.errors import IclError
-from icl.tasks.task import Split, TaskFamily
+from icl.tasks.loaded import Split, TaskFamily
 from tests.episodes.toy_families import make_family, regular_family
 
 FAMILY = regular_family()

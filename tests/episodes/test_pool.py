@@ -15,7 +15,10 @@ from icl.episodes.as_dataset import from_dataset, to_dataset
 from icl.episodes.validity import check_episode, check_nested
 from icl.episodes.variants import abstract_labels, flip_labels, shuffle_labels
 from icl.errors import IclError
-from icl.tasks.task import Example, Task, TaskFamily, normalise
+from icl.tasks.kinds.generation import Generation
+from icl.tasks.kinds.multiple_choice import MultipleChoice
+from icl.tasks.loaded import Task, TaskFamily
+from icl.tasks.task import Example, normalise
 from tests.episodes.toy_families import make_family, regular_family
 
 SHOTS = (0, 1, 3)
@@ -110,7 +113,7 @@ def choice_family(rows: int = 40) -> TaskFamily:
         replace(e, fields={**e.fields, **{x: f"{x}-option of {e.id}" for x in "ABCD"}})
         for e in task.examples
     )
-    chosen = replace(task, kind="multiple_choice", examples=examples)
+    chosen = replace(task, kind=MultipleChoice(), examples=examples)
     return replace(plain, load=lambda *_: chosen)
 
 
@@ -136,7 +139,7 @@ def generation_family() -> TaskFamily:
         {("sums", "en"): [(str(i), str(i), f"{i} + 1 =", str(i + 1)) for i in range(30)]}, ()
     )
     task: Task = replace(
-        plain.load("sums", "en"), kind="generation", labels=(), metrics=("exact_match",)
+        plain.load("sums", "en"), kind=Generation(metrics=("exact_match",)), labels=()
     )
     return replace(plain, load=lambda *_: task)
 

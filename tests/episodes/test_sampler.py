@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 
 from icl.episodes import Episode, EpisodeSampler, Setting
 from icl.errors import IclError
-from icl.tasks.task import Example, Split, TaskFamily, normalise
+from icl.tasks.kinds.generation import Generation
+from icl.tasks.loaded import Split, TaskFamily
+from icl.tasks.task import Example, normalise
 from tests.episodes.toy_families import Row, make_family, regular_family
 
 CROSS = Setting("cross-lingual", "en")
@@ -286,7 +288,7 @@ def test_generation_tasks_give_examples_without_labels(family: TaskFamily) -> No
 
     generation = TaskFamily(
         "toy",
-        lambda t, lang: dataclasses.replace(family.load(t, lang), kind="generation", labels=()),
+        lambda t, lang: dataclasses.replace(family.load(t, lang), kind=Generation(), labels=()),
         family.splits,
     )
     episode = sampler(generation).episode(0, 3)

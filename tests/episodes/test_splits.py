@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from icl.episodes import EpisodeSampler
 from icl.episodes.splits import check_disjoint, drop_leaks, find_leaks
 from icl.errors import IclError
-from icl.tasks.task import Split, TaskFamily
+from icl.tasks.loaded import Split, TaskFamily
 from tests.episodes.toy_families import Row, make_family, regular_family
 
 TASKS, LANGUAGES = ("task0", "task1"), ("en", "fr", "sw")

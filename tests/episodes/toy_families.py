@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from icl.tasks.task import Example, Split, Task, TaskFamily
+from icl.tasks.loaded import Split, Task, TaskFamily
+from icl.tasks.task import Example
 from icl.tasks.template import Template
 
 Row = tuple[str, str, str, str]  # id, parallel id, text, label

@@ -14,7 +14,7 @@ from icl.processes import ALONE, Processes
 from icl.runs.entrants import Entrant, Model
 from icl.runs.folder import RunFolder
 from icl.runs.runner import Runner
-from icl.tasks.task import Split, TaskFamily
+from icl.tasks.loaded import Split, TaskFamily
 from icl.training import TrainingConfig
 from tests import tiny
 from tests.episodes.toy_families import regular_family

@@ -16,7 +16,7 @@ from icl.episodes import Episode
 from icl.errors import IclError
 from icl.exchange.formats import dspy_rows, export_episodes, export_task, prompt_rows
 from icl.learners import make
-from icl.tasks.task import TaskFamily
+from icl.tasks.loaded import TaskFamily
 from tests import tiny
 from tests.cli.test_run import FAMILY, LABELS, Place, material, place  # noqa: F401  # fixtures
 

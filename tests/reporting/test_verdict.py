@@ -87,7 +87,7 @@ def test_written_answers_have_a_sentence_without_chance():
         ]  # fmt: skip
 
     said = verdict(summarise([*run("in-context", 0.1), *run("zero-shot", 0.0)]))
-    assert said.startswith("in-context writes best: chrF 51.4")
+    assert said.startswith("in-context answers best: chrF 51.4")
     assert "clearly more than zero-shot" in said and "chance" not in said
     alone = verdict(summarise(run("in-context", 0.1)))
     assert alone.startswith("in-context's answers have chrF 51.5")

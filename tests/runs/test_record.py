@@ -70,8 +70,8 @@ def test_other_json_is_refused_with_a_value_error(line):
 
 
 def test_another_schema_version_is_refused():
-    line = record().to_json().replace('"schema_version":3', '"schema_version":4')
-    assert '"schema_version":4' in line
+    line = record().to_json().replace('"schema_version":4', '"schema_version":5')
+    assert '"schema_version":5' in line
     with pytest.raises(ValueError, match="schema"):
         EpisodeRecord.from_json(line)
 
@@ -92,11 +92,33 @@ def test_records_of_earlier_schemas_are_read_and_mean_the_same(version):
     old = OLD.replace('"schema_version":1', f'"schema_version":{version}')
     found = EpisodeRecord.from_json(old)
     assert found == record()
-    assert (found.schema_version, found.written, found.metrics) == (3, False, ("accuracy",))
+    assert (found.schema_version, found.scored, found.metrics) == (4, False, ("accuracy",))
     body = OLD.replace('"schema_version":1}', '"schema_version":3')
-    assert found.to_json() == body + ',"check":"d04cb815d83fd257"}'
+    assert EpisodeRecord.from_json(body + ',"check":"d04cb815d83fd257"}') == found  # sealed by then
+    assert found.to_json().startswith(body.replace('"schema_version":3', '"schema_version":4'))
     again = EpisodeRecord.from_json(found.to_json())
     assert again == found
+
+
+def test_scores_of_an_earlier_schema_are_of_answers_that_no_guess_gives():
+    line = (
+        '{"learner":"l","method":"m","learner_key":"k","fingerprint":"f","task":"t","setting":"s",'
+        '"split":"test","index":0,"ways":0,"shots":1,"support_language":"en","query_language":"en",'
+        '"labels":[],"query_ids":["q"],"parallel_ids":["q"],"log_probs":[],"predictions":[],'
+        '"gold":[],"cost":{"prompt_tokens":1,"computed_tokens":1,"seconds":0.5,"peak_memory_mb":1,'
+        '"trained_parameters":0},"schema_version":2,"texts":["a"],"references":["b"],'
+        '"scores":{"chrf":[0.25]}}'
+    )
+    found = EpisodeRecord.from_json(line)
+    assert (found.scored, found.outcomes("chrf"), found.guessing("chrf")) == (True, (0.25,), 0.0)
+    guessed = replace(found, chance={"chrf": 0.5})
+    assert EpisodeRecord.from_json(guessed.to_json()) == guessed
+    assert guessed.guessing("chrf") == 0.5
+    for wrong in ({"bleu": 0.5}, {"chrf": 1.5}):
+        with pytest.raises(ValueError, match="chance"):
+            replace(found, chance=wrong)
+    with pytest.raises(ValueError, match="chance"):
+        replace(record(), chance={"accuracy": 0.5})
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])
@@ -129,7 +151,7 @@ def test_written_answers_survive_json(answers):
     texts, references, values = zip(*answers, strict=True)
     made = written(texts, references, {"chrf": values, "exact_match": (1.0,) * len(texts)})
     again = EpisodeRecord.from_json(made.to_json())
-    assert again == made and again.written
+    assert again == made and again.scored
     assert again.metrics == ("chrf", "exact_match") and again.outcomes("chrf") == values
     with pytest.raises(KeyError):
         _ = again.accuracy

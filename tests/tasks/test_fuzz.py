@@ -257,7 +257,7 @@ def assert_consistent(read: Definition) -> None:
     assert read.splits
     for task in read.tasks.values():
         assert len(set(task.labels)) == len(task.labels)
-        assert (task.kind == "generation") == (not task.labels) == bool(task.metrics)
+        assert task.kind.writes == (not task.labels) == bool(getattr(task.kind, "metrics", ()))
         assert set(task.label_map.values()) <= set(task.labels)
         assert task.named_templates
         for language in (*task.words, "any"):

@@ -11,7 +11,7 @@ import pytest
 from icl.episodes import EpisodeSampler
 from icl.learners.base import MetaLearner
 from icl.learners.registry import is_meta_learner, make, methods
-from icl.tasks.task import Split
+from icl.tasks.loaded import Split
 from icl.training import TrainingConfig
 from icl.training.log import TrainingLog
 from icl.training.samplers import validation_sampler

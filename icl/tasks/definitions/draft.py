@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
@@ -65,7 +65,7 @@ def draft_definition(
     data: Path,
     folder: Path,
     *,
-    kind: Literal["classification", "generation"] = "classification",
+    kind: str = "classification",
     label: str | None = None,
     fields: Sequence[str] = (),
     id_column: str | None = None,
@@ -77,7 +77,7 @@ def draft_definition(
         data: a table, a directory of tables named by their splits (``train.csv``), or one of
             languages x splits (``de/train.jsonl``).
         folder: where the definition will lie; its `root` is relative to it.
-        kind: what the task is.
+        kind: what the task is, one of `DRAFTED`.
         label: the column of labels or references; None: one with a usual name.
         fields: the text columns; none: one with a usual name.
         id_column: a column of ids; None: ``id`` where there is one, else the row's number.
@@ -91,8 +91,10 @@ def draft_definition(
     """
     files = _find(data, language)
     columns = columns_of(files.all[0])
-    known = _REFERENCES if kind == "generation" else LABEL_NAMES
-    target = chosen_column(label, columns, known, "--label", files.all[0])
+    if kind not in DRAFTED:
+        raise IclError(f"--kind is {kind!r}; say {' or '.join(DRAFTED)}.")
+    drafted = DRAFTED[kind]
+    target = chosen_column(label, columns, drafted.columns, "--label", files.all[0])
     shown = [chosen_column(f, columns, (), "--text", files.all[0]) for f in fields]
     if not shown:
         rest = [c for c in columns if c != target]
@@ -103,17 +105,9 @@ def draft_definition(
         id_column = "id"
     names = {field_name(column): column for column in shown}
     name = re.sub(r"[^a-z0-9_-]+", "-", data.stem.lower()).strip("-_") or "mine"
-    task: dict[str, Any] = {"kind": kind}
-    if kind == "generation":
-        task["metrics"] = ["exact_match"]
-    else:
-        found, classes = _labels(files, target), _classes(files, target)
-        task["labels"] = [classes.get(label, label) for label in found]
-        if classes:
-            task["label_map"] = {n: name for n, name in classes.items() if n in found}
+    task: dict[str, Any] = {"kind": kind, **drafted.part(files, target)}
     lines = [f"{field.capitalize()}: {{{{ {field} }}}}" for field in names]
-    answer = "Answer" if kind == "generation" else "Label"
-    task["template"] = {"input": "\n".join([*lines, f"{answer}:"])}
+    task["template"] = {"input": "\n".join([*lines, f"{drafted.cue}:"])}
     source: dict[str, Any] = {
         "type": "directory",
         "root": _relative(files.root, folder),
@@ -240,6 +234,29 @@ def _classes(files: _Files, column: str) -> dict[str, str]:
     said = [stored_class_names(file).get(column, []) for file in files.all]
     alike = all(names == said[0] for names in said)
     return {str(number): name for number, name in enumerate(said[0])} if alike else {}
+
+
+def _label_part(files: _Files, column: str) -> dict[str, Any]:
+    found, classes = _labels(files, column), _classes(files, column)
+    part: dict[str, Any] = {"labels": [classes.get(label, label) for label in found]}
+    if classes:
+        part["label_map"] = {n: name for n, name in classes.items() if n in found}
+    return part
+
+
+@dataclass(frozen=True, slots=True)
+class _Drafted:
+    """What a kind's draft needs: usual names of its column, its part of the task, and its cue."""
+
+    columns: Sequence[str]
+    part: Callable[[_Files, str], dict[str, Any]]
+    cue: str
+
+
+DRAFTED = {
+    "classification": _Drafted(LABEL_NAMES, _label_part, "Label"),
+    "generation": _Drafted(_REFERENCES, lambda *_: {"metrics": ["exact_match"]}, "Answer"),
+}
 
 
 def _splits(files: _Files) -> Mapping[str, Any]:

@@ -1,183 +1,22 @@
-"""The schema of a task definition: one YAML file a family."""
+"""The schema of a task definition: one YAML file a family, whose parts fit each other."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import Field, model_validator
 
-from icl.errors import IclError, did_you_mean
-from icl.tasks.definitions.consistency import check_definition
-from icl.tasks.sources.base import Source
+from icl.errors import did_you_mean
+from icl.tasks.definitions.task import TaskDefinition, check_templates
+from icl.tasks.kinds.vocabulary import Label
 from icl.tasks.sources.registry import AnySource
-from icl.tasks.sources.schema import Columns, OwnColumns, Strict, as_text
-from icl.tasks.task import keyed_by_label, label_name
-from icl.tasks.template import Template, template_fields
-from icl.tasks.words import clash
-from icl.tools.yamlfile import fault
+from icl.tasks.sources.schema import Columns, Strict
+from icl.tasks.template import RESERVED
+from icl.tools.yamlfile import fault, faults_within
 
-Metric = Literal["exact_match", "token_f1", "chrf", "bleu", "rouge"]
 Apart = Literal["class", "language", "task", "id"]
-_Word = Annotated[
-    str,
-    BeforeValidator(as_text),
-    WithJsonSchema({"type": ["string", "number", "boolean"]}),
-]
-_Label = Annotated[
-    str,
-    BeforeValidator(as_text),
-    AfterValidator(label_name),
-    WithJsonSchema({"type": ["string", "number", "boolean"]}),
-]
-
-
-def _keys_apart(said: Any) -> Any:
-    if isinstance(said, Mapping):
-        keyed_by_label((str(as_text(name)), value) for name, value in said.items())
-    return said
-
-
-_ByLabel = BeforeValidator(_keys_apart)  # of two spellings of one label the last would count
-
-
-def _check_jinja(source: str) -> str:
-    try:
-        template_fields(source)
-    except IclError as error:
-        raise ValueError(str(error)) from error
-    return source
-
-
-_Jinja = Annotated[str, AfterValidator(_check_jinja)]
-
-
-class TemplateChange(Strict):
-    """What a template says otherwise for examples in one language."""
-
-    input: _Jinja | None = None
-    target: _Jinja | None = None
-    separator: str | None = None
-    instruction: str | None = None
-
-
-class TemplateDefinition(Strict):
-    """See `icl.tasks.Template`.
-
-    Attributes:
-        languages: what is said otherwise for examples in a language.
-    """
-
-    input: _Jinja
-    target: _Jinja = " {{ label }}"
-    separator: str = "\n\n"
-    instruction: str = ""
-    languages: Mapping[str, TemplateChange] = Field(default_factory=dict)
-
-    def build(self, language: str) -> Template:
-        """Return the template for a language."""
-        parts = self.model_dump(include={"input", "target", "separator", "instruction"})
-        own = self.languages.get(language)
-        return Template(**parts | (own.model_dump(exclude_none=True) if own else {}))
-
-
-class TaskDefinition(Strict):
-    """One task of the family.
-
-    Attributes:
-        kind: ``multiple_choice`` has options in each row, which templates see as fields under the
-            labels' names (A, B, …); the right one is given by label, by text, or by `label_map`.
-            ``generation`` has a reference text in place of a label.
-        template, templates: how examples are put before a language model: one, or several by name,
-            of which the first is used unless another is asked for.
-        labels: canonical label names in a fixed order; rows with other labels are an error.
-        label_map: what stands in the data -> label, where they differ.
-        skip: what stands in the data in place of a label for rows that are left out.
-        incomplete: what becomes of rows with a missing or empty value, with two options alike, or
-            with more or fewer options than labels: ``refuse`` tells of the first, ``skip`` leaves
-            them out.
-        words: language, or ``default`` -> label -> the word shown for it; by default its name.
-        metrics: for generation, by which metrics an answer is judged.
-        columns: columns that are this task's own.
-    """
-
-    kind: Literal["classification", "multiple_choice", "generation"] = "classification"
-    template: TemplateDefinition | None = None
-    templates: Mapping[str, TemplateDefinition] = Field(default_factory=dict)
-    labels: tuple[_Label, ...] = ()
-    label_map: Annotated[Mapping[_Label, _Label], _ByLabel] = Field(default_factory=dict)
-    skip: tuple[_Label, ...] = ()
-    incomplete: Literal["refuse", "skip"] = "refuse"
-    words: Mapping[str, Annotated[Mapping[_Label, _Word], _ByLabel]] = Field(default_factory=dict)
-    metrics: tuple[Metric, ...] = ()
-    columns: OwnColumns | None = None
-
-    @model_validator(mode="after")
-    def _labels_fit_the_kind(self) -> TaskDefinition:
-        if self.kind == "generation":
-            for name in ("labels", "label_map", "words"):
-                if getattr(self, name):
-                    raise fault("a generation task has no labels; remove them", name)
-            if not self.metrics:
-                raise fault("a generation task needs `metrics`, e.g. [exact_match]")
-        elif self.metrics:
-            raise fault("metrics are for generation; remove them or change `kind`", "metrics")
-        elif len(self.labels) < 2:
-            raise fault("give two labels or more", "labels")
-        for place, label in enumerate(self.labels):
-            if not label.strip():
-                raise fault("a label is empty; name it", "labels", place)
-            if label in self.labels[:place]:
-                raise fault(f"{label!r} stands twice; remove one", "labels", place)
-        for raw, label in self.label_map.items():
-            self._check_label(label, "label_map", raw)
-        return self
-
-    @model_validator(mode="after")
-    def _words_tell_labels_apart(self) -> TaskDefinition:
-        for language, words in self.words.items():
-            for label in words:
-                self._check_label(label, "words", language, label)
-            for label, word in self.words_in(language).items():
-                if not word.strip():
-                    raise fault("the word is empty; give one", "words", language, label)
-        built = [(t, code) for t in self.named_templates.values() for code in t.languages]
-        built += [(t, c) for t in self.named_templates.values() for c in ("", *self.words)]
-        for template, language in built:
-            try:
-                same = clash(self.words_in(language), template.build(language).target)
-            except IclError as error:  # which does not know where it stands
-                field = "templates" if self.template is None else "template"
-                raise fault(str(error).rstrip("."), field) from error
-            if same is not None:
-                at = ("words", language, same.second) if language in self.words else ("labels",)
-                raise fault(f"{same}; give each its own", *at)
-        return self
-
-    @model_validator(mode="after")
-    def _has_a_template(self) -> TaskDefinition:
-        if (self.template is None) == (not self.templates):
-            raise fault("give either `template` or `templates`")
-        return self
-
-    def _check_label(self, label: str, *at: str) -> None:
-        if label not in self.labels:
-            raise fault(f"unknown label {label!r}.{did_you_mean(label, self.labels)}", *at)
-
-    @property
-    def named_templates(self) -> Mapping[str, TemplateDefinition]:
-        """The templates by name; a single one is called ``default``."""
-        return {"default": self.template} if self.template else self.templates
-
-    def words_in(self, language: str) -> dict[str, str]:
-        """Return the word of each label in a language, else the default one, else its name."""
-        own, default = self.words.get(language, {}), self.words.get("default", {})
-        return {label: own.get(label, default.get(label, label)) for label in self.labels}
-
-    def columns_in(self, source: Source) -> Columns:
-        """Return where a source's rows hold what this task needs."""
-        found = source.own_columns
-        return self.columns.over(found) if self.columns else found
 
 
 class SplitDefinition(Strict):
@@ -195,7 +34,7 @@ class SplitDefinition(Strict):
     languages: tuple[str, ...] = Field(min_length=1)
     tasks: tuple[str, ...] | None = Field(default=None, min_length=1)
     data: tuple[str, ...] | None = Field(default=None, min_length=1)
-    labels: tuple[_Label, ...] | None = Field(default=None, min_length=1)
+    labels: tuple[Label, ...] | None = Field(default=None, min_length=1)
     share: tuple[float, float] | None = None
 
     @model_validator(mode="after")
@@ -240,9 +79,113 @@ class Definition(Strict):
 
     @model_validator(mode="after")
     def _parts_fit_each_other(self) -> Definition:
-        check_definition(self)
+        _check_definition(self)
         return self
 
     def tasks_of(self, split: SplitDefinition) -> tuple[str, ...]:
         """Return the names of a split's tasks."""
         return split.tasks or tuple(self.tasks)
+
+
+def _check_definition(definition: Definition) -> None:
+    """Raise a fault that names its field for the first part that does not fit the others."""
+    _check_data(definition)
+    _check_splits(definition)
+    for place, (one, other, apart) in enumerate(definition.disjoint):
+        for i, name in enumerate((one, other)):
+            if name not in definition.splits:
+                hint = did_you_mean(name, definition.splits)
+                raise fault(f"unknown split {name!r}.{hint}", "disjoint", place, i)
+        shared = _SHARED[apart](definition, definition.splits[one], definition.splits[other])
+        if shared:
+            raise fault(
+                f"the splits {one!r} and {other!r} are to share no {apart} but share "
+                f"{', '.join(sorted(shared))}",
+                "disjoint",
+                place,
+            )
+    for (place, source), (name, task) in itertools.product(
+        enumerate(definition.sources), definition.tasks.items()
+    ):
+        columns = task.columns_in(source)
+        for field in columns.fields:
+            if field in RESERVED:
+                raise fault(
+                    f"the field {field!r} has the name of a word of Jinja's own, which no template"
+                    f" can show; write field_{field}: {columns.fields[field]}",
+                    "sources", place, "columns", "fields", field,
+                )  # fmt: skip
+        _check_columns(name, task, columns, place)
+        check_templates(name, task, columns)
+
+
+def _check_data(definition: Definition) -> None:
+    for place, source in enumerate(definition.sources):
+        at = ("sources", place)
+        if not source.has_splits and definition.data:
+            raise fault(f"{source.type!r} has no data splits; remove `data`", "data")
+        if source.has_splits and not definition.data:
+            raise fault("give `data`, names of the source's own splits, e.g. [train, test]", *at)
+        with faults_within(*at):
+            source.check(definition.data)
+
+
+def _check_splits(definition: Definition) -> None:
+    for name, split in definition.splits.items():
+        at = ("splits", name)
+        _check_known("an unknown task", split.tasks, definition.tasks, *at, "tasks")
+        _check_known("unknown data", split.data, definition.data, *at, "data")
+        labels = [x for t in definition.tasks_of(split) for x in definition.tasks[t].labels]
+        _check_known("an unknown label", split.labels, labels, *at, "labels")
+        for task in definition.tasks_of(split):
+            if split.labels and not definition.tasks[task].kind.single:
+                raise fault(
+                    f"the examples of {task!r} have no single label to go by; name its `tasks`,"
+                    " `data` or `share`", *at, "labels",
+                )  # fmt: skip
+
+
+def _check_known(what: str, given: Any, known: Any, *at: str) -> None:
+    for place, value in enumerate(given or ()):
+        if value not in known:
+            raise fault(f"names {what} {value!r}.{did_you_mean(value, known)}", *at, place)
+
+
+def _languages(definition: Definition, a: SplitDefinition, b: SplitDefinition) -> set[str]:
+    return set(a.languages) & set(b.languages)
+
+
+def _tasks(definition: Definition, a: SplitDefinition, b: SplitDefinition) -> set[str]:
+    return set(definition.tasks_of(a)) & set(definition.tasks_of(b))
+
+
+def _classes(definition: Definition, a: SplitDefinition, b: SplitDefinition) -> set[str]:
+    tasks = _tasks(definition, a, b)
+    labels = {label for task in tasks for label in definition.tasks[task].labels}
+    return labels & set(a.labels or labels) & set(b.labels or labels)
+
+
+def _ids(definition: Definition, a: SplitDefinition, b: SplitDefinition) -> set[str]:
+    (a_low, a_high), (b_low, b_high) = a.share or (0, 1), b.share or (0, 1)
+    if a_high <= b_low or b_high <= a_low:
+        return set()
+    # without data splits every id is in every split
+    every = definition.data or ("all",)
+    return set(a.data or every) & set(b.data or every)
+
+
+_SHARED = {"language": _languages, "task": _tasks, "class": _classes, "id": _ids}
+
+
+def _check_columns(name: str, task: TaskDefinition, columns: Columns, source: int) -> None:
+    at = ("sources", source, "columns")
+    with faults_within(*at):
+        task.kind.check_columns(name, columns, task.labels)
+    for field in columns.fields:
+        if field in task.kind.shows(task.labels):
+            raise fault(
+                f"the field {field!r} has the name of one of the kind of {name!r}; rename it",
+                *at,
+                "fields",
+                field,
+            )

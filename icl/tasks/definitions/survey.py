@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from icl.errors import IclError
 from icl.tasks.definitions.family import Definition
 from icl.tasks.family import build_family
+from icl.tasks.kinds.asking import asked
 from icl.tasks.sources.choose import choose_source
-from icl.tasks.task import Task, warn_of_near_labels
+from icl.tasks.task import Labels, warn_of_near_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +53,25 @@ def survey(definition: Definition, data: Path | None) -> Survey:
                 "or list the label under `skip` and take it out of `labels`."
             )
         for template in definition.tasks[name].named_templates.values():
-            built = template.build(language)
+            words = tuple(task.words[label] for label in task.labels)
+            labels = Labels(task.labels, words, template.build(language))
+            space = task.kind.space(labels)
             for example in task.examples:
-                built.render(example.fields)
+                for question in asked(task.kind, example, labels, space):
+                    space.template.render(question.fields)
         if not task.examples:
             raise IclError(
                 f"The task {name!r} of {definition.name!r} has no example in {language!r}; add "
                 "some, or take the language out of the splits."
             )
         count += len(task.examples)
-        seen.update(_labels(task))
-    wanted = ((name, label) for name, task in definition.tasks.items() for label in task.labels)
+        seen.update((name, example.label) for example in task.examples)
+    wanted = (
+        (name, label)
+        for name, task in definition.tasks.items()
+        if task.kind.single
+        for label in task.labels
+    )
     return Survey(count, tuple(pair for pair in wanted if pair not in seen))
 
 
@@ -74,8 +82,3 @@ def pairs(definition: Definition) -> list[tuple[str, str]]:
         for split in definition.splits.values()
     )
     return list(dict.fromkeys(found))
-
-
-def _labels(task: Task) -> Iterator[tuple[str, str]]:
-    if task.kind != "generation":
-        yield from ((task.name, example.label) for example in task.examples)

@@ -7,14 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from icl.errors import IclError, did_you_mean
+from icl.errors import IclError
+from icl.tasks.kinds.base import Target
 from icl.tasks.sources.base import Row
 from icl.tasks.sources.cells import IncompleteError, label_of, shown, text_of, value_at
 from icl.tasks.sources.schema import Columns
-from icl.tasks.task import Example, label_name
+from icl.tasks.task import Example
 
 if TYPE_CHECKING:
-    from icl.tasks.definitions.family import TaskDefinition
+    from icl.tasks.definitions.task import TaskDefinition
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +61,11 @@ def examples_from_rows(
 
     Args:
         rows: where they come from and what they hold.
-        task: its labels, and what stands in the data for them.
+        task: its kind, which says what the answer is, its labels, and what stands for them.
         columns: which column holds what.
         language: the rows' language.
         part: the data split; it stands at the front of the parallel id; "" for none.
-        counts: where the labels of a classification task are counted.
+        counts: where the labels are counted of tasks that draw some of them.
 
     Raises:
         IclError: a column is missing, a label is unknown, a text is empty or broken, an id stands
@@ -73,8 +74,8 @@ def examples_from_rows(
     seen: dict[str, int] = {}
     for place, (number, row) in enumerate(rows.rows, start=1):
         try:
-            raw = label_of(row, columns.label, several=task.kind == "generation")
-            if raw in task.skip:
+            value_at(row, columns.label)  # without one it is incomplete, whatever else it holds
+            if task.skip and label_of(row, columns.label, several=True) in task.skip:
                 continue
             item = _item(row, columns.id, place)
             if item in seen:
@@ -84,24 +85,28 @@ def examples_from_rows(
             if columns.id is not None:  # row numbers cannot stand twice
                 seen[item] = number
             fields = {name: shown(row, name, column) for name, column in columns.fields.items()}
-            if task.kind == "multiple_choice":
-                options = _options(row, columns.options, task.labels)
-                label = _choice(raw, options, task)
-                fields |= options
-            elif task.kind == "generation":
-                label = shown(row, "reference", columns.label)
-            else:
-                label = _label(raw, task)
+            target = _target(row, columns, task)
+            fields |= target.fields
             domain = "" if columns.domain is None else shown(row, "domain", columns.domain)
         except IclError as error:
             if isinstance(error, IncompleteError) and task.incomplete == "skip":
                 continue
             raise IclError(f"{rows.where}, row {number}: {error}") from error
-        if counts is not None and task.kind == "classification":
-            counts.note(label, f"{rows.where}, row {number}")
+        if counts is not None and task.kind.some_ways:
+            counts.note(task.kind.stratum(target.label), f"{rows.where}, row {number}")
         parallel = f"{part}/{item}" if part else item
         own = f"{language}/{parallel}"
-        yield Example(own, fields, label, language, parallel, domain)
+        yield Example(own, fields, target.label, language, parallel, domain)
+
+
+def _target(row: Mapping[str, Any], columns: Columns, task: TaskDefinition) -> Target:
+    try:
+        return task.kind.target(row, columns, task)
+    except IclError:
+        raise
+    except Exception as error:  # somebody's own kind may fail in any way
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise IclError(f"the kind of task fails on it: {reason}.") from error
 
 
 def _item(row: Mapping[str, Any], columns: str | tuple[str, ...] | None, place: int) -> str:
@@ -111,59 +116,3 @@ def _item(row: Mapping[str, Any], columns: str | tuple[str, ...] | None, place: 
     if not all(part.strip() for part in parts):
         raise IclError("the id is empty; give each row its own.")
     return "/".join(parts)
-
-
-def _label(raw: str, task: TaskDefinition) -> str:
-    label = task.label_map.get(raw, raw)
-    if label not in task.labels:
-        known = [*task.labels, *task.label_map]
-        raise IclError(
-            f"the label {raw!r} is not in the definition; add it to `labels`, `label_map` or "
-            f"`skip`, or correct the row.{did_you_mean(raw, known)}"
-        )
-    return label
-
-
-def _options(
-    row: Mapping[str, Any], columns: str | tuple[str, ...] | None, labels: tuple[str, ...]
-) -> dict[str, str]:
-    """Return label -> the option's text."""
-    if isinstance(columns, str):
-        values = value_at(row, columns)
-        if not isinstance(values, list | tuple):
-            raise IclError(f"the column {columns!r} holds no list of options; give one.")
-        if len(values) != len(labels):
-            raise IncompleteError(
-                f"there are {len(values)} options and {len(labels)} labels; give one each, or "
-                "leave such rows out with `incomplete: skip`."
-            )
-        columns = tuple(f"{columns}.{place}" for place in range(len(values)))
-    options = {
-        label: shown(row, f"option {label}", column)
-        for label, column in zip(labels, columns or (), strict=True)
-    }
-    seen: dict[str, str] = {}
-    for label, text in options.items():
-        first = seen.setdefault(label_name(text), label)  # as the right one is looked up
-        if first != label:
-            raise IncompleteError(f"the options {first!r} and {label!r} are the same; mend one.")
-    return options
-
-
-def _choice(raw: str, options: Mapping[str, str], task: TaskDefinition) -> str:
-    label = task.label_map.get(raw, raw)
-    by_text = next((name for name, text in options.items() if label_name(text) == raw), None)
-    if label in task.labels:
-        if by_text not in (None, label) and raw not in task.label_map:
-            raise IclError(
-                f"the answer {raw!r} is a label, and the text of the option {by_text!r} too; give"
-                " the labels other names, or say in `label_map` which it is."
-            )
-        return label
-    if by_text is not None:
-        return by_text
-    known = [*task.label_map, *task.labels, *options.values()]
-    raise IclError(
-        f"the answer {raw!r} is neither a label nor an option; correct it, or say in `label_map` "
-        f"which it is.{did_you_mean(raw, known)}"
-    )

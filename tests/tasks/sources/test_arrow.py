@@ -8,8 +8,9 @@ import pytest
 
 from icl.episodes import EpisodeSampler
 from icl.errors import IclError
+from icl.tasks.loaded import Task, TaskFamily
 from icl.tasks.sources.arrow import ArrowExamples, parquet_to_arrow
-from icl.tasks.task import Example, Task, TaskFamily
+from icl.tasks.task import Example
 from tests.episodes.toy_families import regular_family
 
 pa = pytest.importorskip("pyarrow")

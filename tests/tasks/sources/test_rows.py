@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from icl.errors import IclError
-from icl.tasks.task import Task
+from icl.tasks.kinds.generation import Generation
+from icl.tasks.kinds.multiple_choice import MultipleChoice
+from icl.tasks.loaded import Task
 from tests.tasks.helpers import BASE, family, source
 
 MOOD = BASE["tasks"]["mood"]
@@ -68,7 +70,7 @@ def test_options_stand_under_the_labels_names(tmp_path: Path, label: Any, listed
 def test_generation_keeps_the_reference_text(tmp_path: Path) -> None:
     task = {"kind": "generation", "metrics": ["exact_match"], "template": {"input": "{{ text }}"}}
     found = load(tmp_path, [{"text": "1+1", "label": 2}], task)
-    assert (found.kind, found.labels, found.metrics) == ("generation", (), ("exact_match",))
+    assert (found.kind, found.labels) == (Generation(metrics=("exact_match",)), ())
     assert [e.label for e in found.examples] == ["2"]
 
 
@@ -150,7 +152,7 @@ def test_rows_with_equal_options_are_refused_unless_they_are_to_be_left_out(tmp_
     with pytest.raises(IclError, match="row 1: the options 'A' and 'B' are the same"):
         load(tmp_path, rows, CHOICE, options=["one", "two"])
     task = load(tmp_path, rows, CHOICE | {"incomplete": "skip"}, options=["one", "two"])
-    assert (task.kind, [e.fields["B"] for e in task.examples]) == ("multiple_choice", ["y"])
+    assert (task.kind, [e.fields["B"] for e in task.examples]) == (MultipleChoice(), ["y"])
 
 
 def test_a_domain_is_no_part_of_the_text(tmp_path: Path) -> None:

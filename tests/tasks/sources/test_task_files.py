@@ -10,7 +10,7 @@ import pytest
 
 from icl.errors import IclError
 from icl.tasks import load_family
-from icl.tasks.task import Task
+from icl.tasks.loaded import Task
 from tests.tasks.helpers import write
 
 NATURAL = {
