@@ -20,7 +20,7 @@ from icl.tasks import TaskFamily, load_family
 from icl.training import TrainingConfig
 
 if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
+    from icl.models import base
     from icl.runs.record import EpisodeRecord
 
 Entry = str | Mapping[str, Any] | Learner
@@ -52,11 +52,12 @@ def load_model(
     device: str | None = None,
     device_map: str | Mapping[str, int | str] | None = None,
     quantise: Literal["4bit", "8bit"] | None = None,
-) -> Backbone:
+) -> base.Model:
     """Load a model and its tokenizer; see `icl.models.loading.load.load_backbone`.
 
     Args:
-        name: a Hub id, a local directory, or a packaged model (extra ``offline``).
+        name: a Hub id, a local directory, a packaged model (extra ``offline``), or a class of your
+            own, ``file.py:Class``, see docs/howto/own-model-class.md.
         revision: a Hub revision.
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         device: a torch device; by default CUDA where there is one, else the CPU.
@@ -67,9 +68,9 @@ def load_model(
     Raises:
         IclError: the model is unknown, cannot be read, or cannot be run exactly.
     """
-    from icl.models.loading.load import load_backbone
+    from icl.models.loading import own_model
 
-    return load_backbone(
+    return own_model.load_model(
         name,
         revision=revision,
         dtype=dtype,
@@ -82,7 +83,7 @@ def load_model(
 def compare(
     learners: Sequence[str] | Mapping[str, Entry],
     episodes: Sequence[Episode],
-    model: str | Backbone = OFFLINE,
+    model: str | base.Model = OFFLINE,
     *,
     family: TaskFamily | None = None,
     out: str | Path | None = None,
@@ -95,7 +96,8 @@ def compare(
             `Learner` of your own. Yours are judged each time; what the others did in `out` is
             not done again.
         episodes: see `icl.episodes.draw`.
-        model: the backbone that all methods share: a name, or what `load_model` has returned.
+        model: that all methods share: a name, what `load_model` has returned, or an object of your
+            own class.
         family: where meta-learners find their training episodes.
         out: a run's folder to keep records and checkpoints in; None keeps nothing.
 
@@ -212,7 +214,7 @@ def _sampler(
     )
 
 
-def _model(model: str | Backbone) -> Model:
+def _model(model: str | base.Model) -> Model:
     from icl.experiments.experiment import make_model
 
     if isinstance(model, str):

@@ -18,16 +18,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from icl.errors import IclError, did_you_mean
 from icl.learners.base import checked_scores
-from icl.learners.registry import make, validate
+from icl.learners.registry import make, needs, validate
 from icl.prompting.verbalisers import check_named
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Template, template_fields
 from icl.tasks.words import clash
 
 if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
-
-_WITHOUT_MODEL = ("majority", "stratified", "tfidf")
+    from icl.models.base import Model
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -39,8 +37,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         method: a method's name, see `icl.learners.registry.methods`. A method that is meta-trained
             stands here where its training would start.
-        model: a Hub id, a directory, a packaged model, or a loaded `Backbone`. Not used by
-            ``majority``, ``stratified`` and ``tfidf``.
+        model: a Hub id, a directory, a packaged model, or a loaded `Model`. Not used by
+            methods that need none, such as ``tfidf``.
         params: the method's own parameters.
         template: the input part of the prompt, with ``{{ text }}``, for methods that read one.
         words: class -> the word that stands for it in prompts; by default the class as text.
@@ -54,7 +52,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         method: str = "prototypes",
-        model: str | Backbone = "packaged:all-minilm-l6-v2",
+        model: str | Model = "packaged:all-minilm-l6-v2",
         params: Mapping[str, Any] | None = None,
         template: str = "Text: {{ text }}\nLabel:",
         words: Mapping[Any, str] | None = None,
@@ -142,7 +140,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return Template(input=self.template)
 
     def _backbone(self) -> Any:
-        if self.method in _WITHOUT_MODEL:
+        if not needs(self.method, validate(self.method, self.params or {})):
             return None
         return _loaded(self.model) if isinstance(self.model, str) else self.model
 
@@ -183,7 +181,7 @@ def _is_row(row: Any) -> bool:
 
 
 @lru_cache(maxsize=2)
-def _loaded(name: str) -> Backbone:
-    from icl.models.loading.load import load_backbone
+def _loaded(name: str) -> Model:
+    from icl.models.loading.own_model import load_model
 
-    return load_backbone(name)
+    return load_model(name)

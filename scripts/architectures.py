@@ -105,7 +105,8 @@ def _examined(name: str, folder: str) -> Found:
     found.said = [text for text in found.said if text.startswith(("The model", "The encoder"))]
     found.road = _road(backbone)
     try:
-        found.targets = ", ".join(default_targets(backbone))
+        if not isinstance(backbone, Seq2Seq):
+            found.targets = ", ".join(default_targets(backbone))
     except IclError:
         found.targets = ""
     if len(found.said) != (found.road == "plain"):
@@ -125,7 +126,7 @@ def _road(backbone: Backbone) -> str:
         return "answers packed" if backbone.places_by_distance else "answers alone"
     if isinstance(backbone, Encoder):
         return "padded" if backbone.staged else "plain"
-    return "packed" if backbone.own_road is None else "plain"
+    return "packed" if backbone.packed else "plain"
 
 
 def _reason(error: Exception) -> str:
@@ -199,7 +200,7 @@ def _second(backbone: Backbone, reference: Any, tokenizer: Any) -> str:
 def _gradients(
     backbone: Backbone, reference: Any, tokenizer: Any, take: Callable[..., Tensor]
 ) -> str:
-    if backbone.own_road is not None:
+    if "adapt" not in backbone.can:
         label_scores(backbone, PROMPTS, ANSWERS, adapter=Adapter({}, 1.0))  # says why not
 
     def alone(model: Callable[..., Any], which: int) -> Tensor:

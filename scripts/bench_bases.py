@@ -45,7 +45,7 @@ def measure(options: dict[str, Any], episodes: list[Episode]) -> dict[str, Any]:
     held = [t for t in backbone.layers.state_dict().values() if t.device.type != "meta"]
     frame = icl.compare(LEARNERS, episodes, backbone).records
     return {
-        "packed": backbone.own_road is None,
+        "packed": backbone.packed,
         "layers_mib": sum(t.nbytes for t in held) / 2**20,
         "records": {name: [r for r in frame if r.learner == name] for name in LEARNERS},
     }

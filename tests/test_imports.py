@@ -19,7 +19,7 @@ TOP = {"__init__", "__main__", "version", "errors", "api", "sklearn"}
 # that may import it: docs/architecture.md has the same table.
 ROOMS: dict[str, set[str]] = {"tools": set(), "metrics": set()}
 ROOMS["processes"] = {"tools"}
-ROOMS["tasks"] = {"tools"}
+ROOMS["tasks"] = {"tools", "metrics"}
 ROOMS["episodes"] = ROOMS["tasks"] | {"tasks", "processes"}
 ROOMS["models"] = {"tools", "processes", "tasks"}
 ROOMS["prompting"] = ROOMS["episodes"] | {"episodes", "models"}
@@ -39,6 +39,8 @@ TWICE = {
     "config": "the part of an experiment's YAML that a room reads",
     "schema": "the part of an experiment's YAML that a room reads",
     "family": "a family of tasks, and its definition",
+    "task": "a task, and its definition",
+    "registry": "a room's classes by name, and somebody's own",
     "lora": "low-rank factors, and learning them",
     "maml": "the algorithm, and the method over LoRA factors",
     "maml_plus_plus": "the algorithm, and the method over LoRA factors",

@@ -241,16 +241,16 @@ def _check_splits(family: TaskFamily, near: float | None) -> None:
     from icl.episodes.splits import check_disjoint, find_leaks
 
     check_disjoint(family)
-    for one, other, kind in family.disjoint:
-        typer.echo(f"{family.name}: {one} and {other} share no {kind}, as promised.")
+    for one, other, apart in family.disjoint:
+        typer.echo(f"{family.name}: {one} and {other} share no {apart}, as promised.")
     if not family.disjoint:
         typer.echo(f"{family.name}: no splits are promised apart.")
     leaks = find_leaks(family, near)
-    kinds = Counter((k.split, k.other_split, k.kind) for k in leaks)
-    for (split, other, kind), number in sorted(kinds.items()):
-        first = next(k for k in leaks if (k.split, k.other_split, k.kind) == (split, other, kind))
+    kinds = Counter((k.split, k.other_split, k.by) for k in leaks)
+    for (split, other, by), number in sorted(kinds.items()):
+        first = next(k for k in leaks if (k.split, k.other_split, k.by) == (split, other, by))
         typer.echo(
-            f"{number} examples of {split} are also in {other} ({_KIND_NAMES[kind]}), first: "
+            f"{number} examples of {split} are also in {other} ({_LEAK_NAMES[by]}), first: "
             f"{first.task} {first.example.language} {first.example.id!r} = "
             f"{first.other.language} {first.other.id!r}"
         )
@@ -258,7 +258,7 @@ def _check_splits(family: TaskFamily, near: float | None) -> None:
         typer.echo("No text or item is in two splits.")
 
 
-_KIND_NAMES = {
+_LEAK_NAMES = {
     "parallel": "the same item, by parallel id",
     "text": "the same text",
     "near": "a near-duplicate text",

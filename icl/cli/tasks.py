@@ -65,7 +65,7 @@ def show(
     """Show what a family is: its tasks, labels, templates, splits and where it comes from."""
     from icl.tasks import Labels, load_family
     from icl.tasks.definitions.extends import find_definition, read_definition
-    from icl.tasks.kinds.asking import asked
+    from icl.tasks.kinds.posing import asked
 
     definition = read_definition(find_definition(family))
     for line in _about(definition):

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from icl.tasks.kinds.asking import asked
 from icl.tasks.kinds.base import Kind
 from icl.tasks.kinds.classification import CLASSIFICATION
+from icl.tasks.kinds.posing import asked
 from icl.tasks.kinds.registry import kind_from, said
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Template
+
+_KIND = b'"kind":{"name":"'  # the last part of a line
+_PLACE = re.compile(rb'\A(?:[^"\\]|\\.)*(?=:\w+")')  # of somebody's own kind; its code is said too
+
+
+def line_hash(line: bytes) -> bytes:
+    """Return the fingerprint of an episode by its line of JSON, as 8 bytes."""
+    episode, mark, kind = line.rpartition(_KIND)
+    return hashlib.sha256(episode + mark + _PLACE.sub(b"", kind)).digest()[:8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +68,7 @@ class Episode:
     @property
     def fingerprint(self) -> str:
         """A hash of everything in the episode: 16 hexadecimal digits of SHA-256."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+        return line_hash(self.to_json().encode()).hex()
 
     def to_json(self) -> str:
         """Serialise as one line of canonical JSON (UTF-8, keys in the order of declaration).

@@ -56,6 +56,7 @@ def data_hash(sampler: EpisodeSampler) -> str:
         task = pool.task
         words = {name: task.words[name] for name in task.labels if name in task.words}
         told = said(task.kind)
+        told["name"] = told["name"].rpartition(":")[2]  # its code is said, wherever it lies
         told.pop("metrics", None)  # which judge answers and decide nothing that is shown
         kind = told if len(told) > 1 else told["name"]
         head = [task.name, task.language, kind, task.labels, words, asdict(task.template)]

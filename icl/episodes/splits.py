@@ -12,7 +12,7 @@ from icl.errors import IclError
 from icl.tasks.loaded import Split, TaskFamily
 from icl.tasks.task import Example, normalise
 
-KINDS = ("class", "language", "task", "id")
+APART = ("class", "language", "task", "id")
 
 
 def check_disjoint(family: TaskFamily, *, names_only: bool = False) -> None:
@@ -26,26 +26,26 @@ def check_disjoint(family: TaskFamily, *, names_only: bool = False) -> None:
         names_only: compare tasks and languages only, which loads nothing.
 
     Raises:
-        IclError: two splits share one, or an unknown kind or split is promised.
+        IclError: two splits share one, or an unknown thing or split is promised.
     """
     held: dict[tuple[str, str], set[tuple[str, ...]]] = {}
-    for one, other, kind in family.disjoint:
-        if kind not in KINDS:
+    for one, other, apart in family.disjoint:
+        if apart not in APART:
             raise IclError(
-                f"Task family {family.name!r} promises splits disjoint by {kind!r}; "
-                f"the kinds are {', '.join(KINDS)}."
+                f"Task family {family.name!r} promises splits disjoint by {apart!r}; "
+                f"the kinds are {', '.join(APART)}."
             )
-        if names_only and kind not in ("task", "language"):
+        if names_only and apart not in ("task", "language"):
             continue
         for name in (one, other):
-            if (name, kind) not in held:
-                held[name, kind] = _held(family, name, kind)
-        shared = held[one, kind] & held[other, kind]
+            if (name, apart) not in held:
+                held[name, apart] = _held(family, name, apart)
+        shared = held[one, apart] & held[other, apart]
         if shared:
             first = ", ".join(min(shared))
             raise IclError(
                 f"The splits {one!r} and {other!r} of the task family {family.name!r} are to "
-                f"be disjoint by {kind} but share {len(shared)}, first {first!r}; leave it out "
+                f"be disjoint by {apart} but share {len(shared)}, first {first!r}; leave it out "
                 "of one of them."
             )
 
@@ -59,32 +59,32 @@ def claimed_elsewhere(
     examples than those that are drawn from.
 
     Returns:
-        A function that gives the other split and the kind that they promise to have apart.
+        A function that gives the other split and what they promise to have apart.
     """
     kinds: dict[str, list[str]] = {}
-    for one, other, kind in family.disjoint:
-        if split in (one, other) and kind in ("class", "id"):
-            kinds.setdefault(other if split == one else one, []).append(kind)
+    for one, other, apart in family.disjoint:
+        if split in (one, other) and apart in ("class", "id"):
+            kinds.setdefault(other if split == one else one, []).append(apart)
     others = {n: " and ".join(k) for n, k in kinds.items() if task in family.split(n).tasks}
 
     def claim(example: Example) -> tuple[str, str] | None:
-        for name, kind in others.items():
+        for name, apart in others.items():
             allows = family.splits[name].allows
             if allows is None or allows(task, example.label, example.parallel_id):
-                return name, kind
+                return name, apart
         return None
 
     return claim if others else None
 
 
-def _held(family: TaskFamily, split: str, kind: str) -> set[tuple[str, ...]]:
+def _held(family: TaskFamily, split: str, apart: str) -> set[tuple[str, ...]]:
     meta = family.split(split)
-    if kind == "task":
+    if apart == "task":
         return {(name,) for name in meta.tasks}
-    if kind == "language":
+    if apart == "language":
         return {(name,) for name in meta.languages}
     return {
-        (task, e.label if kind == "class" else e.parallel_id)
+        (task, e.label if apart == "class" else e.parallel_id)
         for task, e in _examples(family, split)
     }
 
@@ -101,14 +101,14 @@ class Leak:
     """An example of one split that a later split holds as well.
 
     Attributes:
-        kind: ``parallel`` (the same item, maybe in another language), ``text`` (the same
+        by: ``parallel`` (the same item, maybe in another language), ``text`` (the same
             normalised text) or ``near`` (a near-duplicate text).
         task: the task's name.
         split, example: the earlier split and its example: what is dropped.
         other_split, other: the later split and the example that it holds.
     """
 
-    kind: Literal["parallel", "text", "near"]
+    by: Literal["parallel", "text", "near"]
     task: str
     split: str
     example: Example
@@ -119,7 +119,7 @@ class Leak:
 def find_leaks(family: TaskFamily, near: float | None = None) -> list[Leak]:
     """Find what the meta-splits of a family share, task by task and across languages.
 
-    Each example of an earlier split is reported once for each kind, with one witness from a
+    Each example of an earlier split is reported once for each by, with one witness from a
     later split (in the order of `family.splits`, usually train, validation, test). Where a family
     promises some pairs of splits apart, the others may overlap by design (``test-seen-tasks`` is
     part of ``test``) and are not compared.
@@ -149,33 +149,33 @@ def find_leaks(family: TaskFamily, near: float | None = None) -> list[Leak]:
             _witnesses("text", rows, apart, lambda e: normalise(e.text)),
             () if near is None else _near(rows, apart, near),
         )
-        for kind, (place, example), (later, other) in pairs:
-            found.append(Leak(kind, task, names[place], example, names[later], other))
+        for by, (place, example), (later, other) in pairs:
+            found.append(Leak(by, task, names[place], example, names[later], other))
     return found
 
 
 _Row = tuple[int, Example]
-_Kind = Literal["parallel", "text", "near"]
+_By = Literal["parallel", "text", "near"]
 
 
 _Apart = Sequence[Sequence[int]]  # for each split the later ones that it is to be apart from
 
 
 def _witnesses(
-    kind: _Kind, rows: Sequence[_Row], apart: _Apart, key: Callable[[Example], str]
-) -> Iterator[tuple[_Kind, _Row, _Row]]:
+    by: _By, rows: Sequence[_Row], apart: _Apart, key: Callable[[Example], str]
+) -> Iterator[tuple[_By, _Row, _Row]]:
     held: dict[tuple[int, str], _Row] = {(row[0], key(row[1])): row for row in rows}
     for row in rows:
         own = key(row[1])
         for later in reversed(apart[row[0]]):
             if (later, own) in held:
-                yield kind, row, held[later, own]
+                yield by, row, held[later, own]
                 break
 
 
 def _near(
     rows: Sequence[_Row], apart: _Apart, threshold: float
-) -> Iterator[tuple[_Kind, _Row, _Row]]:
+) -> Iterator[tuple[_By, _Row, _Row]]:
     seen: set[int] = set()
     for first, second in near_pairs([e.text for _, e in rows], threshold).tolist():
         earlier, later = sorted((first, second), key=lambda place: rows[place][0])
@@ -206,7 +206,7 @@ def without_leaks(family: TaskFamily, near: float | None = None) -> TaskFamily:
     Items that splits share in other languages stay: a family split by language has them by
     design, and one that promises disjoint ids is refused for them.
     """
-    return drop_leaks(family, [k for k in find_leaks(family, near) if k.kind != "parallel"])
+    return drop_leaks(family, [k for k in find_leaks(family, near) if k.by != "parallel"])
 
 
 def _without(split: Split, items: frozenset[tuple[str, str]]) -> Split:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from icl.episodes.episode import Episode
 from icl.episodes.near import near_pairs
 from icl.errors import IclError
-from icl.tasks.kinds.asking import asked
+from icl.tasks.kinds.posing import asked
 from icl.tasks.task import Example, normalise
 
 _KEYS: dict[str, Callable[[Example], str]] = {

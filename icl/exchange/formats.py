@@ -13,7 +13,7 @@ import yaml
 
 from icl.episodes import Episode
 from icl.errors import IclError
-from icl.tasks.kinds.asking import asked
+from icl.tasks.kinds.posing import asked
 from icl.tasks.loaded import TaskFamily
 from icl.tasks.task import Labels
 

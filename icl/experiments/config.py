@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,8 +21,10 @@ from pydantic import (
 from icl.episodes.schema import EpisodesConfig
 from icl.errors import IclError, did_you_mean, one_line
 from icl.learners.base import Params
+from icl.models.base import PROMPTED, Sketch
 from icl.models.server.config import ServerConfig
 from icl.tools.overrides import assign, parse, shown
+from icl.tools.own_class import is_own
 from icl.tools.yamlfile import Loc, Places, read_yaml, spot, validate
 from icl.training import TrainingConfig
 
@@ -55,18 +58,42 @@ class ModelConfig(_Strict):
     def _a_server_decides_for_itself(self) -> ModelConfig:
         local = self.dtype != "float32" or self.trust_remote_code
         places = (self.device, self.device_map, self.quantise)
-        if self.server is not None and (local or any(p is not None for p in places)):
+        own = self.server is None and is_own(self.name)
+        said = local or any(p is not None for p in places)
+        if self.server is not None and said:
             raise ValueError(
                 "`dtype`, `device`, `device_map`, `quantise` and `trust_remote_code` are for models"
                 " on this machine; drop them, or drop `server`"
+            )
+        if own and (said or self.revision is not None):
+            raise ValueError(
+                f"{self.name!r} is a class of your own, which is made without arguments; keep"
+                " `name` alone"
             )
         if self.device is not None and self.device_map is not None:
             raise ValueError("`device_map` names the devices; drop `device`")
         return self
 
+    def foresee(self) -> Sketch | None:
+        """Tell what the model will be able to do, where that is known before any file is read.
+
+        Raises:
+            IclError: it is somebody's own class, which cannot be imported or is no model.
+        """
+        if self.server is not None:
+            return Sketch(self.name, "a model on a server", PROMPTED)
+        if is_own(self.name):
+            from icl.models.loading.own_model import foresee
+
+            return foresee(self.name)
+        return None
+
     def check_name(self) -> None:
         """Raise `IclError` for a name that no model can have, or a directory that is not there."""
         if self.name in PACKAGED_MODELS or self.server is not None:
+            return
+        if is_own(self.name):
+            self.foresee()
             return
         if self.name.startswith((".", "/", "~")):
             if not Path(self.name).expanduser().is_dir():
@@ -111,16 +138,17 @@ class LearnerConfig(BaseModel):
         if self.training is not None and not is_meta_learner(self.method):
             raise IclError(f"the method {self.method!r} is not meta-trained; drop `training`.")
 
-    def check_server(self) -> None:
-        """Raise `IclError` for a method that a model on a server cannot serve."""
-        from icl.learners.registry import needs_weights
+    def check_model(self, model: ModelConfig) -> None:
+        """Raise `IclError` for a method that needs what the model is known not to do."""
+        from icl.learners.registry import check_model
 
-        if needs_weights(self.method, self.params()):
-            raise IclError(
-                f"with these parameters the method {self.method!r} needs the model's weights,"
-                " which a server does not give; take a method that only prompts, or drop"
-                " `model.server`."
-            )
+        sketch = model.foresee()
+        if sketch is None:
+            return
+        try:
+            check_model(self.method, self.params(), sketch)
+        except IclError as error:  # inside a sentence that names the field
+            raise IclError(str(error)[0].lower() + str(error)[1:]) from error
 
     def params(self) -> Params:
         """Return the method's parameters, complete with defaults."""
@@ -223,8 +251,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
     for name, learner in config.learners.items():
         checks.append((("learners", name, "method"), learner.check_method))
         checks.append((("learners", name), learner.check))
-        if config.model.server is not None:
-            checks.append((("learners", name, "method"), learner.check_server))
+        checks.append((("learners", name, "method"), partial(learner.check_model, config.model)))
     for part, check in checks:
         try:
             check()

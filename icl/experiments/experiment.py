@@ -16,22 +16,24 @@ from icl.episodes.splits import without_leaks
 from icl.episodes.variants import VARIANTS, is_abstract
 from icl.errors import IclError
 from icl.experiments.config import ExperimentConfig, LearnerConfig, ModelConfig
+from icl.learners.registry import writes
 from icl.models.loading.identity import model_identity
 from icl.models.server.config import ServerConfig
 from icl.processes import ALONE, Processes
 from icl.runs.entrants import Entrant, Model
 from icl.runs.finished import meta_training, roster, training_logs, whole_episodes
 from icl.runs.folder import RunFolder
-from icl.runs.judge import WRITERS, cannot_write
+from icl.runs.judge import cannot_write
 from icl.runs.record import EpisodeRecord
 from icl.runs.runner import Runner
 from icl.tasks import TaskFamily, load_family
+from icl.tools.own_class import is_own
 from icl.tools.progress import progress
 from icl.tools.trackers import Trackers
 from icl.training import TrainingConfig
 
 if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
+    from icl.models import base
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,7 @@ def _suits(config: ExperimentConfig, family: TaskFamily, episode: Episode) -> Ep
                 )
     if episode.kind.writes:
         for name, learner in config.learners.items():
-            if learner.method not in WRITERS:
+            if not writes(learner.method):
                 raise IclError(cannot_write(name, learner.method, episode.task))
     if not episode.kind.measures(episode.labels):  # saved before episodes said their metrics
         task = family.load(episode.task, episode.query_language)
@@ -283,10 +285,10 @@ def make_model(config: ModelConfig, processes: Processes = ALONE) -> Model:
     if config.server is not None:
         return _served(config, config.server)
 
-    def load() -> Backbone:
+    def load() -> base.Model:
         from transformers.utils import logging
 
-        from icl.models.loading.load import load_backbone
+        from icl.models.loading.own_model import load_model
 
         # Reading the weights takes a moment and would tear our bar; downloads still show theirs.
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -298,17 +300,26 @@ def make_model(config: ModelConfig, processes: Processes = ALONE) -> Model:
             )
         if processes.count > 1:
             asked["device"] = config.device or processes.device
-        backbone = load_backbone(**asked)
-        if processes.neighbours > 1 and backbone.device.type == "cpu":
-            backbone.memory_budget = backbone.budget() // processes.neighbours
-        return backbone
+        model = load_model(**asked)
+        if processes.neighbours > 1 and model.device.type == "cpu":
+            model.share(processes.neighbours)
+        return model
 
+    if is_own(config.name):  # which tells who it is when it is made
+        return Model(load, foresee=config.foresee)
     deciding = config.model_dump(include={"revision", "dtype", "quantise", "trust_remote_code"})
-    return Model(load, partial(model_identity, config.name, **deciding))
+    foretell = partial(model_identity, config.name, **deciding)
+    return Model(load, foretell, partial(_foreseen, config.name, config.revision))
+
+
+def _foreseen(name: str, revision: str | None) -> base.Sketch | None:
+    from icl.models.loading.own_model import foresee
+
+    return foresee(name, revision)
 
 
 def _served(config: ModelConfig, server: ServerConfig) -> Model:
-    def load() -> Backbone:
+    def load() -> base.Model:
         from icl.models.server.model import ServerModel
 
         return ServerModel(config.name, server, revision=config.revision)

@@ -19,13 +19,12 @@ from icl.tools.progress import progress
 
 if TYPE_CHECKING:
     from icl.learners.base import Learner
-    from icl.models.backbone import Backbone
+    from icl.models.base import Model
 
 PREDICTION, PROBABILITY, EACH = "prediction", "probability", "p_"
 _TOGETHER = 64  # rows that are labelled, and kept, at once
 _DIGITS = 6
 _NEARLY_ALL, _ENOUGH, _APART = 0.9, 10, 0.25  # when one label's many rows are told
-WITHOUT_MODEL = ("majority", "stratified", "tfidf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ def label_table(
     label: str | None = None,
     method: str = "in-context",
     params: Mapping[str, Any] | None = None,
-    model: str | Backbone = "packaged:gemma-3-270m",
+    model: str | Model = "packaged:gemma-3-270m",
     trained: Path | None = None,
     learner: str | None = None,
     words: Mapping[str, str] | None = None,
@@ -81,7 +80,7 @@ def label_table(
         text, label, words, template, instruction: see `icl.labelling.data.read_training`.
         method: a method that needs no meta-training.
         params: the method's own parameters.
-        model: a Hub id, a directory, a packaged model, or a loaded `Backbone`.
+        model: a Hub id, a directory, a packaged model, or a loaded `Model`.
         trained: a run's folder; method, parameters, model and trained state are a learner's of
             that run, and `method`, `params` and `model` are not looked at.
         learner: its name there; None: the only one that was meta-trained.
@@ -165,12 +164,12 @@ def _scores(
 def _learner(
     method: str,
     params: Mapping[str, Any],
-    model: str | Backbone,
+    model: str | Model,
     trained: Path | None,
     name: str | None,
 ) -> tuple[Learner, object, str]:
     """Return a learner, what tells it from others, and its model's identity."""
-    from icl.learners.registry import is_meta_learner, make, validate
+    from icl.learners.registry import is_meta_learner, make, needs, validate
     from icl.runs.keys import method_key
 
     if trained is not None:
@@ -180,20 +179,20 @@ def _learner(
         decided = validate(found.method, found.params).identity()
         told = [*method_key(found.method), decided, found.digest]
         return found.learner, told, found.identity
-    complete = validate(method, params).identity()
+    complete = validate(method, params)
     if is_meta_learner(method):
         raise IclError(
             f"The method {method!r} must be meta-trained before it labels; run an experiment with"
             " it, and give the run's folder with --from."
         )
-    if method in WITHOUT_MODEL:
-        learner = make(method, params, None)  # type: ignore[arg-type]  # they never look at it
-        return learner, [*method_key(method), complete], ""
+    told = [*method_key(method), complete.identity()]
+    if not needs(method, complete):
+        return make(method, params, None), told, ""
     if isinstance(model, str):
-        from icl.models.loading.load import load_backbone
+        from icl.models.loading.own_model import load_model
 
-        model = load_backbone(model)
-    return make(method, params, model), [*method_key(method), complete], model.identity
+        model = load_model(model)
+    return make(method, params, model), told, model.identity
 
 
 def _check_words(

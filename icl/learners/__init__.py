@@ -9,12 +9,14 @@ from icl.learners.base import Learner, MetaLearner, Params, Predictor
 from icl.learners.registry import methods
 
 if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
+    from icl.models.base import Model
 
 __all__ = ["Learner", "MetaLearner", "Params", "Predictor", "make", "methods"]
 
 
-def make(method: str, model: str | Backbone = "packaged:gemma-3-270m", **params: Any) -> Learner:
+def make(
+    method: str, model: str | Model | None = "packaged:gemma-3-270m", **params: Any
+) -> Learner:
     """Make a learner; ``make("lora", model, steps=20).adapt(support, labels)`` gives a predictor.
 
     >>> make("majority", None).method
@@ -28,9 +30,9 @@ def make(method: str, model: str | Backbone = "packaged:gemma-3-270m", **params:
     Raises:
         IclError: an unknown method, parameter or model, or a model that does not suit the method.
     """
-    registry.validate(method, params)
+    checked = registry.validate(method, params)
     if isinstance(model, str):
-        from icl.models.loading.load import load_backbone
+        from icl.models.loading.own_model import load_model
 
-        model = load_backbone(model)
+        model = load_model(model) if registry.needs(method, checked) else None
     return registry.make(method, params, model)

@@ -16,7 +16,7 @@ from icl.tasks.template import Fields
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from icl.models.backbone import Backbone
+    from icl.models.base import Ability
 
 
 class Params(BaseModel):
@@ -68,24 +68,27 @@ class Learner(ABC):
     Attributes:
         method: the name in configs and tables.
         Params: the method's own parameters.
-        predicts_words: whether it needs a language model that predicts the label words.
+        writes: whether its predictors write answers too, by a method `generate`.
         transductive: whether its answer to a query depends on the other queries, all of which it
             sees at once; such methods are marked in every table.
     """
 
     method: ClassVar[str]
     Params: ClassVar[type[Params]] = Params
-    predicts_words: ClassVar[bool] = False
+    writes: ClassVar[bool] = False
     transductive: ClassVar[bool] = False
 
     @classmethod
-    def needs_weights(cls, params: Any) -> bool:
-        """Say whether the method looks into the model, so that none on a server will do."""
-        return True
+    def needs(cls, params: Any) -> frozenset[Ability]:
+        """Say what a model must be able to do; nothing: the method uses no model.
+
+        A method that does not say is taken to look into the model itself.
+        """
+        return frozenset({"weights"})
 
     @abstractmethod
-    def __init__(self, backbone: Backbone, params: Any) -> None:
-        """Take the shared backbone and this method's own validated parameters."""
+    def __init__(self, backbone: Any, params: Any) -> None:
+        """Take the shared model, which can do what it `needs`, and its own validated parameters."""
 
     @abstractmethod
     def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:

@@ -12,11 +12,13 @@ from pydantic import ValidationError
 
 from icl.errors import IclError, did_you_mean
 from icl.learners.base import Learner, MetaLearner, Params
+from icl.models.base import DECODER, told
 from icl.tools.own_class import own_class, own_module
 
 if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
+    from icl.models.base import Ability, Model, Sketch
 
+_NAMED = 3  # methods in a message
 # method -> module:class; modules are imported on use, so that listing names is quick
 _METHODS = {
     "majority": "icl.learners.baselines.majority:Majority",
@@ -64,7 +66,7 @@ def methods() -> tuple[str, ...]:
 
 def check_method(method: str) -> None:
     """Raise `IclError` for a method that is neither known here nor somebody's own."""
-    _learner_class(method)
+    learner_class(method)
 
 
 def home(method: str) -> tuple[str, str]:
@@ -80,7 +82,8 @@ def home(method: str) -> tuple[str, str]:
     return module, name
 
 
-def _learner_class(method: str) -> type[Learner]:
+def learner_class(method: str) -> type[Learner]:
+    """Return a method's class; raises `IclError` as `check_method` does."""
     if method in _METHODS:
         module, _, name = _METHODS[method].partition(":")
         found: type[Learner] = getattr(import_module(module), name)
@@ -93,7 +96,7 @@ def _learner_class(method: str) -> type[Learner]:
 
 def validate(method: str, params: Mapping[str, Any]) -> Params:
     """Check a method's parameters; raises `IclError` that names the field and the mend."""
-    kind = _learner_class(method)
+    kind = learner_class(method)
     try:
         return kind.Params.model_validate(dict(params))
     except ValidationError as error:
@@ -109,48 +112,74 @@ def validate(method: str, params: Mapping[str, Any]) -> Params:
 
 def about(method: str) -> str:
     """Return the first sentence that a method's class says of it."""
-    text = inspect.getdoc(_learner_class(method)) or ""
+    text = inspect.getdoc(learner_class(method)) or ""
     paragraph = " ".join(text.split("\n\n", 1)[0].split())
     return re.split(r"(?<!et al)[.] ", paragraph)[0].rstrip(".") + "."
 
 
 def is_meta_learner(method: str) -> bool:
     """Tell whether a method must be meta-trained before it is used."""
-    return issubclass(_learner_class(method), MetaLearner)
+    return issubclass(learner_class(method), MetaLearner)
 
 
 def trains_columns(method: str) -> bool:
     """Tell whether a method answers no task with more labels than it was trained with."""
-    return bool(getattr(_learner_class(method), "trains_columns", False))
+    return bool(getattr(learner_class(method), "trains_columns", False))
 
 
-def needs_weights(method: str, params: Params) -> bool:
-    """Tell whether a method looks into the model, so that none on a server will do."""
-    kind = _learner_class(method)
-    return issubclass(kind, MetaLearner) or kind.needs_weights(params)
+def needs(method: str, params: Params) -> frozenset[Ability]:
+    """Return what a model must be able to do for a method; nothing: it uses no model."""
+    return learner_class(method).needs(params)
+
+
+def writes(method: str) -> bool:
+    """Tell whether a method writes answers, as tasks of generation want them."""
+    return learner_class(method).writes
 
 
 def is_transductive(method: str) -> bool:
     """Tell whether a method sees all queries at once; False for a method that is not known here."""
-    return method in _METHODS and _learner_class(method).transductive
+    return method in _METHODS and learner_class(method).transductive
 
 
-def make(method: str, params: Mapping[str, Any], backbone: Backbone) -> Learner:
-    """Build a learner on a backbone.
+def make(method: str, params: Mapping[str, Any], backbone: Model | None) -> Learner:
+    """Build a learner on a model, or on none where it needs none.
 
     Raises:
-        IclError: an unknown method or parameter, or a backbone that does not suit the method.
+        IclError: an unknown method or parameter, or a model that cannot do what the method needs.
     """
-    check_backbone(method, backbone)
-    return _learner_class(method)(backbone, validate(method, params))
+    checked = validate(method, params)
+    check_model(method, checked, backbone)
+    return learner_class(method)(backbone, checked)
 
 
-def check_backbone(method: str, backbone: Backbone) -> None:
-    """Raise `IclError` where a method needs a model that predicts words and this one is an encoder.
+def check_model(method: str, params: Params, model: Model | Sketch | None) -> None:
+    """Raise `IclError` where a model cannot do what a method needs; says which methods it serves.
 
-    It looks at the model's kind only, so that a run can be refused before anything is computed.
+    This is the one place that brings the two together. It looks at what the model says of itself,
+    so that a run can be refused before anything is computed.
     """
-    from icl.models.encoder import Encoder, no_head
+    wanted = needs(method, params)
+    if not wanted:
+        return
+    if model is None:
+        raise IclError(f"The method {method!r} needs a model; give one, such as {_suits(wanted)}.")
+    if wanted <= model.can:
+        return
+    by_default = needs(method, validate(method, {})) <= model.can
+    mend = "leave them as they are by default" if by_default else _served(model.can)
+    raise IclError(
+        f"{'With these parameters the' if by_default else 'The'} method {method!r} needs a model"
+        f" that {told(wanted - model.can)}, and {model.name!r}, {model.kind}, is none; {mend}, or"
+        f" take a model such as {_suits(wanted)}."
+    )
 
-    if _learner_class(method).predicts_words and isinstance(backbone, Encoder):
-        raise IclError(f"{no_head(backbone)[:-1]}, not {method!r}.")
+
+def _served(can: frozenset[Ability]) -> str:
+    """Name the first methods that a model can serve."""
+    serves = [m for m in _METHODS if (wanted := needs(m, validate(m, {}))) and wanted <= can]
+    return f"take a method such as {' or '.join(map(repr, serves[:_NAMED] or ['majority']))}"
+
+
+def _suits(wanted: frozenset[Ability]) -> str:
+    return "'packaged:gemma-3-270m'" if wanted <= DECODER else "'packaged:all-minilm-l6-v2'"

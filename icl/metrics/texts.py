@@ -63,16 +63,16 @@ def tokens(text: str) -> list[str]:
     words: list[str] = []
     word = ""
     for at, letter in enumerate(folded):
-        kind = unicodedata.category(letter)[0]
+        category = unicodedata.category(letter)[0]
         between_digits = word[-1:].isdigit() and folded[at + 1 : at + 2].isdigit()
-        if (kind in "LMN" and not unspaced(letter)) or (kind == "P" and between_digits):
+        if (category in "LMN" and not unspaced(letter)) or (category == "P" and between_digits):
             word += letter
-        elif kind == "M" and words and not word:  # a mark on a letter that is a token of its own
+        elif category == "M" and words and not word:  # on a letter that is a token of its own
             words[-1] += letter
         else:
             words += [word] if word else []
             word = ""
-            if kind in "LN":
+            if category in "LN":
                 words.append(letter)
     return [*words, word] if word else words
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from icl.errors import IclError
 from icl.models.adapters.lora import Adapter, adapted_output
+from icl.models.base import DECODER, Model
 from icl.models.loading.identity import Origin, memory_identity, memory_mark
 from icl.models.memory import free_bytes
-from icl.models.meter import Meter
 from icl.models.packed import norms, products
 from icl.models.packed.ends import Ends, run_for_ends
 from icl.models.packed.keyvalues import KeyValues
@@ -24,7 +24,6 @@ from icl.models.packed.trie import IntArray
 from icl.models.packed.trunks import TrunkCache
 from icl.models.packed.vocabulary import Vocabulary
 from icl.models.parts import depth, layer_list, stream, text_config, text_part
-from icl.models.tokens import encode
 from icl.models.weights.devices import first_device, is_spread
 from icl.models.weights.spread import following
 
@@ -32,11 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-# how a model that cannot be packed scores (prompts, answers)
-Road = Callable[["Backbone", Sequence[str], Sequence[str]], Tensor]
-
-
-class Backbone(Vocabulary):
+class Backbone(Vocabulary, Model):
     """A causal language model under the hand of icl.
 
     The model's parameters are frozen and never change: adapters are passed along as values.
@@ -46,13 +41,15 @@ class Backbone(Vocabulary):
         tokenizer: its tokenizer.
         name: where it came from.
         meter: running totals of tokens.
-        own_road: how label scores are computed where the model cannot run packed, else None.
         spans: what its rotary positions make of a sequence's length.
         staged: whether its layers can be entered and left, so that few of them run.
         memory_budget: bytes that one packed pass may take; None for half of what is free.
         trunks: states under the lowest adapted layer, kept for prompts that come again.
     """
 
+    can = DECODER
+    kind = "a causal language model"
+    packed = True
     memory_budget: int | None = None
     origin: Origin | None = None
     _mark: str = ""
@@ -63,19 +60,16 @@ class Backbone(Vocabulary):
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         name: str,
-        own_road: Road | None = None,
     ) -> None:
         self.model = model.requires_grad_(False)
         self.model.train(False)
         self.tokenizer = tokenizer
         self.name = name
-        self.meter = Meter()
-        self.own_road = own_road
         self.spans = Spans(model)
         # a GPU runs all prompts of a trunk at once in less time than it takes to look them up
         self.trunks = TrunkCache(0 if self.device.type == "cuda" else 2**30)
-        if own_road is not None:
-            return  # nothing to hook into: only packed passes take adapters and trunks
+        if "adapt" not in self.can:
+            return  # nothing to hook into
         spread = is_spread(model)
         for index, layer in enumerate(self.layers if self.staged else ()):
             layer.forward = _staged(layer.forward, index, index == self.depth - 1)
@@ -94,14 +88,13 @@ class Backbone(Vocabulary):
         assert device is not None
         return device
 
-    def sizes(self, texts: Sequence[str]) -> list[int]:
-        """Return how many tokens of the context each text takes, each by itself."""
-        return [len(row) for row in encode(self.tokenizer, texts)]
-
-    def begin(self) -> None:
-        """Begin a piece of work that is to cost what it costs alone, whatever ran before it."""
-        self.meter.begin()
+    def forget(self) -> None:
+        """Drop the trunks that are kept."""
         self.trunks.clear()
+
+    def share(self, processes: int) -> None:
+        """Leave the other processes of this machine their part of the memory."""
+        self.memory_budget = self.budget() // processes
 
     def budget(self) -> int:
         """Return how many bytes one packed pass may take, on the fullest of its devices."""
@@ -237,29 +230,16 @@ class Backbone(Vocabulary):
             return stream(out.hidden_states[layer])[0].to(self.device)
 
     def token_states(self, rows: Sequence[IntArray], layer: int = -1) -> list[Tensor]:
-        """Return each encoded text's states after `layer` layers, no graph: (tokens, width) each.
-
-        A decoder that is not packed runs each text alone.
-        """
-        if self.own_road is None:
-            trie = pack_for(self, rows)
-            states = self.layer_states(lay_out(trie, self.device), layer)
-            return [states[torch.from_numpy(path).to(self.device)] for path in trie.paths]
-        return [self._alone(row, layer) for row in rows]
-
-    @torch.no_grad()
-    def _alone(self, row: IntArray, layer: int) -> Tensor:
-        self.meter.computed_tokens += len(row)
-        inner = layer not in (-1, self.depth)
-        tokens = torch.from_numpy(row)[None].to(self.device)
-        out = self.text(input_ids=tokens, use_cache=False, output_hidden_states=inner)
-        return stream(out.hidden_states[layer] if inner else out.last_hidden_state)[0]
+        """Return each text's states after `layer` layers, shape (tokens, width) each, no graph."""
+        trie = pack_for(self, rows)
+        states = self.layer_states(lay_out(trie, self.device), layer)
+        return [states[torch.from_numpy(path).to(self.device)] for path in trie.paths]
 
     def _run(self, state: ForwardState, **wanted: bool) -> Any:
-        if self.own_road is not None:
+        if not self.packed:
             raise IclError(
-                f"The model {self.name!r} ({type(self.model).__name__}) cannot be run packed, so it"
-                " takes no adapters; take a decoder with standard attention for this method."
+                f"The model {self.name!r}, {self.kind}, does not run packed; take a decoder with"
+                " standard attention."
             )
         layout = state.layout
         first, last = state.start, self.depth if state.stop is None else state.stop

@@ -15,7 +15,7 @@ from weakref import WeakSet
 from icl.errors import IclError
 
 if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
+    from icl.models.base import Model
 
 Fields = Mapping[str, str]
 Write = Callable[[Fields], Sequence[str]]
@@ -23,11 +23,11 @@ Write = Callable[[Fields], Sequence[str]]
 
 _TOKENS_A_BYTE = 4  # no tokenizer makes more; so short texts need not be counted
 _SHOWN = 40
-_told: WeakSet[Backbone] = WeakSet()
+_told: WeakSet[Model] = WeakSet()
 
 
 def fit_fields(
-    backbone: Backbone,
+    backbone: Model,
     texts: Sequence[Fields],
     write: Write,
     *,
@@ -80,9 +80,7 @@ def joined(fields: Fields) -> str:
     return "\n".join(fields.values())
 
 
-def tell_of_cut(
-    backbone: Backbone, long: int, count: int, room: int, text: str, tokens: int
-) -> None:
+def tell_of_cut(backbone: Model, long: int, count: int, room: int, text: str, tokens: int) -> None:
     """Warn, once for each model, that texts lose their end; `text` is the first, of `tokens`."""
     if backbone in _told:
         return
@@ -95,7 +93,7 @@ def tell_of_cut(
     )
 
 
-def _cut(backbone: Backbone, fields: Fields, write: Write, room: int, tokens: int) -> Fields:
+def _cut(backbone: Model, fields: Fields, write: Write, room: int, tokens: int) -> Fields:
     """Keep the most characters of each field with which all fits."""
 
     def kept(most: int) -> Fields:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from icl.errors import IclError, in_short
 from icl.models.adapters.lora import Adapter
 from icl.models.backbone import Backbone
+from icl.models.base import ENCODER
 from icl.models.context import tell_of_cut
 from icl.models.embedding.sentence import sentence_of
 from icl.models.loading.narrowed import narrowed
@@ -96,6 +97,11 @@ class Encoder(Backbone):
         name: where it came from.
         meter: running totals of tokens; padding counts as computed.
     """
+
+    can = ENCODER
+    kind = "an encoder"
+    packed = False
+    bidirectional = True
 
     def __init__(
         self,
@@ -237,17 +243,6 @@ class Encoder(Backbone):
         states, _ = self.states(rows, layer=layer)
         return [own[: len(row)] for own, row in zip(states, rows, strict=True)]
 
-    def hidden(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse: an encoder runs no packed tries; see `states`."""
-        raise IclError(no_head(self))
-
-    trunk = layer_states = logits = token_logits = hidden
-
-    @property
-    def head(self) -> NoReturn:
-        """Refuse: there is none."""
-        raise IclError(no_head(self))
-
 
 def encode_whole(backbone: Backbone, texts: Sequence[str], limit: int) -> list[IntArray]:
     """Encode texts, special tokens included; one of more than `limit` tokens is cut and told."""
@@ -265,14 +260,6 @@ def encode_whole(backbone: Backbone, texts: Sequence[str], limit: int) -> list[I
         for i, row in zip(long, cut["input_ids"], strict=True):
             rows[i] = row
     return [np.asarray(row, dtype=np.int64) for row in rows]
-
-
-def no_head(backbone: Backbone) -> str:
-    """Say in one sentence that a model is an encoder, and what to do."""
-    return (
-        f"The model {backbone.name!r} is an encoder, which cannot predict words; take a method on"
-        " embeddings (such as 'prototypes') or a causal language model."
-    )
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from icl.models.meter import Spent
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from icl.models.backbone import Backbone
+    from icl.models.base import Model
 
 _FUSED_BACKWARD = 2.5  # scores again, and four gradients, for the two products of the forward
 _PLAIN_BACKWARD = 2.0
@@ -42,29 +43,29 @@ class Flops:
 
 
 @contextmanager
-def counted(backbone: Backbone) -> Iterator[Flops | None]:
+def counted(model: Model) -> Iterator[Flops | None]:
     """Count what a model computes within the block; None for a model that runs elsewhere.
 
     Args:
-        backbone: the model; attention that transformers does not route through its interface
+        model: attention that transformers does not route through its interface
             (T5, Bloom) is left out.
     """
-    from torch import nn
     from transformers import AttentionInterface
 
     from icl.models.backbone import is_linear
 
-    model = vars(backbone).get("model")  # one on a server refuses to be asked for its weights
-    if not isinstance(model, nn.Module):
+    if "weights" not in model.can:
         yield None
         return
+    backbone = cast("Backbone", model)
+    network = backbone.model
     total = Flops()
     hooks = [
         module.register_forward_hook(_linear(total, name))
-        for name, module in model.named_modules()
+        for name, module in network.named_modules()
         if is_linear(module)
     ]
-    implementation = str(getattr(model.config, "_attn_implementation", ""))
+    implementation = str(getattr(network.config, "_attn_implementation", ""))
     attend = AttentionInterface().get(implementation)  # type: ignore[no-untyped-call]
     if attend is not None:
         AttentionInterface.register(implementation, _attention(total, attend))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from icl.errors import IclError, in_short
 from icl.models.backbone import Backbone
+from icl.models.base import PROMPTED
 from icl.models.loading.self_check import widened
 from icl.models.memory import is_out_of_memory
 from icl.models.packed.trie import IntArray, PackedTrie, pack
@@ -33,29 +34,23 @@ _POSITIONS: ContextVar[Tensor | None] = ContextVar("icl_decoder_positions", defa
 
 
 class Seq2Seq(Backbone):
-    """An encoder-decoder model that scores answers; it takes no adapters."""
+    """An encoder-decoder model, which can be prompted."""
+
+    can = PROMPTED | {"weights"}
+    kind = "an encoder-decoder"
+    packed = False
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str
     ) -> None:
         """Wrap a model; see `Backbone`."""
-        super().__init__(model, tokenizer, name, own_road=seq2seq_scores)
+        super().__init__(model, tokenizer, name)
         self.places_by_distance = False
         decoder: Any = model.get_decoder()  # type: ignore[no-untyped-call]
         for module in decoder.modules():
             if getattr(module, "has_relative_attention_bias", False):
                 module.compute_bias = _placed(module.compute_bias)
                 self.places_by_distance = True
-
-    @property
-    def layers(self) -> NoReturn:
-        """Not for adaptation: raises `IclError`."""
-        raise IclError(
-            f"The model {self.name!r} is an encoder-decoder, which can only be prompted; take a "
-            "decoder for this method."
-        )
-
-    text = depth = blocks = layers
 
     @cached_property
     def start(self) -> int:
@@ -79,32 +74,35 @@ class Seq2Seq(Backbone):
             " `decoder_start_token_id` in its config.json (mBART: the language's token)."
         )
 
+    def score(self, prompts: Sequence[str], answers: Sequence[str]) -> Tensor:
+        """Return ``log p(answer | prompt)`` summed over the answer's tokens, without an end token.
 
-def seq2seq_scores(backbone: Backbone, prompts: Sequence[str], answers: Sequence[str]) -> Tensor:
-    """Return ``log p(answer | prompt)`` summed over the answer's tokens, no end-of-sequence token.
+        Prompts go through the encoder with the tokenizer's own special tokens, answers are encoded
+        alone, as lm-evaluation-harness does for these models.
 
-    Prompts go through the encoder with the tokenizer's own special tokens, answers are encoded
-    alone, as lm-evaluation-harness does for these models.
+        Returns:
+            Float32 on the model's device, shape (prompts, answers).
 
-    Returns:
-        Float32 on the model's device, shape (prompts, answers).
+        Raises:
+            IclError: an answer has no token.
+        """
+        targets = _targets(self, answers)
+        tokens = [np.asarray(t, dtype=np.int64) for t in self.tokenizer(list(prompts))["input_ids"]]
+        scores = torch.zeros(len(prompts), len(answers), device=self.device)
+        for rows in _batches(tokens, [self.spans.of(len(t)) for t in tokens]):
+            ids = nn.utils.rnn.pad_sequence(
+                [torch.from_numpy(tokens[r]) for r in rows], batch_first=True
+            ).to(self.device)
+            lengths = torch.tensor([len(tokens[r]) for r in rows], device=self.device)
+            mask = (torch.arange(ids.shape[1], device=self.device) < lengths[:, None]).long()
+            scores[torch.tensor(rows, device=self.device)] = _score(self, ids, mask, targets)
+        self.meter.prompt_tokens += sum(len(t) + len(a) for t in tokens for a in targets)
+        return scores
 
-    Raises:
-        IclError: an answer has no token.
-    """
-    assert isinstance(backbone, Seq2Seq)
-    targets = _targets(backbone, answers)
-    tokens = [np.asarray(t, dtype=np.int64) for t in backbone.tokenizer(list(prompts))["input_ids"]]
-    scores = torch.zeros(len(prompts), len(answers), device=backbone.device)
-    for rows in _batches(tokens, [backbone.spans.of(len(t)) for t in tokens]):
-        ids = nn.utils.rnn.pad_sequence(
-            [torch.from_numpy(tokens[r]) for r in rows], batch_first=True
-        ).to(backbone.device)
-        lengths = torch.tensor([len(tokens[r]) for r in rows], device=backbone.device)
-        mask = (torch.arange(ids.shape[1], device=backbone.device) < lengths[:, None]).long()
-        scores[torch.tensor(rows, device=backbone.device)] = _score(backbone, ids, mask, targets)
-    backbone.meter.prompt_tokens += sum(len(t) + len(a) for t in tokens for a in targets)
-    return scores
+    def answer_sizes(self, prompts: Sequence[str], answers: Sequence[str]) -> list[list[int]]:
+        """Return how many tokens of each answer are scored: the decoder reads it alone."""
+        tokens = self.tokenizer(list(answers), add_special_tokens=False)["input_ids"]
+        return [[len(ids) for ids in tokens] for _ in prompts]
 
 
 def _targets(backbone: Seq2Seq, answers: Sequence[str]) -> list[IntArray]:

@@ -296,7 +296,7 @@ def _join(cpu: bool) -> tuple[Processes, Watch]:
 
 
 def _leave(
-    processes: Processes, watch: Watch, kind: str = "", told: str = "", code: int = 0
+    processes: Processes, watch: Watch, end: str = "", told: str = "", code: int = 0
 ) -> bool:
     """Leave the group, with a reason if before time; say whether no other tells this reason.
 
@@ -304,10 +304,10 @@ def _leave(
     """
     first = True
     try:
-        if kind:
-            first = watch.tell(kind, told, code)
+        if end:
+            first = watch.tell(end, told, code)
         watch.arrived(f"left/{processes.index}")
-        until = time.monotonic() + (_LEAVING if kind in ("", "interrupted") else 10.0)
+        until = time.monotonic() + (_LEAVING if end in ("", "interrupted") else 10.0)
         while processes.main and time.monotonic() < until:
             left = [watch.arrived(f"left/{i}", count=False) for i in range(processes.count)]
             if all(left):
@@ -316,7 +316,7 @@ def _leave(
     except Exception:  # the store is gone, and with it everybody to tell
         first = True
     watch.stop()
-    if not kind:
+    if not end:
         from torch import distributed
 
         distributed.destroy_process_group()

@@ -20,7 +20,7 @@ from icl.tasks.task import Example
 from icl.tasks.template import Fields
 
 if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
+    from icl.models.base import Model
 
 Shown = tuple[Example, ...]
 
@@ -33,7 +33,7 @@ class Demonstrator:
     on that query alone.
     """
 
-    backbone: Backbone
+    backbone: Model
     support: Shown
     choice: Choice = "all"
     count: int | None = None

@@ -12,17 +12,14 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from icl.models.seq2seq import Seq2Seq
-from icl.models.tokens import encode_pairs
-
 if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
+    from icl.models.base import Model
 
 Normalise = Literal["sum", "token", "character", "byte"]
 
 
 def lengths(
-    backbone: Backbone,
+    backbone: Model,
     prompts: Sequence[str],
     answers: Sequence[str],
     by: Normalise,
@@ -32,16 +29,9 @@ def lengths(
     Tokens are those that were scored, which depends on the prompt where a token spans the
     boundary. Characters (code points) and bytes (UTF-8) leave out blanks around the answer.
     """
-    tokenizer = backbone.tokenizer
-    if by == "token" and isinstance(backbone, Seq2Seq):  # its decoder reads the answer alone
-        alone = tokenizer(list(answers), add_special_tokens=False)["input_ids"]
-        return torch.tensor([float(len(ids)) for ids in alone]).expand(len(prompts), -1)
     if by == "token":
-        rows = [
-            [float(len(pair.tokens) - pair.answer_from) for pair in row]
-            for row in encode_pairs(tokenizer, prompts, answers)
-        ]
-        return torch.tensor(rows).reshape(len(prompts), len(answers))
+        rows = backbone.answer_sizes(prompts, answers)
+        return torch.tensor(rows, dtype=torch.float32).reshape(len(prompts), len(answers))
     if by == "sum":
         sizes = [1.0] * len(answers)
     else:

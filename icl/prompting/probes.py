@@ -12,14 +12,14 @@ from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields, Template
 
 if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
+    from icl.models.base import Model
 
 _NEW_TOKENS = 64
 _MARK = "\ue000{}\ue001"  # private use: no template's own text holds it
 
 
 def written(
-    backbone: Backbone,
+    backbone: Model,
     labels: Labels,
     orders: Sequence[tuple[Example, ...]],
     each: int,

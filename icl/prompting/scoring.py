@@ -24,7 +24,7 @@ from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 
 if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
+    from icl.models.base import Model
 
 Scoring = Literal["direct", "channel", "pmi"]
 _INPUTS_AT_ONCE = 64
@@ -66,7 +66,7 @@ class Scorer:
         said: whether the loss of demonstrations has been told; once is enough.
     """
 
-    backbone: Backbone
+    backbone: Model
     labels: Labels
     format: Format
     scoring: Scoring = "direct"

@@ -11,24 +11,23 @@ from numpy.typing import NDArray
 
 from icl.errors import IclError
 from icl.models.context import joined
-from icl.models.embedding.embedder import Embedder
+from icl.models.embedding.own_vectors import embedder_of, two_thirds_up
 from icl.prompting.units import units
 from icl.tasks.template import Fields
 
 if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
+    from icl.models.base import Model
 
 Floats = NDArray[np.float64]
 
 
-def embeddings(backbone: Backbone, texts: Sequence[Fields]) -> Floats:
+def embeddings(backbone: Model, texts: Sequence[Fields]) -> Floats:
     """Embed texts as unit vectors, shape (texts, width).
 
     The states of the last token two thirds of the way up, where a causal model's states say most
-    about what it has read.
+    about what it has read; of a model without layers to look at, its own vectors.
     """
-    layer = round(2 * backbone.depth / 3)
-    embedder = Embedder(backbone, layer, "last")
+    embedder = embedder_of(backbone, two_thirds_up(backbone), "last")
     found = embedder.embed([text or " " for text in embedder.written(texts)])
     return torch.nn.functional.normalize(found, dim=1).double().numpy()
 

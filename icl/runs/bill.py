@@ -12,13 +12,13 @@ from icl.runs.peak_memory import PeakMemory
 from icl.runs.record import Cost
 
 if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
+    from icl.models.base import Model
 
 
 class Bill:
     """Measures a block of work on a backbone: ``with Bill(backbone) as bill: ...``."""
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Model) -> None:
         """Read this backbone's meter."""
         self._backbone = backbone
         self._meter = backbone.meter

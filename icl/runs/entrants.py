@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from icl.episodes import Episode, EpisodeSampler
 from icl.errors import IclError
 from icl.learners.base import Params
-from icl.learners.registry import trains_columns
+from icl.learners.registry import check_model, trains_columns
 from icl.training import TrainingConfig
 
 if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
+    from icl.models import base
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +72,43 @@ def suited(
 
 @dataclass(slots=True)
 class Model:
-    """The backbone of a run, loaded only when something has to be computed.
+    """The model of a run, loaded only when something has to be computed.
 
     Attributes:
         load: loads it.
         foretell: tells its identity without loading it, or None where that cannot be told.
+        foresee: tells what it will be able to do without loading it, or None likewise.
+        entrants: who will use it.
     """
 
-    load: Callable[[], Backbone]
+    load: Callable[[], base.Model]
     foretell: Callable[[], str | None] = lambda: None
-    _backbone: Backbone | None = None
+    foresee: Callable[[], base.Sketch | None] = lambda: None
+    entrants: Sequence[Entrant] = ()
+    _backbone: base.Model | None = None
 
-    def backbone(self) -> Backbone:
-        """Return the backbone, loaded at the first call."""
+    def backbone(self) -> base.Model:
+        """Return the model, loaded at the first call.
+
+        Raises:
+            IclError: it cannot do what an entrant needs, which is told before it is loaded where
+                its files say it; or it cannot be loaded.
+        """
         if self._backbone is None:
-            self._backbone = self.load()
+            sketch = self.foresee()
+            if sketch is not None:
+                self._check(sketch)
+            found = self.load()
+            self._check(found)
+            self._backbone = found
         return self._backbone
+
+    def _check(self, model: base.Model | base.Sketch) -> None:
+        for entrant in self.entrants:
+            try:
+                check_model(entrant.method, entrant.params, model)
+            except IclError as error:
+                raise IclError(f"The learner {entrant.name!r}: {error}") from error
 
     def identity(self, known: str | None) -> str:
         """Return the backbone's identity.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, overload
 
 from icl.episodes import Episode
+from icl.episodes.episode import line_hash
 from icl.errors import IclError
 
 
@@ -32,8 +33,7 @@ class EpisodeFile(Sequence[Episode]):
                 for line in file:
                     if line.strip():
                         self._starts.append(start)
-                        # An episode's fingerprint is the hash of its line.
-                        self._hashes += hashlib.sha256(line.rstrip(b"\n")).digest()[:8]
+                        self._hashes += line_hash(line.rstrip(b"\n"))
                     start += len(line)
                     digest.update(line)
         except FileNotFoundError as error:

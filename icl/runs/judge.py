@@ -18,10 +18,7 @@ from icl.tasks.template import Fields
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from icl.models.backbone import Backbone
-
-# The methods whose predictors write answers.
-WRITERS = frozenset({"zero-shot", "in-context"})
+    from icl.models.base import Model
 
 
 @runtime_checkable
@@ -37,7 +34,7 @@ def judge(
     name: str,
     key: str,
     episode: Episode,
-    backbone: Backbone,
+    backbone: Model,
     *,
     pool: bool = False,
 ) -> EpisodeRecord:
@@ -178,7 +175,7 @@ def cannot_write(name: str, method: str, task: str) -> str:
     return (
         f"The learner {name!r} labels queries by the method {method!r} and cannot write the answers"
         f" of the generation task {task!r}; leave one of them out, or take"
-        f" {' or '.join(sorted(WRITERS))}."
+        " in-context or zero-shot."
     )
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from icl.episodes import EpisodeSampler
 from icl.episodes.origin import data_hash, sampler_arguments
-from icl.runs.judge import WRITERS
 from icl.tasks.kinds.registry import KINDS, kind_class
 from icl.tasks.kinds.registry import home as kind_home
 from icl.tools.closure import code_of
@@ -39,12 +38,12 @@ def method_key(method: str) -> list[str]:
 
     Somebody's own method is known by its class and code alone, so that its file may move.
     """
-    from icl.learners.registry import home, methods
+    from icl.learners.registry import home, methods, writes
 
     module, name = home(method)
     known = method if method in methods() else ""
     # and the kinds of tasks that it can take part in, with the metrics of those
-    kinds = [kind_home(k) for k in KINDS if method in WRITERS or not kind_class(k).writes]
+    kinds = [kind_home(k) for k in KINDS if writes(method) or not kind_class(k).writes]
     return [known, name, code_of(module, *_AROUND, *kinds)]
 
 

@@ -113,12 +113,12 @@ class EpisodeRecord:
             raise ValueError("a record needs at least one query")
         labelled, scored = ("log_probs", "predictions", "gold"), ("texts", "references")
         has, lacks = (scored, labelled) if self.scored else (labelled, scored)
-        for name in ("parallel_ids", *has):
-            if len(getattr(self, name)) != queries:
-                raise ValueError(f"{name} has {len(getattr(self, name))} rows, not {queries}")
         for name in lacks:
             if getattr(self, name):
                 raise ValueError(f"{name} does not belong to this kind of task")
+        for name in ("parallel_ids", *has):
+            if len(getattr(self, name)) != queries:
+                raise ValueError(f"{name} has {len(getattr(self, name))} rows, not {queries}")
         if self.scored:
             self._check_scored(queries)
         elif self.chance:

@@ -13,7 +13,7 @@ from typing import Any
 from icl.episodes import Episode, EpisodeSampler
 from icl.errors import IclError
 from icl.learners.base import Learner, MetaLearner
-from icl.learners.registry import check_backbone, make
+from icl.learners.registry import make
 from icl.processes import ALONE, Processes
 from icl.runs.entrants import Entrant, Model, suited
 from icl.runs.environment import environment
@@ -66,6 +66,7 @@ class Runner:
         self._entrants = entrants
         self._asked = suited(entrants, training_episodes, episodes)
         self._model = model
+        model.entrants = entrants
         self._training_episodes = training_episodes
         self._processes = processes
         self._pace = Pace()
@@ -87,8 +88,6 @@ class Runner:
         self._episodes = self._folder.episodes()
         self._check_model(identity)
         todo = [entrant for entrant in self._entrants if entrant.name in pending]
-        for entrant in todo:
-            check_backbone(entrant.method, self._model.backbone())
         self._plan(todo, pending)
         main = self._processes.main
         with progress("Running", shown=main) as bar, interrupt.at_the_next_step(say=main):
@@ -122,9 +121,7 @@ class Runner:
             left = self._left()
         if not left:
             return None
-        for entrant in self._entrants:
-            if entrant.name in left:
-                check_backbone(entrant.method, self._model.backbone())
+        self._model.backbone()  # now, before anything more is written: it may not be the one to use
         self._folder.write_json("environment.json", environment())
         return identity, self._roster, left
 

@@ -14,11 +14,11 @@ from icl.episodes import Episode
 from icl.learners.gradient.algorithms import MAML, Params, Problem
 from icl.learners.gradient.algorithms.algorithm import moved_names
 from icl.learners.gradient.meta_learner import LoraMetaLearner
-from icl.models.encoder import Encoder
 from icl.models.weights.in_dtype import held_in
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
+    from icl.models.base import Model
 
 _HALF = 0.2  # how far bfloat16 and float16 may lie from float64, relative
 _HALVES = (torch.bfloat16, torch.float16)
@@ -50,9 +50,9 @@ class Check:
         return self.error is not None and self.error <= self.limit
 
 
-def kernel(backbone: Backbone) -> str:
+def kernel(backbone: Model) -> str:
     """Name the attention kernel that gradient learners use, which has a double backward."""
-    if isinstance(backbone, Encoder):
+    if backbone.bidirectional:
         return "plain products where a graph is wanted, fused (SDPA) where none is"
     fused = "" if backbone.device.type != "cpu" else "fused in first order, "
     return f"packed trie attention: {fused}plain products for second derivatives (SDPA has none)"

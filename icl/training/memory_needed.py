@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 from icl.episodes import Episode
 from icl.learners.base import MetaLearner
-from icl.models.backbone import Backbone
+from icl.models.base import Model
+
+if TYPE_CHECKING:
+    from icl.models.backbone import Backbone
 
 
-def check_memory(
-    learner: MetaLearner, backbone: Backbone, episodes: Sequence[Episode]
-) -> int | None:
+def check_memory(learner: MetaLearner, model: Model, episodes: Sequence[Episode]) -> int | None:
     """Estimate the memory that a step on these episodes takes; warn where it is not there.
 
     Returns:
         Bytes, or None where the method gives no estimate.
     """
     needed = learner.memory_estimate(episodes)
-    free = 2 * backbone.budget()  # the budget of one pass is half of what is free
-    if needed is not None and needed > free:
+    if needed is None:
+        return None
+    free = 2 * cast("Backbone", model).budget()  # that of one pass is half of what is free
+    if needed > free:
         warnings.warn(
             f"A meta-training step of {learner.method!r} will take about {needed / 2**30:.1f} GiB,"
             f" and {free / 2**30:.1f} GiB are free; set {less_memory(len(episodes))}.",

@@ -14,7 +14,7 @@ import torch
 from icl.episodes import Episode, EpisodeSampler
 from icl.errors import IclError
 from icl.learners.base import MetaLearner
-from icl.models.backbone import Backbone
+from icl.models.base import Model
 from icl.models.memory import is_out_of_memory
 from icl.processes import ALONE, Processes
 from icl.tools import interrupt
@@ -48,7 +48,7 @@ class MetaTrainer:
     def __init__(
         self,
         learner: MetaLearner,
-        backbone: Backbone,
+        backbone: Model,
         sampler: EpisodeSampler,
         config: TrainingConfig,
         folder: Path,
@@ -121,7 +121,7 @@ class MetaTrainer:
             if self._config.on_divergence == "halve":
                 self._save(0)
         meter = self._backbone.meter
-        self._backbone.trunks.clear()
+        self._backbone.forget()
         while step < steps:
             began = time.perf_counter() + meter.shared.seconds
             found = self._step(step)
@@ -135,7 +135,7 @@ class MetaTrainer:
             progress(step, steps, self._state.losses[-1])
             if step == steps or found.stop or (every and step % every == 0):
                 self._save(step)
-                self._backbone.trunks.clear()
+                self._backbone.forget()
             if found.stop and step < steps:
                 raise KeyboardInterrupt
         if self._state.best is not None:
@@ -269,7 +269,7 @@ class MetaTrainer:
             warnings.warn(
                 f"{told} Going on from step {back} with half the learning rate.", stacklevel=4
             )
-        self._backbone.trunks.clear()
+        self._backbone.forget()
         return back
 
     def _cut_log(self, step: int) -> None:

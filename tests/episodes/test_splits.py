@@ -129,16 +129,16 @@ def test_exact_and_near_leaks_are_found_with_a_witness() -> None:
         ]
     )
     leaks = [
-        (k.kind, k.split, k.example.id, k.other_split, k.other.id) for k in find_leaks(family, 0.8)
+        (k.by, k.split, k.example.id, k.other_split, k.other.id) for k in find_leaks(family, 0.8)
     ]
     assert leaks == [("text", "train", "0", "test", "1"), ("near", "train", "2", "test", "3")]
-    assert [leak.kind for leak in find_leaks(family)] == ["text"]
+    assert [leak.by for leak in find_leaks(family)] == ["text"]
 
 
 def test_an_item_in_another_language_is_a_parallel_leak() -> None:
     family = two_splits("language", *KEPT["language"])
     leaks = find_leaks(family)
-    assert {leak.kind for leak in leaks} == {"parallel"}
+    assert {leak.by for leak in leaks} == {"parallel"}
     assert len(leaks) == 2 * 6 * 12
     assert all(k.example.language == "en" != k.other.language for k in leaks)
 

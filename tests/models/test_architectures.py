@@ -17,7 +17,7 @@ from icl.models.backbone import Backbone
 from icl.models.loading.load import load_backbone
 from icl.models.memory import bytes_per_row
 from icl.models.packed import attention
-from icl.models.scoring.plain import plain_scores
+from icl.models.scoring.plain import PlainBackbone
 from icl.models.scoring.scorer import make_plan
 from icl.models.scoring.waves import _run, wave_cuts
 from icl.tasks.task import Example, Labels
@@ -69,7 +69,7 @@ def test_every_architecture_with_linear_layers_has_default_targets() -> None:
         if kind == "encoder-decoder":
             continue
         made = zoo.model(name)
-        backbone = Backbone(made, zoo.tokenizer(kind), name, own_road=plain_scores)
+        backbone = PlainBackbone(made, zoo.tokenizer(kind), name)
         own = {path.rpartition(".")[2] for path in linear_maps(backbone)}
         try:
             found = default_targets(backbone)

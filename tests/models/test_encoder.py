@@ -143,7 +143,10 @@ def test_methods_that_predict_words_refuse_an_encoder_before_anything_is_compute
     method: str,
 ) -> None:
     encoder = tiny_encoders.encoder()
-    with pytest.raises(IclError, match="'tiny-bert' is an encoder, which cannot predict words"):
+    with pytest.raises(
+        IclError,
+        match="'tiny-bert', an encoder, is none; take a method such as",
+    ):
         make(method, {}, encoder)
     assert encoder.meter.computed_tokens == 0
 

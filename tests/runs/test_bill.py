@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, BloomConfig
 from icl.learners.registry import make
 from icl.models.backbone import Backbone
 from icl.models.embedding.embedder import Embedder
-from icl.models.scoring.plain import plain_scores
+from icl.models.scoring.plain import PlainBackbone
 from icl.runs.bill import Bill
 from icl.runs.judge import judge
 from icl.runs.record import Cost, EpisodeRecord
@@ -86,7 +86,7 @@ def test_a_text_costs_a_model_that_is_not_packed_the_same_in_any_company(
 ) -> None:
     config = BloomConfig(vocab_size=320, hidden_size=32, n_layer=2, n_head=4)
     model = AutoModelForCausalLM.from_config(config)
-    made = Backbone(model, tiny.tokenizer(), "bloom", own_road=plain_scores)
+    made = PlainBackbone(model, tiny.tokenizer(), "bloom")
     short, longer = "ab c", "ab cd e"  # which a model that is packed would pad to one length
 
     def cost(store: str, *texts: str) -> Cost:

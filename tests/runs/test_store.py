@@ -193,7 +193,7 @@ def test_same_outcomes_ignores_order_and_cost_only():
         (b'"check":"', b'"check":"0'),
         (b'"}\n', b'","gold":[0,0]}\n'),  # behind the checksum, the later of two names counts
         (b'"}\n', b'","transductive":true}\n'),
-        (b'"schema_version":3', b'"schema_version":2'),  # which had no checksum
+        (b'"schema_version":4', b'"schema_version":2'),  # which had no checksum
     ],
 )
 def test_a_record_changed_by_hand_is_refused_by_name_and_left_as_it_is(tmp_path, old, new):

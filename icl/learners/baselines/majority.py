@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -13,7 +13,7 @@ from icl.learners.support import Constant
 from icl.tasks.task import Example, Labels
 
 if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
+    from icl.models.base import Ability
 
 
 class Majority(Learner):
@@ -25,11 +25,11 @@ class Majority(Learner):
     method: ClassVar[str] = "majority"
 
     @classmethod
-    def needs_weights(cls, params: Params) -> bool:
-        """It uses no model."""
-        return False
+    def needs(cls, params: Any) -> frozenset[Ability]:
+        """No model."""
+        return frozenset()
 
-    def __init__(self, backbone: Backbone, params: Params) -> None:
+    def __init__(self, backbone: object, params: Params) -> None:
         """Take the common arguments; neither is used."""
 
     def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:

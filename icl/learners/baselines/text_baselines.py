@@ -17,7 +17,7 @@ from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 
 if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
+    from icl.models.base import Ability
 
 
 class StratifiedParams(Params):
@@ -57,7 +57,12 @@ class Stratified(Learner):
     method: ClassVar[str] = "stratified"
     Params = StratifiedParams
 
-    def __init__(self, backbone: Backbone, params: StratifiedParams) -> None:
+    @classmethod
+    def needs(cls, params: Any) -> frozenset[Ability]:
+        """No model."""
+        return frozenset()
+
+    def __init__(self, backbone: object, params: StratifiedParams) -> None:
         """Take the common arguments; the backbone is not used."""
         self._seed = params.seed
 
@@ -106,7 +111,12 @@ class Tfidf(Learner):
     method: ClassVar[str] = "tfidf"
     Params = TfidfParams
 
-    def __init__(self, backbone: Backbone, params: TfidfParams) -> None:
+    @classmethod
+    def needs(cls, params: Any) -> frozenset[Ability]:
+        """No model."""
+        return frozenset()
+
+    def __init__(self, backbone: object, params: TfidfParams) -> None:
         """Take the common arguments; the backbone is not used."""
         self._params = params
 

@@ -19,7 +19,7 @@ from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 
 if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
+    from icl.models.base import Ability, Model
 
 Support = tuple[Sequence[Example], Labels]
 Embed = Callable[[Sequence[Fields], Labels], Tensor]
@@ -87,7 +87,12 @@ class EmbeddingLearner(Learner):
 
     Params: ClassVar[type[FeatureParams]] = FeatureParams
 
-    def __init__(self, backbone: Backbone, params: FeatureParams) -> None:
+    @classmethod
+    def needs(cls, params: FeatureParams) -> frozenset[Ability]:
+        """Vectors, as the parameters say."""
+        return params.needs
+
+    def __init__(self, backbone: Model, params: FeatureParams) -> None:
         """Embed with this backbone."""
         self._features = Features(backbone, params)
         self._whiten = params.whiten

@@ -10,7 +10,7 @@ import copy
 import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field
@@ -28,6 +28,8 @@ from icl.tasks.template import Fields
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
+    from icl.models.base import Ability
+    from icl.models.embedding.embedder import Embedder
 
 _TEXTS_AT_ONCE = 64
 
@@ -128,11 +130,12 @@ def embed(features: Features, shown: Sequence[str], adapter: Adapter | None) -> 
     if adapter is None:
         return features.finish(features.embedder.embed(shown))
     distinct = list(dict.fromkeys(shown))
-    rows = features.embedder.encode(distinct)
-    features.embedder.backbone.meter.prompt_tokens += sum(map(len, rows))
+    embedder = cast("Embedder", features.embedder)  # of a model that takes adapters
+    rows = embedder.encode(distinct)
+    embedder.backbone.meter.prompt_tokens += sum(map(len, rows))
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     parts = [
-        features.embedder.run([rows[i] for i in order[at : at + _TEXTS_AT_ONCE]], adapter)
+        embedder.run([rows[i] for i in order[at : at + _TEXTS_AT_ONCE]], adapter)
         for at in range(0, len(order), _TEXTS_AT_ONCE)
     ]
     place = {distinct[i]: where for where, i in enumerate(order)}
@@ -143,6 +146,12 @@ class EpisodicLearner(MetaLearner):
     """A meta-trained head on embeddings."""
 
     Params: ClassVar[type[FeatureParams]] = EpisodicParams
+
+    @classmethod
+    def needs(cls, params: Any) -> frozenset[Ability]:
+        """Vectors, and LoRA factors where these are trained."""
+        found: frozenset[Ability] = params.needs
+        return found | {"adapt"} if params.tune == "lora" else found
 
     def __init__(self, backbone: Backbone, params: Any) -> None:
         """Make the network and, where they are trained, the LoRA factors."""

@@ -11,14 +11,13 @@ from torch import Tensor
 
 from icl.learners.base import Params
 from icl.models.context import joined
-from icl.models.embedding.embedder import Embedder
-from icl.models.embedding.sentence import Pooling, sentence_of
-from icl.models.encoder import Encoder
+from icl.models.embedding.own_vectors import embedder_of
+from icl.models.embedding.sentence import Pooling
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 
 if TYPE_CHECKING:
-    from icl.models.backbone import Backbone
+    from icl.models.base import Ability, Model
 
 
 class FeatureParams(Params):
@@ -44,20 +43,18 @@ class FeatureParams(Params):
     normalise: bool = True
     whiten: bool = False
 
+    @property
+    def needs(self) -> frozenset[Ability]:
+        """What a model must be able to do: its own vectors are enough, but for a layer of it."""
+        looks_inside = self.layer is not None or self.pooling is not None
+        return frozenset({"states", "token_states"} if looks_inside else {"states"})
+
 
 class Features:
     """Embeds examples and queries as `FeatureParams` say."""
 
-    def __init__(self, backbone: Backbone, params: FeatureParams) -> None:
-        encoder = isinstance(backbone, Encoder)
-        own = sentence_of(backbone) is not None
-        middle = -1 if encoder or own else round(2 * backbone.depth / 3)
-        self.embedder = Embedder(
-            backbone,
-            middle if params.layer is None else params.layer,
-            params.pooling or (None if own else "mean" if encoder else "last"),
-            params.instruction,
-        )
+    def __init__(self, backbone: Model, params: FeatureParams) -> None:
+        self.embedder = embedder_of(backbone, params.layer, params.pooling, params.instruction)
         self._params = params
 
     def __call__(self, texts: Sequence[Fields], labels: Labels) -> Tensor:

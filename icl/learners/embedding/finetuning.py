@@ -31,6 +31,7 @@ from icl.tasks.template import Fields
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
+    from icl.models.base import Ability
 
 Parameters = Mapping[str, Tensor]
 Forward = Callable[[Parameters, list[int]], Tensor]  # parameters, examples -> logits
@@ -178,6 +179,11 @@ class LoraHead(Learner):
 
     method: ClassVar[str] = "lora-head"
     Params = LoraHeadParams
+
+    @classmethod
+    def needs(cls, params: LoraHeadParams) -> frozenset[Ability]:
+        """Vectors through LoRA factors."""
+        return params.needs | {"adapt"}
 
     def __init__(self, backbone: Backbone, params: LoraHeadParams) -> None:
         """Draw the adapter that every task starts from."""

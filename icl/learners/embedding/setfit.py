@@ -20,13 +20,13 @@ from icl.learners.embedding.base import HeadPredictor
 from icl.learners.embedding.features import targets
 from icl.learners.embedding.heads import linear
 from icl.learners.support import in_order, present_columns, uniform
-from icl.models.encoder import Encoder
 from icl.models.loading.named import model_path
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
+    from icl.models.base import Ability
 
 
 class SetFitParams(Params):
@@ -55,17 +55,17 @@ class SetFit(Learner):
     method: ClassVar[str] = "setfit"
     Params = SetFitParams
 
+    @classmethod
+    def needs(cls, params: Any) -> frozenset[Ability]:
+        """A sentence encoder that sentence-transformers loads once more."""
+        return frozenset({"tune"})
+
     def __init__(self, backbone: Backbone, params: SetFitParams) -> None:
         """Load the encoder once more, for sentence-transformers; each task tunes a copy.
 
         Raises:
-            IclError: the model is not an encoder, or sentence-transformers is not installed.
+            IclError: the weights are held in few bits, or sentence-transformers is not installed.
         """
-        if not isinstance(backbone, Encoder):
-            raise IclError(
-                f"The method 'setfit' tunes a sentence encoder and {backbone.name!r} is none; take"
-                " one such as 'packaged:all-minilm-l6-v2'."
-            )
         if getattr(backbone.model, "is_quantized", False):
             raise IclError(
                 "The method 'setfit' tunes all weights, and `model.quantise` holds them in few"

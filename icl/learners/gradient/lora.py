@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -20,6 +20,7 @@ from icl.tasks.task import Example, Labels
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
+    from icl.models.base import Ability
 
 
 class LoraFineTuningParams(LoraParams):
@@ -38,8 +39,12 @@ class LoraFineTuning(Learner):
     """
 
     method: ClassVar[str] = "lora"
-    predicts_words: ClassVar[bool] = True
     Params = LoraFineTuningParams
+
+    @classmethod
+    def needs(cls, params: Any) -> frozenset[Ability]:
+        """Scores through LoRA factors."""
+        return frozenset({"score", "adapt"})
 
     def __init__(self, backbone: Backbone, params: LoraFineTuningParams) -> None:
         """Draw the start that every episode shares."""

@@ -26,13 +26,13 @@ from icl.learners.gradient.base import (
 from icl.learners.gradient.task_head import BIAS, WEIGHT, Begin, HeadedPredictor, HeadTasks
 from icl.learners.support import present_columns, uniform
 from icl.models.adapters.lora import Adapter, lowest_layer
-from icl.models.encoder import Encoder
 from icl.models.memory import bytes_per_row
 from icl.models.tokens import encode
 from icl.tasks.task import Example, Labels
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
+    from icl.models.base import Ability
 
 _WATCH_EVERY = 5  # outer steps between looks at losses before and after adaptation
 
@@ -82,6 +82,11 @@ class LoraMetaLearner(MetaLearner):
     head: ClassVar[Begin | None] = None
     moves_body: ClassVar[bool] = True
 
+    @classmethod
+    def needs(cls, params: Any) -> frozenset[Ability]:
+        """LoRA factors."""
+        return frozenset({"adapt"})
+
     def __init__(self, backbone: Backbone, params: MetaParams) -> None:
         """Draw the start, or read it from an adapter."""
         self._backbone = backbone
@@ -91,7 +96,7 @@ class LoraMetaLearner(MetaLearner):
         self.start = params.begin(backbone)
         self.below = lowest_layer(backbone, self.start)
         self._head: Begin | None = self.head
-        if isinstance(backbone, Encoder) and self._head in (None, "words"):
+        if "score" not in backbone.can and self._head in (None, "words"):
             self._head = "zero"
         heads = {} if self._head is None else {n: torch.zeros(()) for n in (WEIGHT, BIAS)}
         self.learned = self.algorithm.learned({**self.start, **heads})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
@@ -11,6 +11,9 @@ from icl.episodes.episode import Episode
 from icl.learners.gradient.algorithms import Joint, MetaAlgorithm
 from icl.learners.gradient.base import Support
 from icl.learners.gradient.meta_learner import LoraMetaLearner
+
+if TYPE_CHECKING:
+    from icl.models.base import Ability
 
 
 class LoraMultiTask(LoraMetaLearner):
@@ -25,7 +28,11 @@ class LoraMultiTask(LoraMetaLearner):
     """
 
     method: ClassVar[str] = "multitask-lora"
-    predicts_words: ClassVar[bool] = True
+
+    @classmethod
+    def needs(cls, params: Any) -> frozenset[Ability]:
+        """Scores through LoRA factors: it trains label words."""
+        return frozenset({"score", "adapt"})
 
     def make_algorithm(self, params: Any) -> MetaAlgorithm:
         """Return joint training."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -12,7 +12,6 @@ from torch import Tensor
 from icl.learners.gradient.base import Support
 from icl.models.adapters.lora import Adapter
 from icl.models.context import fit_fields, joined
-from icl.models.encoder import Encoder
 from icl.models.packed.layout import Layout, lay_out
 from icl.models.packed.precision import at_least_float32
 from icl.models.packed.rope import pack_for
@@ -21,6 +20,7 @@ from icl.models.tokens import encode
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
+    from icl.models.encoder import Encoder
     from icl.tasks.task import Example, Labels
 
 
@@ -58,13 +58,14 @@ def compile_states(backbone: Backbone, tasks: Sequence[Support], start: int) -> 
     device = backbone.device
     targets = torch.tensor([y.index(e.label) for x, y in tasks for e in x], device=device)
     owner = torch.tensor([i for i, (x, _) in enumerate(tasks) for _ in x], device=device)
-    if isinstance(backbone, Encoder):
+    if backbone.bidirectional:
+        encoder = cast("Encoder", backbone)
         fields = [e.fields for x, _ in tasks for e in x]
         if any(len(own) > 1 for own in fields):  # a lone field is cut where it is encoded
             fields = fit_fields(backbone, fields, lambda own: [joined(own)])
-        texts = tuple(backbone.encode([joined(own) for own in fields]))
+        texts = tuple(encoder.encode([joined(own) for own in fields]))
         with torch.no_grad():
-            trunk, _ = backbone.states(texts, layer=start)
+            trunk, _ = encoder.states(texts, layer=start)
         counts = tuple(len(x) for x, _ in tasks)
         return StateBatch(targets, owner, len(tasks), trunk, start, texts=texts, counts=counts)
     tries = [
@@ -99,8 +100,8 @@ def pooled(backbone: Backbone, batch: StateBatch, adapter: Adapter) -> Tensor:
         batch: what `compile_states` compiled.
         adapter: factors with a task axis.
     """
-    if isinstance(backbone, Encoder):
-        states, real = backbone.states(
+    if backbone.bidirectional:
+        states, real = cast("Encoder", backbone).states(
             batch.texts,
             adapter=adapter,
             tasks=batch.counts,

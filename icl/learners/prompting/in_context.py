@@ -32,13 +32,14 @@ from icl.prompting.choice import EMBEDDED
 from icl.prompting.consistency import ChainOfThought, vote
 from icl.prompting.demonstrations import Demonstrator
 from icl.prompting.ensemble import averaged
+from icl.prompting.order import BY_ENTROPY
 from icl.prompting.scoring import Query, Scorer
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 
 if TYPE_CHECKING:
     from icl.models.adapters.lora import Adapter
-    from icl.models.backbone import Backbone
+    from icl.models.base import Ability, Model
 
 
 class PromptPredictor(Predictor):
@@ -46,7 +47,7 @@ class PromptPredictor(Predictor):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: Model,
         support: Sequence[Example],
         labels: Labels,
         params: InContextParams,
@@ -173,23 +174,21 @@ class ZeroShot(Learner):
     """Zero-shot prompting: the instruction and the query only; the support set is ignored."""
 
     method: ClassVar[str] = "zero-shot"
-    predicts_words: ClassVar[bool] = True
+    writes: ClassVar[bool] = True
     Params = ZeroShotParams
 
     @classmethod
-    def needs_weights(cls, params: ZeroShotParams) -> bool:
-        """It only prompts, unless demonstrations are chosen or ordered by embeddings."""
-        if not isinstance(params, InContextParams):
-            return False
-        return params.choice in EMBEDDED or params.order == "similarity"
+    def needs(cls, params: ZeroShotParams) -> frozenset[Ability]:
+        """Scores."""
+        return frozenset({"score"})
 
-    def __init__(self, backbone: Backbone, params: ZeroShotParams) -> None:
+    def __init__(self, backbone: Model, params: ZeroShotParams) -> None:
         """Score with this backbone.
 
         Raises:
             IclError: prompts are to be laid out as chats, which the backbone's server does itself.
         """
-        if params.chat != "none" and getattr(backbone, "chats", False):
+        if params.chat != "none" and backbone.chats:
             raise IclError(
                 "A chat server lays out chats itself; set `chat: none` for the learner, or"
                 " `model.server.api: completions`."
@@ -209,6 +208,16 @@ class InContext(ZeroShot):
 
     method: ClassVar[str] = "in-context"
     Params = InContextParams
+
+    @classmethod
+    def needs(cls, params: InContextParams) -> frozenset[Ability]:  # type: ignore[override]
+        """Scores; vectors where demonstrations are chosen by them, and what writes its probes."""
+        found: set[Ability] = {"score"}
+        if params.choice in EMBEDDED or params.order == "similarity":
+            found.add("states")
+        if params.order in BY_ENTROPY and params.probes == "written":
+            found.add("write")
+        return frozenset(found)
 
     def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
         """Keep the support set as demonstrations; nothing is trained."""

@@ -9,7 +9,7 @@ nothing is trained: the support set stands in the prompt.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ from icl.tasks.template import Fields
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
+    from icl.models.base import Ability
 
 
 class MetaICLParams(LoraParams):
@@ -57,8 +58,12 @@ class MetaICL(MetaLearner):
     """
 
     method: ClassVar[str] = "metaicl"
-    predicts_words: ClassVar[bool] = True
     Params = MetaICLParams
+
+    @classmethod
+    def needs(cls, params: Any) -> frozenset[Ability]:
+        """Scores through LoRA factors."""
+        return frozenset({"score", "adapt"})
 
     def __init__(self, backbone: Backbone, params: MetaICLParams) -> None:
         """Draw the start, with which the model is what it was, or read it from an adapter."""

@@ -87,7 +87,7 @@ def open_adapter(name: str) -> PeftAdapter:
     folder = adapter_folder(name)
     try:
         said: dict[str, Any] = json.loads((folder / CONFIG).read_text("utf-8"))
-        kind, rank, alpha = said["peft_type"], int(said["r"]), float(said["lora_alpha"])
+        peft_type, rank, alpha = said["peft_type"], int(said["r"]), float(said["lora_alpha"])
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise IclError(
             f"The adapter {name!r} has no readable LoRA configuration in {CONFIG}; save it anew"
@@ -99,8 +99,9 @@ def open_adapter(name: str) -> PeftAdapter:
     if str(said.get("init_lora_weights")).startswith(("pissa", "olora", "corda", "loftq")):
         more.append("init_lora_weights")  # these move the base's weights too
     more += ["modules_to_save"] if set(said.get("modules_to_save") or ()) - {*_HEADS} else []
-    if kind != "LORA" or more:
-        what = f"of the kind {kind}" if kind != "LORA" else f"made with {' and '.join(more)}"
+    if peft_type != "LORA" or more:
+        made = f"made with {' and '.join(more)}"
+        what = f"of the kind {peft_type}" if peft_type != "LORA" else made
         raise IclError(
             f"The adapter {name!r} is {what}, from which no learner can start as it is; merge it"
             " into its base with `icl merge`, and start from that model."

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 from icl.errors import IclError
 from icl.models.adapters.lora import Adapter
 from icl.models.backbone import Backbone
+from icl.models.base import lacks
 from icl.models.context import Fields, fit_fields, joined
 from icl.models.embedding.batches import by_length, of_bounded_size
 from icl.models.embedding.embedding_store import (
@@ -32,7 +33,7 @@ from icl.models.embedding.embedding_store import (
     open_store,
 )
 from icl.models.embedding.sentence import Dense, Pooling, Sentence, sentence_of
-from icl.models.encoder import Encoder, encode_whole
+from icl.models.encoder import encode_whole
 from icl.models.flops import spending
 from icl.models.meter import Spent
 from icl.models.packed.layout import lay_out
@@ -41,6 +42,9 @@ from icl.models.packed.trie import IntArray, join
 from icl.models.scoring.finite import finite
 from icl.models.tokens import encode
 from icl.tools.closure import code_of
+
+if TYPE_CHECKING:
+    from icl.models.encoder import Encoder
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,9 @@ class Embedder:
     keep: bool = True
 
     def __post_init__(self) -> None:
-        """Raise `IclError` where the model's own way to embed cannot be gone here."""
+        """Raise `IclError` where the model shows no states, or its own way cannot be gone here."""
+        if "token_states" not in self.backbone.can:
+            raise IclError(lacks(self.backbone, {"token_states"}))
         if self._by_files and self._own is not None and self._own.refused:
             raise IclError(self._own.refused)
 
@@ -80,6 +86,16 @@ class Embedder:
     def _own(self) -> Sentence | None:
         """What the model's files say."""
         return sentence_of(self.backbone)
+
+    @cached_property
+    def _encoder(self) -> Encoder | None:
+        """The model where it is an encoder: its texts run as they are, not packed."""
+        return cast("Encoder", self.backbone) if self.backbone.bidirectional else None
+
+    @property
+    def _alone(self) -> bool:
+        """Whether each text runs alone."""
+        return not (self.backbone.packed or self.backbone.bidirectional)
 
     @property
     def _by_files(self) -> bool:
@@ -144,9 +160,9 @@ class Embedder:
         out = np.empty((len(rows), self.width), dtype=np.float32)
         work = np.zeros(len(rows), dtype=WORK)
         work["tokens"] = [len(row) for row in rows]
-        encoder = isinstance(self.backbone, Encoder)
+        encoder = self._encoder is not None
         passes: Iterable[tuple[list[int], int]]
-        if self.backbone.own_road is not None and not encoder:  # each runs alone, and costs its own
+        if self._alone:  # each costs its own
             passes = (([i], 0) for i in range(len(rows)))
         elif self.backbone.device.type == "cpu":
             passes = by_length(rows)
@@ -166,8 +182,8 @@ class Embedder:
 
     def _run_at(self, rows: Sequence[IntArray], length: int) -> Tensor:
         """Embed encoded texts as one batch in which each has `length` tokens, with padding."""
-        if isinstance(self.backbone, Encoder):
-            states, real = self.backbone.states(rows, layer=self.layer, length=length)
+        if self._encoder is not None:
+            states, real = self._encoder.states(rows, layer=self.layer, length=length)
             return self._pool(states.float(), real, rows)
         pad = self.backbone.tokenizer.pad_token_id or 0
         alike = [np.concatenate([row, np.full(length - len(row), pad)]) for row in rows]
@@ -182,7 +198,7 @@ class Embedder:
     def encode(self, texts: Sequence[str]) -> list[IntArray]:
         """Encode texts as this embedder shows them to the model; see `icl.models.context`."""
         backbone = self.backbone
-        encoder = isinstance(backbone, Encoder)
+        encoder = self._encoder is not None
         if self._way == "prompt" or not (encoder or self._by_files):
             texts = [joined(own) for own in self._fitted([{"": text} for text in texts], joined)]
         shown = [self._shown(text) for text in texts]
@@ -203,11 +219,11 @@ class Embedder:
 
     def _fitted(self, texts: Sequence[Fields], write: Callable[[Fields], str]) -> list[Fields]:
         tokenizer, reserve = self.backbone.tokenizer, self.backbone.context_length - self._longest
-        if not isinstance(self.backbone, Encoder):
+        if self._encoder is None:
             behind = [len(encode(tokenizer, ["a"], closed=c)[0]) for c in (self._closed, False)]
             reserve += behind[0] - behind[1]
         own = self._own
-        lowered = own is not None and (self._by_files or isinstance(self.backbone, Encoder))
+        lowered = own is not None and (self._by_files or self._encoder is not None)
 
         def read(fields: Fields) -> list[str]:
             shown = self._shown(write(fields))
@@ -235,10 +251,10 @@ class Embedder:
         Returns:
             Float32 on the model's device, shape (texts, width).
         """
-        if isinstance(self.backbone, Encoder):
-            states, real = self.backbone.states(rows, layer=self.layer, adapter=adapter)
+        if self._encoder is not None:
+            states, real = self._encoder.states(rows, layer=self.layer, adapter=adapter)
             return self._pool(states.float(), real, rows)
-        if self.backbone.own_road is not None and adapter is None:
+        if self._alone:
             each = [states.float() for states in self.backbone.token_states(rows, self.layer)]
             padded = torch.nn.utils.rnn.pad_sequence(each, batch_first=True)
             lengths = torch.tensor([len(row) for row in rows], device=padded.device)
@@ -266,7 +282,7 @@ class Embedder:
 
     def _pooled(self, states: Tensor, real: Tensor, rows: Sequence[IntArray]) -> Tensor:
         lengths = real.sum(1)
-        encoder = isinstance(self.backbone, Encoder)
+        encoder = self._encoder is not None
         each = torch.arange(len(states), device=states.device)
         if self._way == "cls":
             return states[:, 0]
@@ -292,7 +308,7 @@ class Embedder:
 
     @cached_property
     def _prompt(self) -> str:
-        if not isinstance(self.backbone, Encoder):
+        if self._encoder is None:
             return 'This sentence : "{}" means in one word:"'
         mask = self.backbone.tokenizer.mask_token
         if mask is None:

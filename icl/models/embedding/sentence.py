@@ -132,7 +132,7 @@ def sentence_of(backbone: Backbone) -> Sentence | None:
     after = [(k, p) for k, p in zip(kinds[2:], paths[2:], strict=True)]
     if after and after[-1][0] == "Normalize":
         after.pop()
-    strange = [kind for kind, _ in after if kind != "Dense"]
+    strange = [layer for layer, _ in after if layer != "Dense"]
     if kinds[:1] != ["Transformer"] or paths[0] or not pooled:
         strange.insert(0, " and ".join(kinds[:2]))
     pooling, odd = _pooling(_json(files, pooled, name)) if pooled else ("mean", "")

@@ -23,7 +23,7 @@ from icl.models.loading.named import faults_told, model_path
 from icl.models.loading.self_check import check_packing
 from icl.models.loading.stages import has_stages
 from icl.models.packed import attention
-from icl.models.scoring.plain import check_causal, plain_scores
+from icl.models.scoring.plain import PlainBackbone, check_causal
 from icl.models.seq2seq import Seq2Seq, check_answers
 from icl.models.tokens import check_vocabulary
 from icl.models.weights.devices import check_device, check_map
@@ -160,7 +160,7 @@ def _wrapped(
         backbone.staged = has_stages(backbone)
     except (IclError, *_NO_ROAD) as error:
         plain = _model(head, path, options, where, None)  # no better: it says why
-        backbone = Backbone(plain, tokenizer, name, own_road=plain_scores)
+        backbone = PlainBackbone(plain, tokenizer, name)
         check_causal(backbone)
         warnings.warn(_falls_back(name, error, _BY_ITSELF), stacklevel=3)
     return backbone

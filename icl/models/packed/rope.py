@@ -27,7 +27,7 @@ class Spans:
     """How a model's rotary positions depend on a sequence's length; hooks what computes them."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._modules = [module for module in model.modules() if list(_kinds(module))]
+        self._modules = [module for module in model.modules() if list(_scalings(module))]
         for module in self._modules:
             module.forward = _by_span(module, module.forward)
 
@@ -42,10 +42,10 @@ class Spans:
         """
         span = 0
         for module in self._modules:
-            for kind, layers in _kinds(module):
-                most = _switch(module, kind, layers)
+            for scaling, layers in _scalings(module):
+                most = _switch(module, scaling, layers)
                 if length > most:
-                    span = max(span, most + 1 if kind == "longrope" else length)
+                    span = max(span, most + 1 if scaling == "longrope" else length)
         return span
 
 
@@ -68,21 +68,23 @@ def pack_for(
 
 def grows(model: nn.Module) -> bool:
     """Tell whether a model's positions turn otherwise for each length (dynamic NTK)."""
-    return any(kind != "longrope" for module in model.modules() for kind, _ in _kinds(module))
+    return any(
+        scaling != "longrope" for module in model.modules() for scaling, _ in _scalings(module)
+    )
 
 
-def _kinds(module: nn.Module) -> Iterator[tuple[str, str | None]]:
-    """Yield a rotary module's kinds that depend on length, each with the layers it is for."""
+def _scalings(module: nn.Module) -> Iterator[tuple[str, str | None]]:
+    """Yield a rotary module's scalings that depend on length, each with the layers it is for."""
     said = getattr(module, "rope_type", None)
     by_layers = said if isinstance(said, dict) else {None: said}
-    for layers, kind in by_layers.items():
-        if isinstance(kind, str) and (kind == "longrope" or "dynamic" in kind):
-            yield kind, layers
+    for layers, scaling in by_layers.items():
+        if isinstance(scaling, str) and (scaling == "longrope" or "dynamic" in scaling):
+            yield scaling, layers
 
 
-def _switch(module: Any, kind: str, layers: str | None) -> int:
+def _switch(module: Any, scaling: str, layers: str | None) -> int:
     """Return the longest sequence that is short."""
-    if kind != "longrope":
+    if scaling != "longrope":
         return int(module.original_max_seq_len)
     settings = module.config.rope_parameters
     settings = settings if layers is None else settings[layers]
@@ -92,11 +94,11 @@ def _switch(module: Any, kind: str, layers: str | None) -> int:
 def _last(module: nn.Module, span: int) -> int:
     """Return the last place that turns as the span says; only padding stands behind it."""
     last = 2**62
-    for kind, layers in _kinds(module):
-        most = _switch(module, kind, layers)
+    for scaling, layers in _scalings(module):
+        most = _switch(module, scaling, layers)
         if span <= most:
             last = min(last, most - 1)
-        elif kind != "longrope":
+        elif scaling != "longrope":
             last = min(last, span - 1)
     return last
 
@@ -132,8 +134,8 @@ def _by_span(module: nn.Module, forward: Callable[..., Any]) -> Callable[..., An
 
 def _forget(module: Any) -> None:
     """Put dynamic NTK's frequencies back to those of a short text."""
-    for kind, layers in _kinds(module):
-        if kind != "longrope":  # which chooses anew at each pass
+    for scaling, layers in _scalings(module):
+        if scaling != "longrope":  # which chooses anew at each pass
             prefix = "" if layers is None else f"{layers}_"
             original = getattr(module, f"{prefix}original_inv_freq")
             before = getattr(module, f"{prefix}inv_freq")

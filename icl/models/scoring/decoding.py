@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,6 @@ from icl.models.packed.keyvalues import KeyValues
 from icl.models.packed.layout import Block, Layout, lay_out
 from icl.models.packed.rope import pack_for
 from icl.models.packed.trie import IntArray, PackedTrie, Segment
-from icl.models.seq2seq import Seq2Seq
 from icl.models.tokens import encode
 
 _ROWS_AT_ONCE = 64  # rows whose logits over the vocabulary are held at once
@@ -190,10 +190,11 @@ class PlainDecoder:
     def __init__(self, backbone: Backbone, prompts: Sequence[str], copies: int) -> None:
         """Read the prompts; encoder-decoder models encode them once."""
         self._backbone = backbone
-        model = backbone.model
+        model: Any = backbone.model
         self._encoded = []
-        if isinstance(backbone, Seq2Seq):
-            contexts = [[backbone.start] for _ in prompts]
+        if model.config.is_encoder_decoder:
+            decoder: Any = backbone
+            contexts = [[decoder.start] for _ in prompts]
             for prompt in prompts:
                 ids = torch.tensor([backbone.tokenizer(prompt)["input_ids"]]).to(backbone.device)
                 encoded = {"input_ids": ids, "encoder_outputs": model.get_encoder()(input_ids=ids)}

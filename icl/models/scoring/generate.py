@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -11,17 +12,19 @@ from torch import Tensor
 
 from icl.errors import IclError
 from icl.models.adapters.lora import Adapter
-from icl.models.backbone import Backbone
+from icl.models.base import Ability, Model, lacks, texts_of
 from icl.models.memory import bytes_per_row, within_memory
 from icl.models.packed.trie import IntArray, pack
 from icl.models.scoring.decoding import Decoder, PlainDecoder
 from icl.models.scoring.finite import finite
-from icl.models.server.model import ServerModel
 from icl.models.tokens import encode
+
+if TYPE_CHECKING:
+    from icl.models.backbone import Backbone
 
 
 def generate(
-    backbone: Backbone,
+    model: Model,
     prompts: Sequence[str],
     *,
     max_new_tokens: int,
@@ -37,7 +40,7 @@ def generate(
     not on what else is in the batch.
 
     Args:
-        backbone: the model; decoders run packed, others by whole passes.
+        model: decoders run packed, others by whole passes; without weights, it writes itself.
         prompts: texts to continue.
         max_new_tokens: the most tokens of a continuation.
         stop: strings at which a continuation ends; they are cut off. One that is a special token,
@@ -52,18 +55,21 @@ def generate(
         For each prompt, `samples` texts without the prompt.
 
     Raises:
-        IclError: several greedy samples are asked for, a prompt has no token, or an adapter is
-            given for a model that is not packed.
+        IclError: several greedy samples are asked for, a prompt has no token, or the model cannot
+            write, or takes no adapter and is given one.
     """
     if samples > 1 and temperature == 0:
         raise IclError("Several samples need a temperature above 0; greedy ones are all the same.")
-    if adapter is not None and backbone.own_road is not None:
-        raise IclError(f"The model {backbone.name!r} takes no adapter: it cannot be packed.")
+    asked: set[Ability] = {"write"} if adapter is None else {"write", "adapt"}
+    if not asked <= model.can:
+        raise IclError(lacks(model, asked - model.can))
     if not prompts or max_new_tokens < 1:
         return [[""] * samples for _ in prompts]
-    if isinstance(backbone, ServerModel):
-        return backbone.generate(prompts, max_new_tokens=max_new_tokens, stop=stop,
-                                 samples=samples, temperature=temperature, seed=seed)  # fmt: skip
+    if "weights" not in model.can:
+        written = model.write(prompts, max_new_tokens=max_new_tokens, stop=stop,
+                              samples=samples, temperature=temperature, seed=seed)  # fmt: skip
+        return texts_of(model, written, len(prompts), samples)
+    backbone = cast("Backbone", model)
     ends = _end_tokens(backbone) | _special(backbone, stop)
 
     def prepare(some: Sequence[str]) -> tuple[int, Callable[[], list[list[str]]]]:
@@ -72,12 +78,12 @@ def generate(
             if not len(tokens):
                 raise IclError(f"The prompt {prompt!r} has no token; add an instruction.")
         rows = len(pack(encoded).tokens) + len(some) * samples * max_new_tokens
-        needed = rows * (bytes_per_row(backbone) if backbone.own_road is None else 0)
+        needed = rows * (bytes_per_row(backbone) if backbone.packed else 0)
 
         def run() -> list[list[str]]:
             decoder = (
                 Decoder(backbone, encoded, samples, max_new_tokens, adapter)
-                if backbone.own_road is None
+                if backbone.packed
                 else PlainDecoder(backbone, some, samples)
             )
             draws = [_generator(seed, text, n) for text in some for n in range(samples)]

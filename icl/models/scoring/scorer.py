@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -12,13 +13,16 @@ from torch import Tensor
 
 from icl.errors import IclError
 from icl.models.adapters.lora import Adapter
-from icl.models.backbone import Backbone
+from icl.models.base import Ability, Model, lacks, numbers
 from icl.models.packed.ends import Ends, lay_out_ends
 from icl.models.packed.layout import Layout, lay_out
 from icl.models.packed.rope import pack_for
 from icl.models.packed.trie import PackedTrie, join
 from icl.models.scoring.waves import hidden_in_waves
 from icl.models.tokens import EncodedPair, encode_pairs
+
+if TYPE_CHECKING:
+    from icl.models.backbone import Backbone
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ def _compile(backbone: Backbone, drafts: list[_Draft], tasks: bool) -> ScorePlan
 
 
 def label_scores(
-    backbone: Backbone,
+    model: Model,
     prompts: Sequence[str],
     answers: Sequence[str],
     *,
@@ -145,12 +149,11 @@ def label_scores(
 ) -> Tensor:
     """Return ``log p(answer | prompt)`` for every prompt and answer, on whatever road is exact.
 
-    Decoders run packed (`make_plan`, `score`), in waves that memory allows (`hidden_in_waves`).
-    Encoder-decoder models read each prompt once and the answers as one trie. What cannot be
-    packed runs each sequence alone.
+    Decoders run packed (`make_plan`, `score`), in waves that memory allows (`hidden_in_waves`);
+    other models have a road of their own, `Model.score`.
 
     Args:
-        backbone: the model.
+        model: one that can score.
         prompts: texts up to the answer.
         answers: texts after it, leading blank included.
         adapter: LoRA factors without a task axis.
@@ -160,15 +163,17 @@ def label_scores(
         Float32 on the model's device, without a graph, shape (prompts, answers).
 
     Raises:
-        IclError: an answer adds no token, or an adapter is given for a model that is not packed.
+        IclError: an answer adds no token, or the model cannot score, or takes no adapter and is
+            given one.
     """
+    asked: set[Ability] = {"score"} if adapter is None else {"score", "adapt"}
+    if not asked <= model.can:
+        raise IclError(lacks(model, asked - model.can))
     if not prompts:
-        return torch.zeros(0, len(answers), device=backbone.device)
-    if backbone.own_road is not None:
-        if adapter is not None:
-            raise IclError(f"The model {backbone.name!r} takes no adapter: it cannot be packed.")
-        return backbone.own_road(backbone, prompts, answers)
-
+        return torch.zeros(0, len(answers), device=model.device)
+    if not model.packed:
+        return numbers(model, model.score(prompts, answers), (len(prompts), len(answers)))
+    backbone = cast("Backbone", model)
     with torch.no_grad():
         plan = make_plan(backbone, prompts, answers)
         return score(backbone, plan, adapter=adapter, relative=relative)

@@ -28,7 +28,7 @@ class ChoiceScorer:
 
     def __call__(self, prompts: Sequence[str], answers: Sequence[str]) -> Scores:
         """Score every answer after every prompt."""
-        extra = _constraint(self._session.kind, [self._shown(answer) for answer in answers])
+        extra = _constraint(self._session.program, [self._shown(answer) for answer in answers])
         bodies = [self._session.body(p, max_tokens=_TOKENS, extra=extra) for p in prompts]
         rows, ways = [], Counter[str]()
         for data in self._session.ask_all(bodies):
@@ -48,11 +48,11 @@ def chosen_row(chosen: int | None, answers: int) -> list[float]:
     return [0.0 if chosen in (None, index) else RULED_OUT for index in range(answers)]
 
 
-def _constraint(kind: str, answers: Sequence[str]) -> Mapping[str, Any]:
-    if kind == "llamacpp":
+def _constraint(program: str, answers: Sequence[str]) -> Mapping[str, Any]:
+    if program == "llamacpp":
         # GBNF strings take the escapes of JSON, but for \u with surrogate pairs.
         options = " | ".join(json.dumps(answer, ensure_ascii=False) for answer in answers)
         return {"grammar": f"root ::= {options}"}
-    if kind == "vllm":
+    if program == "vllm":
         return {"structured_outputs": {"choice": list(answers)}}
     return {}

@@ -6,16 +6,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from icl.errors import IclError
-from icl.models.backbone import Backbone
+from icl.models.base import PROMPTED, UNLIMITED, Model
 from icl.models.loading.identity import tokenizer_digest
-from icl.models.meter import Meter
-from icl.models.packed.trunks import TrunkCache
 from icl.models.server.by_choice import ChoiceScorer
 from icl.models.server.client import Client
 from icl.models.server.config import ServerConfig
@@ -27,13 +25,12 @@ from icl.models.server.rates import Clock
 from icl.models.server.replies import text_of
 from icl.models.server.scores import Scorer
 from icl.models.server.session import Session
-from icl.models.server.tokenizer import ByteTokenizer, ServerTokenizer
+from icl.models.server.tokenizer import ServerTokenizer
+from icl.models.tokens import ByteTokenizer
 from icl.tools.closure import code_of
 
-_UNLIMITED = 2**31
 
-
-class ServerModel(Backbone):
+class ServerModel(Model):
     """A model that can be prompted and nothing else: its weights are out of reach.
 
     Attributes:
@@ -42,6 +39,9 @@ class ServerModel(Backbone):
         chats: whether the server lays out chats itself.
         scored: how many label scores were got in which way so far, see `Scores.ways`.
     """
+
+    can = PROMPTED
+    kind = "a model on a server"
 
     def __init__(
         self,
@@ -64,29 +64,16 @@ class ServerModel(Backbone):
                 cannot score as the configuration wants.
         """
         self.name = name
-        self.meter = Meter()
-        self.trunks = TrunkCache(0)
-        self.own_road = _score
         self.client = Client(config, {"name": name, "revision": revision}, clock)
         info = server_info(self.client, name)
         # Replies are kept under all that tells this model from another of the same name.
         self.client.model |= {"kind": info.kind, **info.facts}
-        self._context = config.context or info.context or _UNLIMITED
+        self.context_length = config.context or info.context or UNLIMITED
         self._session = Session(self.client, name, info.kind, self.meter)
         self._session.settle()
         self.chats = self._session.chat
         self.tokenizer, knows_ids = self._find_tokenizer(config)
         self.scoring, self._scorer = self._find_scorer(config, knows_ids)
-
-    @property
-    def device(self) -> torch.device:
-        """Where scores lie: on the CPU."""
-        return torch.device("cpu")
-
-    @cached_property
-    def context_length(self) -> int:
-        """The longest sequence that the model takes, in tokens, as far as it is known."""
-        return self._context
 
     @cached_property
     def identity(self) -> str:
@@ -98,24 +85,13 @@ class ServerModel(Backbone):
         """
         config = self.client.config
         code = code_of(__name__)  # of this road to a model; no learner's own module leads here
-        parts = [config.url, config.api, self.client.model, self.scoring, self._context, code]
+        parts = [config.url, config.api, self.client.model, self.scoring, self.context_length, code]
         if config.tokenizer is not None:  # of this machine, by its content
             parts.append(tokenizer_digest(self.tokenizer))
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def __getattr__(self, name: str) -> NoReturn:
-        """Refuse what needs weights, in a sentence; called for what is not there."""
-        if name == "model":
-            raise IclError(no_weights(self.name))
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    @property
-    def layers(self) -> nn.ModuleList:
-        """Refuse: there are no weights."""
-        raise IclError(no_weights(self.name))
-
-    def label_scores(self, prompts: Sequence[str], answers: Sequence[str]) -> Tensor:
+    def score(self, prompts: Sequence[str], answers: Sequence[str]) -> Tensor:
         """Score every answer after every prompt, float32, shape (prompts, answers).
 
         How each score was got is counted on `meter.scored`.
@@ -124,7 +100,7 @@ class ServerModel(Backbone):
         self.meter.scored.update(scores.ways)
         return torch.tensor(scores.rows, dtype=torch.float32).reshape(len(prompts), len(answers))
 
-    def generate(
+    def write(
         self,
         prompts: Sequence[str],
         *,
@@ -186,19 +162,6 @@ class ServerModel(Backbone):
 
 
 _MOST_STOPS = 4  # more than these hosted servers refuse; all are cut off here
-
-
-def no_weights(name: str) -> str:
-    """Say in one sentence that a server gives no weights, and what to do."""
-    return (
-        f"The model {name!r} is on a server, which gives no weights; take a method that only"
-        " prompts (such as 'in-context'), or a model on this machine."
-    )
-
-
-def _score(backbone: Backbone, prompts: Sequence[str], answers: Sequence[str]) -> Tensor:
-    assert isinstance(backbone, ServerModel)
-    return backbone.label_scores(prompts, answers)
 
 
 def _cut(text: str, stop: Sequence[str]) -> str:

@@ -20,16 +20,16 @@ class Session:
 
     Attributes:
         name: the model, as the server calls it.
-        kind: the server's program where it is known: ``llamacpp``, ``vllm`` or empty.
+        program: the server's program where it is known: ``llamacpp``, ``vllm`` or empty.
         chat: whether messages are answered (else text is continued).
         alternatives: how many likeliest tokens the server names at each place; 0 for none.
     """
 
-    def __init__(self, client: Client, name: str, kind: str, meter: Meter) -> None:
+    def __init__(self, client: Client, name: str, program: str, meter: Meter) -> None:
         self._client = client
         self._meter = meter
         self.name = name
-        self.kind = kind
+        self.program = program
         self.chat = client.config.api == "chat"
         self._path = "/chat/completions" if self.chat else "/completions"
         self._limit = "max_tokens"
@@ -72,7 +72,7 @@ class Session:
             made["prompt"] = prompt
             if logprobs:
                 made["logprobs"] = logprobs
-        if logprobs and self.kind == "vllm":
+        if logprobs and self.program == "vllm":
             made["return_tokens_as_token_ids"] = not self.chat
         if echo:
             made["echo"] = True

@@ -73,22 +73,3 @@ class ServerTokenizer:
 
 def _is_id(value: Any) -> bool:
     return type(value) is int and 0 <= value < _MOST_IDS
-
-
-class ByteTokenizer:
-    """Stands in where no tokenizer is known: a token a byte, more than any model makes of a text.
-
-    It serves to tell whether a prompt fits into the context, and errs on the safe side.
-    """
-
-    closes_texts = False
-    eos_token_id: int | None = None
-    bos_token_id: int | None = None
-    chat_template: str | None = None
-    bos_token: str | None = None
-
-    def __call__(self, texts: str | Sequence[str], *, add_special_tokens: bool) -> dict[str, Any]:
-        """Return ``input_ids``: the UTF-8 bytes of one text, or of each."""
-        if isinstance(texts, str):
-            return {"input_ids": list(texts.encode())}
-        return {"input_ids": [list(text.encode()) for text in texts]}

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from icl.errors import did_you_mean
 from icl.tasks.definitions.task import TaskDefinition, check_templates
-from icl.tasks.kinds.vocabulary import Label
+from icl.tasks.kinds.task_labels import Label
 from icl.tasks.sources.registry import AnySource
 from icl.tasks.sources.schema import Columns, Strict
 from icl.tasks.template import RESERVED

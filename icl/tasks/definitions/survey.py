@@ -10,7 +10,7 @@ from pathlib import Path
 from icl.errors import IclError
 from icl.tasks.definitions.family import Definition
 from icl.tasks.family import build_family
-from icl.tasks.kinds.asking import asked
+from icl.tasks.kinds.posing import asked
 from icl.tasks.sources.choose import choose_source
 from icl.tasks.task import Labels, warn_of_near_labels
 

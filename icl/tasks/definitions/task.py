@@ -20,7 +20,7 @@ from icl.errors import IclError, did_you_mean
 from icl.tasks.kinds.base import Kind
 from icl.tasks.kinds.classification import CLASSIFICATION
 from icl.tasks.kinds.registry import KINDS, RESERVED, kind_class
-from icl.tasks.kinds.vocabulary import Vocabulary
+from icl.tasks.kinds.task_labels import Vocabulary
 from icl.tasks.sources.base import Source
 from icl.tasks.sources.schema import Columns, OwnColumns, Strict
 from icl.tasks.template import Template, template_fields

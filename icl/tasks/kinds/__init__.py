@@ -1,7 +1,7 @@
 """Kinds of tasks: what a task asks, and how its answers are read, put and judged."""
 
 from icl.tasks.kinds.base import Kind, Metric, Question, Target
-from icl.tasks.kinds.vocabulary import Vocabulary
+from icl.tasks.kinds.task_labels import Vocabulary
 from icl.tasks.sources.cells import label_of, text_of, value_at
 
 __all__ = [

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from icl.tasks.kinds.vocabulary import Vocabulary
+from icl.tasks.kinds.task_labels import Vocabulary
 from icl.tasks.sources.schema import Columns, Strict
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
@@ -131,15 +131,21 @@ class Kind(Strict, ABC):
         """Put an example as one question or more, each with an answer out of `space`."""
         return (Question(example.fields, example.label),)
 
-    @abstractmethod
     def settle(self, answers: Sequence[Any], labels: Labels) -> str:
         """Return the answer to a query from those to its questions.
+
+        By default there is one question, whose likeliest answer, or what was written, is it.
 
         Args:
             answers: one a question: the log-probabilities of `space` in its order, or what a
                 learner has written.
             labels: the episode's.
         """
+        (answer,) = answers
+        if isinstance(answer, str):
+            return answer
+        best: str = self.space(labels).names[answer.index(max(answer))]
+        return best
 
     @abstractmethod
     def measures(self, labels: Labels) -> Mapping[str, Metric]:

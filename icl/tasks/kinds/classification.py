@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from icl.tasks.kinds.base import Kind, Metric, Target
-from icl.tasks.kinds.vocabulary import Vocabulary
+from icl.tasks.kinds.task_labels import Vocabulary
 from icl.tasks.sources.cells import label_of
 from icl.tasks.sources.schema import Columns
 from icl.tasks.task import Labels
@@ -33,12 +33,6 @@ class Classification(Kind):
     def among(self, labels: tuple[str, ...], strata: tuple[str, ...]) -> tuple[str, ...]:
         """Ask for the labels that were drawn, in the order of the draw."""
         return strata
-
-    def settle(self, answers: Sequence[Any], labels: Labels) -> str:
-        """Return the likeliest label."""
-        (row,) = answers
-        best: str = labels.names[row.index(max(row))]
-        return best
 
     def measures(self, labels: Labels) -> Mapping[str, Metric]:
         """Count the labels that are right."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from icl.metrics.written import METRICS, check
 from icl.tasks.kinds.base import Kind, Metric, Target
-from icl.tasks.kinds.vocabulary import Vocabulary
+from icl.tasks.kinds.task_labels import Vocabulary
 from icl.tasks.sources.cells import shown
 from icl.tasks.sources.schema import Columns
 from icl.tasks.task import Labels
@@ -35,11 +35,6 @@ class Generation(Kind):
     def target(self, row: Mapping[str, Any], columns: Columns, task: Vocabulary) -> Target:
         """Return the reference."""
         return Target(shown(row, "reference", columns.label))
-
-    def settle(self, answers: Sequence[Any], labels: Labels) -> str:
-        """Return what was written."""
-        (text,) = answers
-        return str(text)
 
     def measures(self, labels: Labels) -> Mapping[str, Metric]:
         """Return the task's metrics."""

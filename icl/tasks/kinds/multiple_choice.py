@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from icl.errors import IclError, did_you_mean
 from icl.tasks.kinds.base import Target
 from icl.tasks.kinds.classification import CLASSIFICATION, Classification
-from icl.tasks.kinds.vocabulary import Vocabulary
+from icl.tasks.kinds.task_labels import Vocabulary
 from icl.tasks.sources.cells import IncompleteError, label_of, shown, value_at
 from icl.tasks.sources.schema import Columns
 from icl.tasks.task import label_name

@@ -88,8 +88,8 @@ def cldr_rows(task: str, language: str, labels: Sequence[str]) -> Iterator[Row]:
 def _is_name(item: Item, locale: Locale) -> bool:
     """Tell whether an item has a name of its own in the language."""
     code, name, _ = item
-    kind, _, own = code.partition("/")
-    untranslated = name == own and kind != "city"
+    group, _, own = code.partition("/")
+    untranslated = name == own and group != "city"
     return bool(name) and not untranslated and (not name.isascii() or _writes_latin(locale))
 
 

@@ -24,6 +24,7 @@ from icl.tools.yamlfile import read_yaml
 
 _SPLITS = {"train": "training_split", "validation": "validation_split", "test": "test_split"}
 _CODE = "!function"
+_READ = "multiple_choice"  # the one output type
 _NEEDED = ("dataset_path", "doc_to_text", "doc_to_choice", "doc_to_target")
 _ARGUMENTS = ("data_files", "data_dir", "revision")
 _DEEPEST_INCLUDE = 10
@@ -110,9 +111,9 @@ def lm_eval_rows(path: Path, part: str, splits: Mapping[str, str], folder: Path)
 def read_lm_eval(path: Path, folder: Path) -> dict[str, Any]:
     """Read a task's YAML with what it includes; raises `IclError` for what is not supported."""
     task = _read(path, folder.resolve(), 0)
-    kind = task.get("output_type")
-    if kind != "multiple_choice":
-        raise IclError(f"{path} has the output_type {kind!r}; only multiple_choice can be read.")
+    output = task.get("output_type")
+    if output != _READ:
+        raise IclError(f"{path} has the output_type {output!r}; only {_READ} can be read.")
     for key in _NEEDED:
         if task.get(key) is None:
             raise IclError(f"{path} has no {key!r}, which a multiple-choice task needs.")

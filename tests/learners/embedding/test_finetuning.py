@@ -127,7 +127,8 @@ def test_pairs_join_and_part_classes_evenly() -> None:
 
 def test_setfit_refuses_a_causal_model() -> None:
     with pytest.raises(
-        IclError, match="'setfit' tunes a sentence encoder and 'tiny-llama' is none"
+        IclError,
+        match="'setfit' needs a model that sentence-transformers can tune",
     ):
         make("setfit", {}, tiny.backbone())
 

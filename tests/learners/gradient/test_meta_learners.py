@@ -258,7 +258,7 @@ def test_an_encoders_start_is_not_fine_tuned_in_vain() -> None:
         )[0]
         .requires_grad
     )
-    with pytest.raises(IclError, match=r"is an encoder.*not 'multitask-lora'"):
+    with pytest.raises(IclError, match=r"'multitask-lora' needs a model that scores .* an encoder"):
         make("multitask-lora", {}, tiny_encoders.encoder())
 
 

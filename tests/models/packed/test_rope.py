@@ -16,7 +16,7 @@ from icl.models.encoder import Encoder, check_encoder, register
 from icl.models.packed.rope import pack_for
 from icl.models.scoring import waves
 from icl.models.scoring.generate import generate
-from icl.models.scoring.plain import plain_scores
+from icl.models.scoring.plain import PlainBackbone
 from icl.models.scoring.reference import naive_scores
 from icl.models.scoring.scorer import label_scores, make_task_plan, score
 from icl.models.tokens import encode, encode_pairs
@@ -47,6 +47,10 @@ def alone(name: str) -> torch.Tensor:
     )
 
 
+def plain(name: str) -> PlainBackbone:
+    return PlainBackbone(tiny.model(name, "sdpa"), tiny.tokenizer(), f"plain-{name}")
+
+
 def _untouched(name: str) -> Backbone:
     backbone = tiny.backbone(name)
     backbone.model = tiny.model(name, "sdpa").eval()
@@ -64,7 +68,7 @@ def test_scores_equal_those_of_each_sequence_alone_in_a_model_just_loaded(name: 
     for found in (
         label_scores(backbone, PROMPTS, ANSWERS),
         label_scores(backbone, PROMPTS[::-1], ANSWERS).flip(0),
-        plain_scores(backbone, PROMPTS, ANSWERS),
+        plain(name).score(PROMPTS, ANSWERS),
         naive_scores(backbone, PROMPTS, ANSWERS),
     ):
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
@@ -118,9 +122,9 @@ def test_every_new_token_is_what_a_whole_pass_over_the_text_so_far_gives(name: s
         tokens = encode(backbone.tokenizer, [prompt])[0].tolist()
         before = len(tokens)
         for _ in range(18):
-            plain = _untouched(name).model
+            model = _untouched(name).model
             with torch.no_grad():
-                logits = plain(input_ids=torch.tensor([tokens]), use_cache=False).logits
+                logits = model(input_ids=torch.tensor([tokens]), use_cache=False).logits
             chosen = int(logits[0, -1].argmax())
             if chosen == backbone.tokenizer.eos_token_id:
                 break
@@ -128,8 +132,7 @@ def test_every_new_token_is_what_a_whole_pass_over_the_text_so_far_gives(name: s
         assert len(tokens) > 18
         expected.append(backbone.tokenizer.decode(tokens[before:], skip_special_tokens=True))
     assert generate(backbone, prompts, max_new_tokens=18) == [[text] for text in expected]
-    backbone.own_road = plain_scores
-    assert generate(backbone, prompts, max_new_tokens=18) == [[text] for text in expected]
+    assert generate(plain(name), prompts, max_new_tokens=18) == [[text] for text in expected]
 
 
 def test_embeddings_are_those_of_the_text_alone(name: str) -> None:

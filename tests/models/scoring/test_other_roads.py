@@ -152,9 +152,9 @@ def test_a_decoder_that_cannot_be_packed_falls_back_and_says_so(saved: dict[str,
 @pytest.mark.parametrize("name", ["t5", "bloom"])
 def test_what_cannot_be_packed_takes_no_adapter(name: str, saved: dict[str, Path]) -> None:
     backbone = load(saved[name])
-    with pytest.raises(IclError, match="takes no adapter"):
+    with pytest.raises(IclError, match="is none that takes LoRA factors"):
         label_scores(backbone, PROMPTS, ANSWERS, adapter=Adapter({}, 1.0))
-    with pytest.raises(IclError, match="takes no adapter"):
+    with pytest.raises(IclError, match="is none that takes LoRA factors"):
         generate(backbone, PROMPTS, max_new_tokens=2, adapter=Adapter({}, 1.0))
 
 

@@ -180,7 +180,7 @@ def test_a_bad_reply_does_not_decide_how_a_chat_calls_the_limit(server: FakeServ
     )
     server.faults = [Fault(200, body=BARE)]
     connect(server, api="chat")
-    assert connect(server, api="chat").generate(["Word:"], max_new_tokens=3)[0][0]
+    assert connect(server, api="chat").write(["Word:"], max_new_tokens=3)[0][0]
 
 
 @pytest.mark.parametrize("api", ["chat", "completions"])
@@ -188,13 +188,13 @@ def test_generated_text_is_asked_for_until_there_is_one(
     server: FakeServer, tmp_path: Path, api: Any
 ) -> None:
     model = connect(server, api=api, retries=2)
-    want = connect(server, api=api, cache=False).generate(["Word:"], max_new_tokens=3)
+    want = connect(server, api=api, cache=False).write(["Word:"], max_new_tokens=3)
     server.faults = [Fault(200, body=BARE), Fault(200, body='{"choices": [{"message": {}}]}')]
-    assert model.generate(["Word:"], max_new_tokens=3) == want
+    assert model.write(["Word:"], max_new_tokens=3) == want
     assert is_clean(tmp_path)
     server.faults = [Fault(200, body=BARE)] * 3
     with pytest.raises(IclError, match=r"3 attempts \(the reply holds no text\); what was"):
-        model.generate(["another"], max_new_tokens=3)
+        model.write(["another"], max_new_tokens=3)
 
 
 @pytest.mark.parametrize("way", ["generated", "choice"])

@@ -123,7 +123,10 @@ def test_what_needs_weights_is_refused_before_anything_is_computed(
 ) -> None:
     model = f"  name: tiny\n  server: {{url: '{server.url}'}}"
     path = write(tmp_path, model, **{"{method: zero-shot}": learner})
-    with pytest.raises(IclError, match=r"line 11, field 'learners.zero-shot.method': .*weights"):
+    with pytest.raises(
+        IclError,
+        match=r"line 11, field 'learners.zero-shot.method': .*, a model on a server",
+    ):
         load_config(path)
     assert not server.log
 

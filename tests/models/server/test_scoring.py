@@ -11,6 +11,7 @@ from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
 from icl.errors import IclError
+from icl.models.adapters.lora import Adapter
 from icl.models.scoring.scorer import label_scores
 from tests import tiny
 from tests.models.server.fake import FakeServer, connect
@@ -197,17 +198,17 @@ def test_a_chat_server_that_knows_another_name_for_the_limit_is_understood(
         "use max_completion_tokens instead" if "max_tokens" in body else None
     )
     model = connect(server, api="chat")
-    assert model.generate(["Word:"], max_new_tokens=3)[0][0]
+    assert model.write(["Word:"], max_new_tokens=3)[0][0]
     assert server.log[-1]["max_completion_tokens"] == 3
 
 
 def test_generation_equals_the_local_greedy_text_and_stops(server: FakeServer) -> None:
     model = connect(server)
-    [[text]] = model.generate(["Word: January"], max_new_tokens=8)
+    [[text]] = model.write(["Word: January"], max_new_tokens=8)
     ids = server.tokenizer("Word: January")["input_ids"]
     assert text == server.tokenizer.decode(server._generate(ids, 8), skip_special_tokens=True)
     stop = text[2]
-    assert model.generate(["Word: January"], max_new_tokens=8, stop=[stop]) == [
+    assert model.write(["Word: January"], max_new_tokens=8, stop=[stop]) == [
         [text[: text.index(stop)]]
     ]
 
@@ -222,6 +223,9 @@ def test_a_model_that_is_not_served_is_refused(server: FakeServer) -> None:
 
 def test_what_needs_weights_is_refused_in_a_sentence(server: FakeServer) -> None:
     model = connect(server)
-    for reach in (lambda: model.layers, lambda: model.model, lambda: model.head):
-        with pytest.raises(IclError, match="gives no weights"):
-            reach()
+    with pytest.raises(
+        IclError, match="'tiny', a model on a server, is none that turns texts into"
+    ):
+        model.embed(["a text"])
+    with pytest.raises(IclError, match="'tiny', a model on a server, is none that takes LoRA"):
+        label_scores(model, ["Word:"], [" month"], adapter=Adapter({}, 1.0))

@@ -97,7 +97,7 @@ def test_a_reply_that_holds_the_key_is_cleaned(
 ) -> None:
     model = connect(server, key_env="PLANTED_KEY")
     server.faults = [Fault(200, body='{"choices": [{"text": "' + KEY + '"}]}')]
-    assert model.generate(["Word:"], max_new_tokens=2) == [["[key]"]]
+    assert model.write(["Word:"], max_new_tokens=2) == [["[key]"]]
     assert KEY.encode() not in everything_under(tmp_path)
 
 
@@ -107,7 +107,7 @@ def test_a_reply_that_writes_the_key_in_another_way_is_cleaned(
     model = connect(server, key_env="PLANTED_KEY")
     escaped = KEY.replace("-", "\\u002d")
     server.faults = [Fault(200, body='{"choices": [{"text": "' + escaped + '"}]}')]
-    assert model.generate(["Word:"], max_new_tokens=2) == [["[key]"]]
+    assert model.write(["Word:"], max_new_tokens=2) == [["[key]"]]
     assert KEY.encode() not in everything_under(tmp_path)
 
 
@@ -117,7 +117,7 @@ def test_a_key_at_the_end_of_what_is_shown_leaves_no_part(
     model = connect(server, key_env="PLANTED_KEY")
     server.faults = [Fault(400, body='{"error": "' + "x" * 290 + " " + KEY + '"}')]
     with pytest.raises(IclError) as caught:
-        model.generate(["Word:"], max_new_tokens=2)
+        model.write(["Word:"], max_new_tokens=2)
     assert KEY[:6] not in str(caught.value)
 
 

@@ -40,7 +40,7 @@ def test_a_quantised_base_scores_packed_as_plain_and_near_the_full_one(
     pytest.importorskip("bitsandbytes")
     full = load_backbone(folder, device="cpu")
     backbone = load_backbone(folder, device="cpu", quantise=bits)
-    assert backbone.own_road is None  # it runs packed
+    assert backbone.packed
     with torch.no_grad():
         packed = score(backbone, make_plan(backbone, PROMPTS, ANSWERS))
         wanted = score(full, make_plan(full, PROMPTS, ANSWERS))
@@ -85,7 +85,7 @@ def test_attention_that_cannot_be_packed_is_found_under_quantised_weights(
     tiny.tokenizer().save_pretrained(tmp_path)
     with pytest.warns(UserWarning, match="gives other numbers when packed"):
         backbone = load_backbone(str(tmp_path), device="cpu", quantise=bits, dtype=dtype)
-    assert backbone.own_road is not None
+    assert not backbone.packed
 
 
 @pytest.mark.parametrize("bits", ["4bit", "8bit"])

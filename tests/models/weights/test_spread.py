@@ -54,7 +54,7 @@ def test_layers_on_disk_give_the_numbers_of_those_in_memory(tmp_path: Path) -> N
     backbone = load_backbone(folder, device_map=_ON_DISK)
     fetched = [{p.device.type for p in layer.parameters()} for layer in backbone.layers]
     assert fetched == [{"cpu"}, {"meta"}, {"meta"}]
-    assert backbone.own_road is None  # it runs packed
+    assert backbone.packed
     assert backbone.identity == whole.identity
     with torch.no_grad():
         found = score(backbone, make_plan(backbone, PROMPTS, ANSWERS))
@@ -73,7 +73,7 @@ def test_an_own_head_on_disk_and_half_precision_change_no_number(
     folder = str(tiny.save(tmp_path))
     whole = load_backbone(folder, device="cpu", dtype=dtype)
     backbone = load_backbone(folder, device_map=_ON_DISK | {"lm_head": "disk"}, dtype=dtype)
-    assert backbone.own_road is None
+    assert backbone.packed
     assert next(backbone.head.parameters()).device.type == "meta"
     assert {p.dtype for p in backbone.model.parameters()} == {getattr(torch, dtype)}
     for relative in (False, True):
