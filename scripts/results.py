@@ -13,7 +13,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from icl.evaluation.summary import Board, Row, Summary, summarise
+from icl.evaluation.board import Board, Row
+from icl.evaluation.summary import Summary, summarise
 from icl.reporting.numbers import count, duration, p_value, percent, points
 from icl.reporting.verdict import DAGGER, notes, verdict
 from icl.runs.finished import read_run

@@ -20,20 +20,13 @@ from icl.tasks.loaded import TaskFamily
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 from tests import tiny
-from tests.cli.test_run import EXPERIMENT, FAMILY, LABELS, LANGUAGES
+from tests.place import EXPERIMENT, FAMILY, write_all, write_data
 
 
 @pytest.fixture(scope="module")
 def family(tmp_path_factory: pytest.TempPathFactory) -> TaskFamily:
     folder = tmp_path_factory.mktemp("family")
-    for language in LANGUAGES:
-        (folder / "data" / language).mkdir(parents=True)
-        rows = [
-            f'{{"id": "{i}-{label}", "label": "{label}", "text": "{language} {label} {i}"}}\n'
-            for label in LABELS
-            for i in range(8)
-        ]
-        (folder / "data" / language / "all.jsonl").write_text("".join(rows))
+    write_data(folder / "data", each=8)
     (folder / "things.yaml").write_text(FAMILY)
     return icl.load_task(folder / "things.yaml", data=folder / "data")
 
@@ -165,26 +158,8 @@ def test_what_cannot_be_compared_is_told(family: TaskFamily, episodes: list[Epis
 
 
 def test_an_experiment_runs_and_its_folder_opens(tmp_path: Path) -> None:
-    place = toy_place(tmp_path)
-    found = icl.run(place, out=tmp_path / "run", limit=1)
+    config = write_all(tmp_path, EXPERIMENT.split("  prototypes:")[0])
+    found = icl.run(config, out=tmp_path / "run", limit=1)
     assert found.report == tmp_path / "run" / "report.html"
     opened = icl.open_run(tmp_path / "run")
     assert opened.records == found.records
-
-
-def toy_place(folder: Path) -> Path:
-    text = EXPERIMENT.split("  prototypes:")[0]
-    for language in LANGUAGES:
-        (folder / "data" / language).mkdir(parents=True)
-        rows = [
-            f'{{"id": "{i}-{label}", "label": "{label}", "text": "{language} {label} {i}"}}\n'
-            for label in LABELS
-            for i in range(8)
-        ]
-        (folder / "data" / language / "all.jsonl").write_text("".join(rows))
-    (folder / "things.yaml").write_text(FAMILY)
-    tiny.save(folder / "model")
-    for word, path in (("MODEL", "model"), ("FAMILY", "things.yaml"), ("DATA", "data")):
-        text = text.replace(word, str(folder / path))
-    (folder / "tiny.yaml").write_text(text)
-    return folder / "tiny.yaml"

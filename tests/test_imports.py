@@ -40,7 +40,6 @@ TWICE = {
     "schema": "the part of an experiment's YAML that a room reads",
     "family": "a family of tasks, and its definition",
     "task": "a task, and its definition",
-    "registry": "a room's classes by name, and somebody's own",
     "lora": "low-rank factors, and learning them",
     "maml": "the algorithm, and the method over LoRA factors",
     "maml_plus_plus": "the algorithm, and the method over LoRA factors",
@@ -50,6 +49,7 @@ TWICE = {
     "transductive": "the heads, and the methods over embeddings",
     "reliability": "the metric, and the figures of a run",
     "worst": "the worst episodes, and how they are shown",
+    "registry": "what a room knows by name, and how somebody's own is found",
     "merge": "merging, and the command that does it",
 }
 

@@ -21,12 +21,7 @@ from icl.tasks.sources.hub import hub_rows
 from icl.tasks.sources.lm_eval import lm_eval_rows
 from icl.tools.yamlfile import read_yaml
 from tests import tiny
-from tests.cli.test_run import (
-    FAMILY,
-    Place,
-    material,  # noqa: F401  (a fixture)
-    place,  # noqa: F401  (a fixture)
-)
+from tests.place import FAMILY, Place
 
 LEARNERS = """\
 learners:
@@ -43,7 +38,7 @@ BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
 
 
 @pytest.fixture
-def run(place: Place) -> Path:  # noqa: F811
+def run(place: Place) -> Path:
     path = place.write()
     text = path.read_text("utf-8")
     path.write_text(text[: text.index("learners:")] + LEARNERS, "utf-8")
@@ -78,7 +73,7 @@ def test_a_roster_cannot_lead_to_another_folder(folder: str, run: Path) -> None:
 def test_a_run_folder_with_a_link_in_it_is_not_written(
     entry: str,
     run: Path,
-    place: Place,  # noqa: F811
+    place: Place,
 ) -> None:
     victim = place.folder / "victim"
     victim.mkdir()
@@ -95,7 +90,7 @@ def test_a_run_folder_with_a_link_in_it_is_not_written(
 
 def test_names_of_aliases_cannot_fill_the_memory_through_a_run_folder_or_a_definition(
     run: Path,
-    place: Place,  # noqa: F811
+    place: Place,
 ) -> None:
     (run / "config.yaml").write_text(BOMB)
     assert "use fewer aliases" in place.refusal("report", run)
@@ -110,7 +105,7 @@ def test_names_of_aliases_cannot_fill_the_memory_through_a_run_folder_or_a_defin
 
 def test_metric_names_of_records_are_shown_not_obeyed(
     run: Path,
-    place: Place,  # noqa: F811
+    place: Place,
 ) -> None:
     evil = 'x"><meta http-equiv="refresh" content="0;url=https://evil.example/"><script>'
     lines = [json.loads(x) for x in (run / "records.jsonl").read_text().splitlines()]
@@ -181,7 +176,7 @@ class Own(PretrainedConfig):
 
 
 def test_no_command_asks_whether_to_run_a_models_own_code(
-    place: Place,  # noqa: F811
+    place: Place,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """transformers asks on the terminal where it is not told; a script answers yes."""
@@ -241,13 +236,13 @@ def test_an_lm_eval_task_stays_in_its_folder(line: str, told: str, tmp_path: Pat
         list(lm_eval_rows(path, "test", {}, path.parent))
 
 
-def test_a_learners_name_cannot_move_the_cursor(place: Place) -> None:  # noqa: F811
+def test_a_learners_name_cannot_move_the_cursor(place: Place) -> None:
     path = place.write("majority: {method: majority}", '"a\\e[2J": {method: majority}')
     assert "cannot name a learner" in place.refusal("run", path)
 
 
 def test_texts_of_data_are_shown_on_the_terminal_and_not_obeyed(
-    place: Place,  # noqa: F811
+    place: Place,
 ) -> None:
     folder = place.folder / "evil"
     for language in ("aa", "bb", "cc", "dd"):
@@ -263,7 +258,7 @@ def test_texts_of_data_are_shown_on_the_terminal_and_not_obeyed(
     assert "\x1b" not in out
 
 
-def test_a_message_is_one_line_whatever_files_are_called(place: Place) -> None:  # noqa: F811
+def test_a_message_is_one_line_whatever_files_are_called(place: Place) -> None:
     told = place.refusal("run", "no\nsuch\x1b[2J")
     assert "\x1b" not in told
 
@@ -279,7 +274,7 @@ def test_a_message_is_one_line_whatever_files_are_called(place: Place) -> None: 
 )
 def test_an_option_with_a_secret_in_it_is_not_repeated(
     assignment: str,
-    place: Place,  # noqa: F811
+    place: Place,
 ) -> None:
     told = place.refusal("run", place.write(), "--set", assignment)
     assert "sk-PASTED" not in told

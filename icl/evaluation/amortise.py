@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from icl.evaluation.summary import MetaTraining, Row
+    from icl.evaluation.board import MetaTraining, Row
 
 
 @dataclass(frozen=True, slots=True)

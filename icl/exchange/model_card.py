@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from icl.errors import IclError
-from icl.evaluation.summary import Board, Row, summarise
+from icl.evaluation.board import Board, Row
+from icl.evaluation.summary import summarise
 from icl.exchange.trained import Found
 from icl.reporting.numbers import markdown
 from icl.runs.finished import roster

@@ -9,8 +9,8 @@ from typing import Any
 
 from icl.errors import IclError, did_you_mean
 from icl.tasks.definitions.draft import LABEL_NAMES, TEXT_NAMES, chosen_column, field_name
+from icl.tasks.sources.base import Row
 from icl.tasks.sources.cells import label_of, text_of
-from icl.tasks.sources.rows import Row
 from icl.tasks.sources.schema import SUFFIXES
 from icl.tasks.sources.tables import read_table, stored_class_names
 from icl.tasks.task import Example, Labels, keyed_by_label, warn_of_near_labels

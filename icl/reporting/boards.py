@@ -9,9 +9,9 @@ from dataclasses import astuple, fields
 from typing import TYPE_CHECKING, Literal, get_args
 
 from icl.errors import IclError, did_you_mean
-from icl.evaluation.summary import Board, Row, Summary
-from icl.reporting.numbers import markdown, metric_title, p_value, percent, points
-from icl.reporting.terminal import board_title
+from icl.evaluation.board import Board, Row
+from icl.evaluation.summary import Summary
+from icl.reporting.numbers import board_title, markdown, metric_title, p_value, percent, points
 
 if TYPE_CHECKING:
     from icl.evaluation.pairs import Pair

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from icl.evaluation.board import Board
 
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
@@ -34,6 +38,17 @@ def episodes_of(episodes: int, draws: int) -> str:
     """
     said = f"{episodes} episode{'s' * (episodes != 1)}"
     return said if draws == episodes else f"{said} of {draws} draw{'s' * (draws != 1)}"
+
+
+def board_title(board: Board) -> str:
+    """Name a board by its episodes."""
+    which = (
+        "All episodes"
+        if board.setting is None
+        else f"{board.setting}, {board.shots} shot{'s' * (board.shots != 1)}"
+    )
+    size = f"{which}: {episodes_of(board.episodes, board.draws)}, {board.queries} queries"
+    return f"{size}, chance {percent(board.chance)}" if board.chance else size
 
 
 def metric_name(metric: str) -> str:

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError
-from icl.evaluation.summary import LanguageAccuracy, Summary, summarise
+from icl.evaluation.board import LanguageAccuracy
+from icl.evaluation.summary import Summary, summarise
 from icl.reporting import numbers as formats
 from icl.reporting.boards import FILES, PAIRS, pair_table, table
 from icl.reporting.diagnosis_terminal import finding_cells
+from icl.reporting.numbers import board_title
 from icl.reporting.palette import DARK, LIGHT, styles
 from icl.reporting.plots import Plot, accuracy_by_cost, accuracy_by_shots, reliability
 from icl.reporting.svg import drawing, inline_svg
-from icl.reporting.terminal import board_title
 from icl.reporting.verdict import SIGNIFICANT, notes, verdict
 from icl.reporting.worst import Find, shown
 from icl.runs.record import EpisodeRecord

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from icl.evaluation.summary import Board, Summary
+from icl.evaluation.board import Board
+from icl.evaluation.summary import Summary
 from icl.reporting.numbers import NBSP, metric_title
 from icl.reporting.palette import Style
 from icl.reporting.svg import faint, ink, learner_colour

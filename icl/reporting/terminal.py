@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from icl.evaluation.summary import Board, Row, Summary, summarise
+from icl.evaluation.board import Board, Row
+from icl.evaluation.summary import Summary, summarise
+from icl.reporting.boards import PAIR_HEADS, pair_cells
 from icl.reporting.numbers import (
+    board_title,
     count,
     duration,
-    episodes_of,
     metric_name,
     metric_title,
     p_value,
@@ -66,8 +68,6 @@ def print_pairs(pairs: Sequence[Pair], console: Console) -> None:
     """Print every pair of learners with every test."""
     from rich.text import Text
 
-    from icl.reporting.boards import PAIR_HEADS, pair_cells
-
     table = _table("All pairs")
     table.columns[0].header = PAIR_HEADS[0]
     table.add_column(PAIR_HEADS[1], overflow="fold", min_width=8)
@@ -85,17 +85,6 @@ def print_pairs(pairs: Sequence[Pair], console: Console) -> None:
             style="dim",
         )
     )
-
-
-def board_title(board: Board) -> str:
-    """Name a board by its episodes."""
-    which = (
-        "All episodes"
-        if board.setting is None
-        else f"{board.setting}, {board.shots} shot{'s' * (board.shots != 1)}"
-    )
-    size = f"{which}: {episodes_of(board.episodes, board.draws)}, {board.queries} queries"
-    return f"{size}, chance {percent(board.chance)}" if board.chance else size
 
 
 def _board(summary: Summary, board: Board) -> Table:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from icl.evaluation.summary import Board, Summary
+from icl.evaluation.board import Board
+from icl.evaluation.summary import Summary
 from icl.reporting.numbers import NBSP, episodes_of, metric_name, percent, span
 from icl.runs.record import ACCURACY
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from icl.errors import IclError, did_you_mean
 
@@ -54,6 +55,16 @@ def validate(data: Any, places: Places, model: type[ModelT]) -> ModelT:
 def fault(message: str, *at: str | int) -> PydanticCustomError:
     """Return an error for a validator to raise that points to a field inside the one validated."""
     return PydanticCustomError("fault", "{message}", {"message": message, "at": at})
+
+
+@contextmanager
+def faults_within(*at: str | int) -> Iterator[None]:
+    """Let the faults of a part point to where it stands."""
+    try:
+        yield
+    except PydanticCustomError as error:
+        told = error.context or {}
+        raise fault(told["message"], *at, *told["at"]) from error
 
 
 def read_yaml(path: Path, *, marks: Sequence[str] = ()) -> tuple[Any, Mapping[Loc, int]]:
@@ -138,25 +149,44 @@ class _Reader:
             ) from error
 
 
-def _sentence(places: Places, model: type[BaseModel], error: ValidationError) -> str:
+def nested(error: ValidationError, model: type[BaseModel]) -> PydanticCustomError:
+    """Return the error of a part that a validator read as a model of its own, for it to raise."""
+    first = _first(error)
+    told = {"message": _message(first, model), "at": _at(first)}
+    kind: Literal["missing", "fault"] = "missing" if first["type"] == "missing" else "fault"
+    return PydanticCustomError(kind, "{message}", told)
+
+
+def _first(error: ValidationError) -> ErrorDetails:
     # a misspelt field often explains why another is missing
-    errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    first = errors[0]
-    loc = _known((*first["loc"], *first.get("ctx", {}).get("at", ())), places)
-    missing = first["type"] == "missing"
-    field = ".".join(str(p) for p in (*loc, first["loc"][-1]) if p != "") if missing else _dots(loc)
-    message = first["msg"].removeprefix("Value error, ").rstrip(".")
-    hint = ""
+    return min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+
+
+def _at(error: ErrorDetails) -> Loc:
+    return (*error["loc"], *error.get("ctx", {}).get("at", ()))
+
+
+def _sentence(places: Places, model: type[BaseModel], error: ValidationError) -> str:
+    first = _first(error)
+    at = _at(first)
+    loc = _known(at, places)
+    parts = (*loc, at[-1]) if first["type"] == "missing" else loc
+    field = ".".join(str(part) for part in parts if part != "")
+    message = _message(first, model)
+    stop = "" if message.endswith(("?", ".")) else "."
+    return f"{spot(places[loc])}, field {field!r}: {message}{stop}"
+
+
+def _message(first: ErrorDetails, model: type[BaseModel]) -> str:
     if first["type"] == "extra_forbidden":
-        message = "no such field"
         names = [name for m in _models_at(model, first["loc"][:-1]) for name in m.model_fields]
         hint = did_you_mean(str(first["loc"][-1]), names) if names else ""
-    elif missing:
-        message = "this field is missing; add it"
-    elif first["type"] == "literal_error" and first["loc"][-1] == "schema_version":
-        message = _version(first["input"], int(first["ctx"]["expected"]))
-    stop = "" if message.endswith("?") else "."
-    return f"{spot(places[loc])}, field {field!r}: {message}{stop}{hint}"
+        return "no such field" + (f".{hint}" if hint else "")
+    if first["type"] == "missing":
+        return "this field is missing; add it"
+    if first["type"] == "literal_error" and first["loc"][-1] == "schema_version":
+        return _version(first["input"], int(first["ctx"]["expected"]))
+    return first["msg"].removeprefix("Value error, ").rstrip(".")
 
 
 def _version(found: object, known: int) -> str:
@@ -170,10 +200,6 @@ def spot(place: tuple[Path, int]) -> str:
     """Say where a value stands; the line 0 says that it is no file's, see `icl.tools.overrides`."""
     path, line = place
     return f"{path}, line {line}" if line else str(path)
-
-
-def _dots(loc: Loc) -> str:
-    return ".".join(str(part) for part in loc)
 
 
 def _known(loc: Loc, places: Places) -> Loc:

@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests import tiny
-from tests.cli.test_meta import config, icl
+from tests.cli.test_meta import TEXT
+from tests.place import run_icl, write_all
 
-__all__ = ["config"]  # a fixture
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return write_all(tmp_path, TEXT)
 
 
 def results(run: Path) -> dict[tuple[object, ...], object]:
@@ -22,9 +26,9 @@ def results(run: Path) -> dict[tuple[object, ...], object]:
 def test_a_device_map_changes_where_and_not_what(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert icl("run", config, "--out", tmp_path / "a", monkeypatch=monkeypatch) == 0
+    assert run_icl(monkeypatch, "run", config, "--out", tmp_path / "a") == 0
     spread = ("--set", "model.device_map=auto", "--out", tmp_path / "b")
-    assert icl("run", config, *spread, monkeypatch=monkeypatch) == 0
+    assert run_icl(monkeypatch, "run", config, *spread) == 0
     assert results(tmp_path / "a") == results(tmp_path / "b") != {}
 
 
@@ -33,9 +37,9 @@ def test_a_quantised_base_is_meta_trained_and_judged(
 ) -> None:
     pytest.importorskip("bitsandbytes")
     tiny.save(tmp_path / "model", "llama-wide")
-    assert icl("run", config, "--out", tmp_path / "a", monkeypatch=monkeypatch) == 0
+    assert run_icl(monkeypatch, "run", config, "--out", tmp_path / "a") == 0
     small = ("--set", "model.quantise=4bit", "--out", tmp_path / "b")
-    assert icl("run", config, *small, monkeypatch=monkeypatch) == 0
+    assert run_icl(monkeypatch, "run", config, *small) == 0
     full, quantised = results(tmp_path / "a"), results(tmp_path / "b")
     assert full.keys() == quantised.keys() != set()
     assert full != quantised

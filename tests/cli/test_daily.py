@@ -1,7 +1,5 @@
 """What one does from day to day: look before running, go on, set a field, ask what is missing."""
 
-# ruff: noqa: F811  # fixtures of another file
-
 from __future__ import annotations
 
 import subprocess
@@ -12,7 +10,7 @@ import pytest
 
 from icl.models.loading import load as loading
 from icl.runs.folder import RunFolder
-from tests.cli.test_run import Place, material, must_not_load, place  # noqa: F401  # fixtures
+from tests.place import Place, must_not_load
 
 SMALL = """\
   prototypes: {method: prototypes}

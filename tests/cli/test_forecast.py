@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# ruff: noqa: F811  # fixtures of another file
+# fixtures of another file
 import json
 from functools import partial
 
@@ -12,7 +12,7 @@ from icl.experiments.config import load_config
 from icl.experiments.experiment import Outcome, run_experiment
 from icl.experiments.forecast import forecast
 from icl.runs.store import RecordStore
-from tests.cli.test_run import EXPERIMENT, Place, material, place  # noqa: F401  # fixtures
+from tests.place import EXPERIMENT, Place
 
 SECOND = "    - name: cross-lingual\n      support_language: aa\n"
 LEARNERS = EXPERIMENT[EXPERIMENT.index("  majority:") :]

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from icl.cli.main import main
 from icl.learners.registry import make
 from icl.metrics.written import scores
 from icl.models.loading.load import load_backbone
@@ -17,6 +16,7 @@ from icl.runs.folder import RunFolder
 from icl.runs.record import EpisodeRecord
 from icl.runs.store import RecordStore
 from tests import tiny
+from tests.place import run_icl
 
 Patch = pytest.MonkeyPatch
 Capture = pytest.CaptureFixture[str]
@@ -81,21 +81,12 @@ def write(material: Path, folder: Path, old: str = "", new: str = "") -> Path:
     return path
 
 
-def icl(monkeypatch: Patch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["icl", *map(str, arguments)])
-    try:
-        main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
 def test_learners_that_write_are_compared_on_the_same_generation_episodes(
     material: Path, tmp_path: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
     pytest.importorskip("sacrebleu")
     run = tmp_path / "run"
-    assert icl(monkeypatch, "run", write(material, tmp_path), "--out", run) == 0
+    assert run_icl(monkeypatch, "run", write(material, tmp_path), "--out", run) == 0
     said = capsys.readouterr().out
     assert "Token F1" in said and "chrF" in said and "Exact match" in said
     records = RecordStore(run).read()
@@ -119,9 +110,9 @@ def test_learners_that_write_are_compared_on_the_same_generation_episodes(
         "Token F1 by shots" in page and "chance" not in page.split("</style>")[1].split("<pre>")[0]
     )
     before = (run / "records.jsonl").read_bytes()
-    assert icl(monkeypatch, "run", write(material, tmp_path), "--out", run) == 0
+    assert run_icl(monkeypatch, "run", write(material, tmp_path), "--out", run) == 0
     assert (run / "records.jsonl").read_bytes() == before
-    assert icl(monkeypatch, "report", run) == 0
+    assert run_icl(monkeypatch, "report", run) == 0
 
 
 def test_a_run_may_hold_both_kinds_of_task(
@@ -131,7 +122,7 @@ def test_a_run_may_hold_both_kinds_of_task(
     path = write(material, tmp_path, "tasks: [echo]", "tasks: [echo, length]")
     path.write_text(path.read_text().replace("shots: [0, 2]", "shots: [1]"))
     run = tmp_path / "run"
-    assert icl(monkeypatch, "run", path, "--out", run) == 0
+    assert run_icl(monkeypatch, "run", path, "--out", run) == 0
     said = capsys.readouterr().out
     assert "Accuracy" in said and "Token F1" in said and "chance 50.0" in said
     records = RecordStore(run).read()
@@ -149,10 +140,10 @@ def test_answers_that_were_judged_by_other_metrics_are_not_taken_for_these(
     path = write(material, tmp_path, "  voted: {method", "  # voted: {method")
     path.write_text(path.read_text().replace(str(material / "echoes.yaml"), str(definition)))
     run = tmp_path / "run"
-    assert icl(monkeypatch, "run", path, "--out", run) == 0
+    assert run_icl(monkeypatch, "run", path, "--out", run) == 0
     definition.write_text(definition.read_text().replace("[exact_match]", "[token_f1]"))
     capsys.readouterr()
-    assert icl(monkeypatch, "run", path, "--out", run) == 0
+    assert run_icl(monkeypatch, "run", path, "--out", run) == 0
     said = capsys.readouterr().out
     assert "Token F1" in said and "Exact match" not in said
 
@@ -162,7 +153,7 @@ def test_learners_that_cannot_write_are_refused_before_a_model_loads(
 ) -> None:
     path = write(material, tmp_path, "learners:", "learners:\n  near: {method: prototypes}")
     monkeypatch.setattr("icl.models.loading.load.load_backbone", None)
-    assert icl(monkeypatch, "run", path, "--out", tmp_path / "run") == 2
+    assert run_icl(monkeypatch, "run", path, "--out", tmp_path / "run") == 2
     said = capsys.readouterr().err
     assert "'near' labels queries by the method 'prototypes'" in said
     assert len(said.strip().splitlines()) == 1
@@ -174,7 +165,7 @@ def test_a_missing_library_is_told_before_a_model_loads(
     monkeypatch.setattr("icl.models.loading.load.load_backbone", None)
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
     path = write(material, tmp_path)
-    assert icl(monkeypatch, "run", path, "--out", tmp_path / "run") == 2
+    assert run_icl(monkeypatch, "run", path, "--out", tmp_path / "run") == 2
     assert "install icl with the extra `generation`" in capsys.readouterr().err
 
 
@@ -263,7 +254,7 @@ def test_parameters_that_compare_labels_are_refused_before_a_model_loads(
 ) -> None:
     path = write(material, tmp_path, "{method: in-context, ", f"{{method: in-context, {line}, ")
     monkeypatch.setattr("icl.models.loading.load.load_backbone", None)
-    assert icl(monkeypatch, "run", path, "--out", tmp_path / "run") == 2
+    assert run_icl(monkeypatch, "run", path, "--out", tmp_path / "run") == 2
     said = capsys.readouterr().err
     assert f"The learner 'in-context', on the task 'echo': {told}" in said
     assert len(said.strip().splitlines()) == 1

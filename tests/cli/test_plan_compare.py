@@ -6,17 +6,16 @@ import csv
 import io
 import json
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from icl.cli.main import main
 from icl.reporting import write_report
 from icl.runs.store import RecordStore
 from tests.evaluation import small_run
 from tests.evaluation.synthetic import record
+from tests.place import run_icl
 
 Patch = pytest.MonkeyPatch
 Capture = pytest.CaptureFixture[str]
@@ -61,22 +60,13 @@ def run(folder: Path, learners: dict[str, float], seed: int = 0, count: int = 12
     return folder
 
 
-def icl(monkeypatch: Patch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["icl", *map(str, arguments)])
-    try:
-        main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
 def test_a_plan_names_every_pair_and_how_many_episodes_it_takes(
     tmp_path: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
     pilot = run(tmp_path / "pilot", {"low": 0.4, "middle": 0.6, "high": 0.8}, count=20)
     needed = {}
     for difference in (5, 15):
-        assert icl(monkeypatch, "plan", pilot, "--difference", difference) == 0
+        assert run_icl(monkeypatch, "plan", pilot, "--difference", difference) == 0
         said = capsys.readouterr().out
         assert f"difference of {difference}.0 points in accuracy with a power of 80" in said
         rows = re.findall(
@@ -84,7 +74,7 @@ def test_a_plan_names_every_pair_and_how_many_episodes_it_takes(
         )
         assert len(rows) == 3
         needed[difference] = rows
-    assert icl(monkeypatch, "plan", pilot, "--difference", 15, "--comparisons", 1) == 0
+    assert run_icl(monkeypatch, "plan", pilot, "--difference", 15, "--comparisons", 1) == 0
     alone = re.findall(r" (\d+) *$", capsys.readouterr().out, re.M)
     many = [row[2] for row in needed[15] if row[2].isdigit()]
     assert many and min(map(int, alone)) < max(map(int, many))
@@ -103,15 +93,15 @@ def test_figures_out_of_range_are_told_in_one_line(
     tmp_path: Path, monkeypatch: Patch, capsys: Capture, arguments: list[str], said: str
 ) -> None:
     pilot = run(tmp_path / "pilot", {"a": 0.4, "b": 0.6})
-    assert icl(monkeypatch, "plan", pilot, *arguments) == 2
+    assert run_icl(monkeypatch, "plan", pilot, *arguments) == 2
     error = capsys.readouterr().err
     assert said in error and len(error.strip().splitlines()) == 1
 
 
 def test_a_pilot_needs_two_learners(tmp_path: Path, monkeypatch: Patch, capsys: Capture) -> None:
-    assert icl(monkeypatch, "plan", run(tmp_path / "one", {"a": 0.5}), "--difference", "5") == 2
+    assert run_icl(monkeypatch, "plan", run(tmp_path / "one", {"a": 0.5}), "--difference", "5") == 2
     assert "a pilot needs two of each" in capsys.readouterr().err
-    assert icl(monkeypatch, "plan", tmp_path / "none", "--difference", "5") == 2
+    assert run_icl(monkeypatch, "plan", tmp_path / "none", "--difference", "5") == 2
     assert "not a run's folder" in capsys.readouterr().err
 
 
@@ -120,11 +110,11 @@ def test_runs_on_the_same_episodes_stand_side_by_side(
 ) -> None:
     a = run(tmp_path / "small", {"lora": 0.5, "zero-shot": 0.4})
     b = run(tmp_path / "large", {"lora": 0.9})
-    assert icl(monkeypatch, "compare", a, b) == 0
+    assert run_icl(monkeypatch, "compare", a, b) == 0
     said = capsys.readouterr().out
     assert said.startswith("large: lora learns best")
     assert "small: lora" in said and "zero-shot" in said
-    assert icl(monkeypatch, "compare", a, b, "--table", "csv") == 0
+    assert run_icl(monkeypatch, "compare", a, b, "--table", "csv") == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["learner"] for row in rows[:3]] == ["large: lora", "small: lora", "zero-shot"]
 
@@ -134,7 +124,7 @@ def test_all_pairs_of_several_runs_stand_with_every_test(
 ) -> None:
     a = run(tmp_path / "small", {"lora": 0.5, "zero-shot": 0.4})
     b = run(tmp_path / "large", {"lora": 0.9})
-    assert icl(monkeypatch, "compare", a, b, "--pairs", "--table", "csv") == 0
+    assert run_icl(monkeypatch, "compare", a, b, "--pairs", "--table", "csv") == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert {(row["first"], row["second"]) for row in rows} == {
         ("large: lora", "small: lora"),
@@ -142,10 +132,10 @@ def test_all_pairs_of_several_runs_stand_with_every_test(
         ("small: lora", "zero-shot"),
     }
     assert all(float(row["p_mcnemar"]) <= 1 for row in rows)
-    assert icl(monkeypatch, "compare", a, b, "--pairs", "--table", "md") == 0
+    assert run_icl(monkeypatch, "compare", a, b, "--pairs", "--table", "md") == 0
     assert "McNemar" in capsys.readouterr().out
     monkeypatch.setenv("COLUMNS", "160")
-    assert icl(monkeypatch, "compare", a, b, "--pairs") == 0
+    assert run_icl(monkeypatch, "compare", a, b, "--pairs") == 0
     assert "large: lora" in capsys.readouterr().out
 
 
@@ -153,7 +143,7 @@ def test_a_run_is_asked_what_it_can_answer(
     tmp_path: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
     folder = run(tmp_path / "small", {"lora": 0.9, "[red]": 0.4})
-    assert icl(monkeypatch, "diagnose", folder, "--json") == 0
+    assert run_icl(monkeypatch, "diagnose", folder, "--json") == 0
     answers = json.loads(capsys.readouterr().out)
     assert [a["name"] for a in answers if a["answered"]] == ["sources"]
     assert len(answers) == 8 and all(a["question"].endswith("?") for a in answers)
@@ -166,11 +156,11 @@ def test_a_run_is_asked_what_it_can_answer(
         '"training": null', '"training": null, "folder": "meta/0000000000000000"'
     )
     (folder / "run.json").write_text(trained)
-    assert icl(monkeypatch, "diagnose", folder) == 0
+    assert run_icl(monkeypatch, "diagnose", folder) == 0
     said = capsys.readouterr().out
     assert "Is the inner loop stable?" in said and "Yes: for [red] and lora" in said
     assert "put into the experiment" in said and "variants: [plain" in said
-    assert icl(monkeypatch, "diagnose", tmp_path / "none") == 2
+    assert run_icl(monkeypatch, "diagnose", tmp_path / "none") == 2
     assert "not a run's folder" in capsys.readouterr().err
 
 
@@ -179,7 +169,7 @@ def test_runs_on_other_episodes_are_refused_with_the_reason(
 ) -> None:
     a = run(tmp_path / "a", {"lora": 0.5})
     b = run(tmp_path / "b", {"lora": 0.5}, seed=1)
-    assert icl(monkeypatch, "compare", a, b) == 2
+    assert run_icl(monkeypatch, "compare", a, b) == 2
     error = capsys.readouterr().err
     assert "a and b cannot be compared" in error and "`seed` (0 and 1)" in error
     assert len(error.strip().splitlines()) == 1

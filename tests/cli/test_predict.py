@@ -1,28 +1,15 @@
 """`icl predict` as a user types it."""
 
-# ruff: noqa: F811  # fixtures of another file
-
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from icl.cli.main import main
 from tests import tiny
-from tests.cli.test_run import Place, material, place  # noqa: F401  # the fixtures
 from tests.labelling import place as tables
-
-
-def icl(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["icl", *map(str, arguments)])
-    try:
-        main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+from tests.place import Place, run_icl
 
 
 def test_a_table_is_labelled_with_a_model_from_a_directory(
@@ -31,20 +18,20 @@ def test_a_table_is_labelled_with_a_model_from_a_directory(
     train, new = tables.train(tmp_path), tables.new(tmp_path)
     model = tiny.save(tmp_path / "model")
     common = ("--text", "phrase", "--label", "kind", "--model", model)
-    assert icl(monkeypatch, "predict", train, new, *common, "--method", "in-context") == 0
+    assert run_icl(monkeypatch, "predict", train, new, *common, "--method", "in-context") == 0
     table = pd.read_csv(tmp_path / "new.labelled.csv")
     assert len(table) == len(tables.ROWS) + 1
     assert "19 rows labelled" in capsys.readouterr().out
     out = tmp_path / "other.jsonl"
     more = ("--method", "lora", "--set", "steps=3", "--set", "rank=2", "--word", "month=Monat",
             "--template", r"{{ phrase }}\nis a", "--out", out)  # fmt: skip
-    assert icl(monkeypatch, "predict", train, new, *common, *more) == 0
+    assert run_icl(monkeypatch, "predict", train, new, *common, *more) == 0
     assert len(out.read_text().splitlines()) == len(tables.ROWS) + 1
     capsys.readouterr()
-    assert icl(monkeypatch, "predict", train, new, *common) == 2
+    assert run_icl(monkeypatch, "predict", train, new, *common) == 2
     told = capsys.readouterr().err
     assert "new.labelled.csv exists" in told
-    assert icl(monkeypatch, "predict", train, new, *common, "--overwrite") == 0
+    assert run_icl(monkeypatch, "predict", train, new, *common, "--overwrite") == 0
 
 
 @pytest.mark.parametrize(
@@ -68,7 +55,7 @@ def test_each_fault_is_one_sentence(
 ) -> None:
     train, new = tables.train(tmp_path), tables.new(tmp_path)
     columns = ["--text", "phrase", "--label", "kind"]
-    assert icl(monkeypatch, "predict", train, new, *columns, *arguments) == 2
+    assert run_icl(monkeypatch, "predict", train, new, *columns, *arguments) == 2
     told = capsys.readouterr().err.strip()
     assert said in told
     assert "\n" not in told
@@ -109,9 +96,9 @@ def test_methods_are_listed_with_their_parameters(
 ) -> None:
     from icl.learners.registry import methods
 
-    assert icl(monkeypatch, "methods") == 0
+    assert run_icl(monkeypatch, "methods") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(methods())
     assert all(len(line.split()) > 3 for line in lines)
-    assert icl(monkeypatch, "methods", "lora") == 0
+    assert run_icl(monkeypatch, "methods", "lora") == 0
     assert "steps = 10" in capsys.readouterr().out

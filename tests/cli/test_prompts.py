@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from icl.cli.main import main
 from icl.models.loading import load as loading
 from icl.runs.folder import RunFolder
 from icl.runs.store import RecordStore
-from tests import tiny
+from tests.place import Place, must_not_load
 
 FAMILY = """\
 schema_version: 1
@@ -29,6 +27,7 @@ data: [all]
 tasks:
   kind:
     labels: [animal, plant, stone]
+    skip: [star]
     template: {input: "Text: {{ text }}\\nKind:"}
 splits:
   validation: {languages: [aa]}
@@ -58,49 +57,12 @@ fixed: {normalise: token}
 """
 
 
-class Place:
-    def __init__(self, folder: Path, capture: pytest.CaptureFixture[str]) -> None:
-        self.folder, self.capture = folder, capture
-
-    def write(self, old: str = "", new: str = "") -> Path:
-        assert old in STUDY
-        text = STUDY.replace(old, new, 1)
-        for word, path in (("MODEL", "model"), ("FAMILY", "things.yaml"), ("DATA", "data")):
-            text = text.replace(word, str(self.folder / path))
-        path = self.folder / "study.yaml"
-        path.write_text(text, "utf-8")
-        return path
-
-    def icl(self, *arguments: object) -> tuple[int, str, str]:
-        sys.argv = ["icl", *map(str, arguments)]
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        else:
-            code = 0
-        return code, *self.capture.readouterr()
-
-
 @pytest.fixture
-def place(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Place:
-    tiny.save(tmp_path / "model")
-    for language in ("aa", "bb"):
-        rows = [
-            {"id": f"{label}{i}", "label": label, "text": f"{language} {label[:3]} number {i}"}
-            for label in ("animal", "plant", "stone")
-            for i in range(5)
-        ]
-        path = tmp_path / "data" / language / "all.jsonl"
-        path.parent.mkdir(parents=True)
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    (tmp_path / "things.yaml").write_text(FAMILY, "utf-8")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", sys.argv)
-    monkeypatch.setenv("COLUMNS", "200")
-    return Place(tmp_path, capsys)
+def place(place: Place) -> Place:
+    """The same folder with a study of prompts."""
+    study = replace(place, text=STUDY, family=FAMILY, name="study")
+    study.write()
+    return study
 
 
 class Tags(HTMLParser):
@@ -149,9 +111,6 @@ def test_a_finished_study_is_shown_again_without_a_model(
     _, first, _ = place.icl("prompts", config)
     page = Path("runs/study/prompts.html").read_bytes()
 
-    def must_not_load(*_: object, **__: object) -> None:
-        raise AssertionError("a model was loaded")
-
     monkeypatch.setattr(loading, "load_backbone", must_not_load)
     code, second, err = place.icl("prompts", config)
     assert code == 0, err
@@ -184,9 +143,6 @@ def test_a_limited_study_is_a_part_of_the_whole_one(place: Place) -> None:
 def test_bad_input_is_refused_in_one_sentence(
     old: str, new: str, told: str, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def must_not_load(*_: object, **__: object) -> None:
-        raise AssertionError("a model was loaded")
-
     monkeypatch.setattr(loading, "load_backbone", must_not_load)
     code, _, err = place.icl("prompts", place.write(old, new))
     assert code == 2

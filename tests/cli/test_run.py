@@ -2,149 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from icl.cli.main import main
 from icl.models.loading import load as loading
 from icl.runs.folder import RunFolder
 from icl.runs.store import RecordStore
-from tests import tiny
-
-LABELS = ("animal", "plant", "stone", "star")
-LANGUAGES = ("aa", "bb", "cc", "dd")
-
-FAMILY = """\
-schema_version: 1
-name: things
-description: made-up things
-licence: CC0-1.0
-sources:
-  - type: directory
-    env: ICL_DATA_THINGS
-    columns: {id: id, label: label, fields: {text: text}}
-    file: "{language}/{split}.jsonl"
-data: [all]
-tasks:
-  kind:
-    labels: [animal, plant, stone, star]
-    template: {input: "Text: {{ text }}\\nKind:"}
-splits:
-  train: {languages: [aa, bb]}
-  test: {languages: [cc, dd]}
-disjoint:
-  - [train, test, language]
-"""
-
-EXPERIMENT = """\
-schema_version: 1
-name: tiny
-model: {name: MODEL}
-tasks: {family: FAMILY, data: DATA}
-episodes:
-  ways: 3
-  shots: [1, 2]
-  queries: 3
-  count: 3
-  settings:
-    - name: within
-    - name: cross-lingual
-      support_language: aa
-learners:
-  majority: {method: majority}
-  zero-shot: {method: zero-shot}
-  in-context: {method: in-context}
-  prototypes: {method: prototypes}
-  linear-probe: {method: linear-probe}
-  lora: {method: lora, steps: 2}
-  fomaml:
-    method: fomaml
-    inner_steps: 1
-    training: {steps: 2, meta_batch: 2, shots: 2, queries: 3}
-"""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A folder with a model, data, a family and an experiment; runs commands as `icl` does."""
-
-    folder: Path
-    capture: pytest.CaptureFixture[str]
-    monkeypatch: pytest.MonkeyPatch
-
-    def write(self, old: str = "", new: str = "", family: str = FAMILY) -> Path:
-        """Write the experiment, with one part replaced; return its file."""
-        assert old in EXPERIMENT
-        text = EXPERIMENT.replace(old, new, 1)
-        for word, path in (("MODEL", "model"), ("FAMILY", "things.yaml"), ("DATA", "data")):
-            text = text.replace(word, str(self.folder / path))
-        (self.folder / "things.yaml").write_text(family, "utf-8")
-        path = self.folder / "tiny.yaml"
-        path.write_text(text, "utf-8")
-        return path
-
-    def icl(self, *arguments: object) -> tuple[int, str, str]:
-        """Run `icl` with arguments; return exit code, standard output and standard error."""
-        self.monkeypatch.setattr(sys, "argv", ["icl", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        else:
-            code = 0
-        out, err = self.capture.readouterr()
-        return code, out, err
-
-    def refusal(self, *arguments: object) -> str:
-        """Run `icl` on bad input: it must exit with 2 and say one line; return that line."""
-        code, _, err = self.icl(*arguments)
-        assert code == 2, err
-        lines = err.strip().splitlines()
-        assert len(lines) == 1, err
-        assert lines[0].startswith("icl: ")
-        return lines[0]
-
-
-@pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("material")
-    tiny.save(folder / "model")
-    for language in LANGUAGES:
-        rows = [
-            {"id": f"{label}{i}", "label": label, "text": f"{language} {label[:3]} number {i}"}
-            for label in LABELS
-            for i in range(6)
-        ]
-        path = folder / "data" / language / "all.jsonl"
-        path.parent.mkdir(parents=True)
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return folder
-
-
-@pytest.fixture
-def place(
-    material: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Place:
-    for part in ("model", "data"):
-        (tmp_path / part).symlink_to(material / part)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    return Place(tmp_path, capsys, monkeypatch)
-
-
-def must_not_load(*_: object, **__: object) -> None:
-    raise AssertionError("a model was loaded")
+from tests.place import Place, must_not_load
 
 
 def test_the_whole_road_ends_in_a_table_and_one_page(place: Place) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from icl.cli.main import main
+from tests.place import run_icl
 
 _BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUN = ("python", "console")
@@ -41,15 +40,6 @@ def commands(text: str) -> list[list[str]]:
             for line in joined.splitlines() if line.startswith("$ ")]  # fmt: skip
 
 
-def icl(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(sys, "argv", words)
-    try:
-        main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
 def run_page(page: str, model: str, monkeypatch: pytest.MonkeyPatch) -> int:
     """Run a page in the present folder with a small model in the packaged one's place.
 
@@ -73,6 +63,6 @@ def run_page(page: str, model: str, monkeypatch: pytest.MonkeyPatch) -> int:
             ):  # fmt: skip
                 assert words[0] == "icl", f"{where}: only icl can be run, not {words[0]!r}"
                 expected = 2 if line.rstrip().endswith("# exit 2") else 0
-                assert icl(words, monkeypatch) == expected, f"{where}: {line}"
+                assert run_icl(monkeypatch, *words[1:]) == expected, f"{where}: {line}"
             done += 1
     return done

@@ -69,3 +69,8 @@ def test_the_own_method_is_short() -> None:
                  if b.title.endswith(".py")]  # fmt: skip
     assert len(source.splitlines()) < 60
     assert PACKAGED not in source
+
+
+def test_a_page_of_ones_own_part_is_short() -> None:
+    page = DOCS / "howto" / "own-source.md"
+    assert len(page.read_text("utf-8").splitlines()) < 60

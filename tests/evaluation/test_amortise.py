@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icl.evaluation.amortise import break_even
-from icl.evaluation.summary import MetaTraining, summarise
+from icl.evaluation.board import MetaTraining
+from icl.evaluation.summary import summarise
 from tests.evaluation.synthetic import run_records
 
 ROW = summarise(run_records(learners={"meta": (0.6, 0, 1.0)}, shots=(1,))).overall.rows[0]

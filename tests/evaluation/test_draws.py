@@ -26,7 +26,7 @@ from icl.evaluation.power import components
 from icl.evaluation.sensitivity import sensitivity
 from icl.evaluation.statistics import clustered_sample
 from icl.evaluation.summary import summarise
-from icl.reporting.terminal import board_title
+from icl.reporting.numbers import board_title
 from icl.runs.record import EpisodeRecord
 from tests.episodes.toy_families import regular_family
 from tests.evaluation.synthetic import record

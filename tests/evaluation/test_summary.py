@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from icl.errors import IclError
+from icl.evaluation.board import MetaTraining
 from icl.evaluation.grid import grid
-from icl.evaluation.summary import MetaTraining, summarise
+from icl.evaluation.summary import summarise
 from icl.reporting.verdict import notes
 from icl.runs.record import Cost
 from tests.evaluation.synthetic import LANGUAGES, LEARNERS, record, run_records, written

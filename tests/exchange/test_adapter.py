@@ -1,7 +1,5 @@
 """The hand-over: a meta-trained start as a PEFT adapter that needs nothing of icl."""
 
-# ruff: noqa: F811  # fixtures of another file
-
 from __future__ import annotations
 
 import json
@@ -25,7 +23,7 @@ from icl.models.adapters.lora import Adapter
 from icl.models.loading.load import load_backbone
 from icl.models.scoring.scorer import make_plan, score
 from tests import tiny
-from tests.cli.test_run import Place, material, place  # noqa: F401  # fixtures
+from tests.place import Place
 
 ALONE = """
 import json, sys, torch

@@ -1,7 +1,5 @@
 """Tasks, episodes and prompts for other programs: lm-eval scores them with the same predictions."""
 
-# ruff: noqa: F811  # fixtures of another file
-
 from __future__ import annotations
 
 import json
@@ -18,7 +16,7 @@ from icl.exchange.formats import dspy_rows, export_episodes, export_task, prompt
 from icl.learners import make
 from icl.tasks.loaded import TaskFamily
 from tests import tiny
-from tests.cli.test_run import FAMILY, LABELS, Place, material, place  # noqa: F401  # fixtures
+from tests.place import FAMILY, LABELS, Place
 
 # The tiny tokenizer has tokens that span "Kind:" and an answer; there lm-eval scores fewer tokens.
 APART = FAMILY.replace("Kind:", "Kind?")

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_run import material, place  # noqa: F401  (fixtures)
-
 
 def mount(folder: Path, *options: str) -> None:
     """Mount or change a small disk of its own; skip the test where that is not allowed."""

@@ -12,8 +12,8 @@ import pytest
 from icl.models.embedding.embedding_store import EmbeddingStore, content_key
 from icl.runs.record import EpisodeRecord
 from icl.runs.store import RecordStore, same_outcomes
-from tests.cli.test_run import Place
 from tests.faults.test_run import quick
+from tests.place import Place
 
 LEARNERS = """\
 learners:

@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM
 from icl.errors import IclError
 from icl.models.loading.load import load_backbone
 from tests import tiny, tiny_encoders
-from tests.cli.test_run import Place
 from tests.faults.test_run import quick
+from tests.place import Place
 
 Tensors = dict[str, torch.Tensor]
 

@@ -16,8 +16,8 @@ from icl.runs import runner as runner_module
 from icl.runs.folder import RunFolder
 from icl.runs.store import RecordStore, same_outcomes
 from tests import forked
-from tests.cli.test_run import Place
 from tests.faults.conftest import mount
+from tests.place import Place
 
 QUICK = """\
 learners:

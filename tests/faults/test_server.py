@@ -9,11 +9,11 @@ import pytest
 pytest.importorskip("httpx2", reason="the extra `server` is not installed")
 pytest.importorskip("babel", reason="the extra `offline` is not installed")
 
-from icl.cli.main import main
 from icl.runs.store import RecordStore
 from tests.models.server.conftest import server  # noqa: F401  (a fixture)
 from tests.models.server.fake import FakeServer, Fault
 from tests.models.server.test_run import write
+from tests.place import run_icl
 
 
 @pytest.mark.parametrize("fault", ["hangs", "garbage", "drops", "fails", "no scores", "bare"])
@@ -43,19 +43,13 @@ def test_a_server_that_fails_in_the_middle_loses_nothing(
             server.faults = [kinds[fault]] * 50  # more than one run uses up
 
     server.refuses = after_a_while
-    monkeypatch.setattr("sys.argv", ["icl", "run", str(config), "--out", str(run)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 2
+    assert run_icl(monkeypatch, "run", config, "--out", run) == 2
     told = [x for x in capsys.readouterr().err.splitlines() if x.startswith("icl:")]
     assert len(told) == 1
     kept = RecordStore(run).read()
     assert kept
     server.refuses = lambda body: None
     server.delay, server.faults = 0.0, []
-    monkeypatch.setattr("sys.argv", ["icl", "run", str(config), "--out", str(run)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert not stop.value.code
+    assert run_icl(monkeypatch, "run", config, "--out", run) == 0
     assert RecordStore(run).read()[: len(kept)] == kept
     assert len(RecordStore(run).read()) > len(kept)

@@ -24,30 +24,16 @@ from safetensors.torch import load_file, save_file
 import icl
 from tests import tiny
 from tests.models.adapters.test_peft_start import save_adapter
+from tests.place import FAMILY, write_data
 from tests.runs import carry_on
 
-LABELS = ("animal", "plant", "stone", "star")
-BASE = """\
-schema_version: 1
-name: base
-description: made-up things
-licence: CC0-1.0
-sources:
-  - type: directory
-    env: ICL_DATA_THINGS
-    columns: {id: id, label: label, fields: {text: text}}
-    file: "{language}/{split}.jsonl"
-data: [all]
-tasks:
-  kind:
-    labels: [animal, plant, stone, star]
-    words: {default: {star: sun}}
-    template: {input: "Text: {{ text }}\\nKind:"}
-splits:
-  train: {languages: [aa]}
-  test: {languages: [cc]}
-"""
-FAMILY = "extends: base.yaml\nname: things\n"
+BASE = (
+    FAMILY.replace("name: things", "name: base")
+    .replace("    template:", "    words: {default: {star: sun}}\n    template:")
+    .replace("train: {languages: [aa, bb]}", "train: {languages: [aa]}")
+    .replace("test: {languages: [cc, dd]}", "test: {languages: [cc]}")
+)
+THINGS = "extends: base.yaml\nname: things\n"
 EXPERIMENT = """\
 schema_version: 1
 name: tiny
@@ -93,20 +79,12 @@ def begin(place: Path) -> Path:
     shutil.copytree(package, place / "package/icl", ignore=shutil.ignore_patterns("_shipped"))
     tiny.save(place / "model")
     save_adapter(place / "adapter")
-    for language in ("aa", "cc"):
-        rows = [
-            {"id": f"{label}{i}", "label": label, "text": f"{language} {label[:3]} number {i}"}
-            for label in LABELS
-            for i in range(3)
-        ]
-        path = place / "data" / language / "all.jsonl"
-        path.parent.mkdir(parents=True)
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_data(place / "data", ("aa", "cc"), each=3)
     (place / "methods").mkdir()
     labelled = "text,label\n" + "".join(f"an example {i},{'ab'[i % 2]}\n" for i in range(4))
     new = "text\n" + "".join(f"a new one {i}\n" for i in range(NEW_ROWS))
     for name, text in {
-        "base.yaml": BASE, "things.yaml": FAMILY, "experiment.yaml": EXPERIMENT,
+        "base.yaml": BASE, "things.yaml": THINGS, "experiment.yaml": EXPERIMENT,
         "methods/mine.py": MINE, "methods/my_helper.py": HELPER, "labelled.csv": labelled,
         "new.csv": new,
     }.items():  # fmt: skip

@@ -22,7 +22,7 @@ from icl.tasks.definitions.extends import family_names, find_definition, read_de
 from icl.tasks.definitions.family import Definition
 from icl.tasks.definitions.survey import pairs, survey
 from icl.tasks.family import build_family
-from icl.tasks.sources.schema import HubSource
+from icl.tasks.sources.hub import HubSource
 
 TEXT, INT = datasets.Value("string"), datasets.Value("int32")
 LETTERS = ("A", "B", "C", "D")

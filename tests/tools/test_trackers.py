@@ -11,7 +11,7 @@ import pytest
 
 from icl.tools import interrupt
 from icl.tools.trackers import Trackers
-from tests.cli.test_run import Place, material, place  # noqa: F401  (fixtures)
+from tests.place import Place
 
 LEARNERS = "learners:\n" + "".join(
     f"  {name}: {{method: fomaml, inner_steps: {steps},"
@@ -20,7 +20,7 @@ LEARNERS = "learners:\n" + "".join(
 )
 
 
-def two_trained(place: Place) -> Path:  # noqa: F811
+def two_trained(place: Place) -> Path:
     path = place.write()
     text = path.read_text("utf-8")
     path.write_text(text[: text.index("learners:")] + LEARNERS, "utf-8")
@@ -39,7 +39,7 @@ def losses(run: Path) -> dict[str, list[float]]:
 
 
 def test_tensorboard_is_told_each_step_the_accuracies_and_the_configuration(
-    place: Place,  # noqa: F811
+    place: Place,
 ) -> None:
     pytest.importorskip("tensorboard", reason="the extra `track` is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -58,7 +58,7 @@ def test_tensorboard_is_told_each_step_the_accuracies_and_the_configuration(
 
 
 def test_wandb_keeps_the_steps_of_every_learner(
-    place: Place,  # noqa: F811
+    place: Place,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its runs have one step that never goes back: what is told of an earlier one is dropped."""
@@ -83,7 +83,7 @@ def test_wandb_keeps_the_steps_of_every_learner(
 
 
 def test_mlflow_keeps_the_steps_of_every_learner(
-    place: Place,  # noqa: F811
+    place: Place,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     mlflow = pytest.importorskip("mlflow")
@@ -143,7 +143,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
 
 def test_a_tracker_that_fails_on_the_way_is_named_once_and_the_run_ends_well(
     fake: type[Fake],
-    place: Place,  # noqa: F811
+    place: Place,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(fake, "fails", "log")
@@ -155,7 +155,7 @@ def test_a_tracker_that_fails_on_the_way_is_named_once_and_the_run_ends_well(
 
 def test_trackers_are_told_steps_that_begin_anew_with_each_learner(
     fake: type[Fake],
-    place: Place,  # noqa: F811
+    place: Place,
 ) -> None:
     assert place.icl("run", two_trained(place), "--out", "run", "--track", "fake")[0] == 0
     logged = [value for kind, value in fake.told if kind == "log"]
@@ -166,7 +166,7 @@ def test_trackers_are_told_steps_that_begin_anew_with_each_learner(
 
 def test_a_tracker_that_does_not_start_is_told_before_anything_is_done(
     fake: type[Fake],
-    place: Place,  # noqa: F811
+    place: Place,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(fake, "fails", "start")
@@ -176,7 +176,7 @@ def test_a_tracker_that_does_not_start_is_told_before_anything_is_done(
 
 def test_a_tracker_is_finished_when_the_run_is_stopped(
     fake: type[Fake],
-    place: Place,  # noqa: F811
+    place: Place,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real = Trackers.line
@@ -191,6 +191,6 @@ def test_a_tracker_is_finished_when_the_run_is_stopped(
     assert [kind for kind, _ in fake.told][-2:] == ["log", "finish"]
 
 
-def test_an_unknown_tracker_is_told(place: Place) -> None:  # noqa: F811
+def test_an_unknown_tracker_is_told(place: Place) -> None:
     told = place.refusal("run", place.write(), "--track", "tensorbord")
     assert "Did you mean 'tensorboard'?" in told

@@ -83,11 +83,13 @@ def _merge(base: Any, own: Any, loc: Loc, places: dict[Loc, tuple[Path, int]], n
 
 
 def _anchor(data: dict[Any, Any], folder: Path) -> None:
-    """Make `root` of each source and files of kinds start from the definition's own directory."""
+    """Start `root` and files of sources and of kinds from the definition's own directory."""
     sources = data.get("sources")
     for source in sources if isinstance(sources, list) else ():
         if isinstance(source, dict) and isinstance(source.get("root"), str):
             source["root"] = str(folder / Path(source["root"]).expanduser())
+        if isinstance(source, dict) and ".py:" in str(source.get("type")):
+            source["type"] = str(folder / Path(source["type"]).expanduser())
     tasks = data.get("tasks")
     for task in tasks.values() if isinstance(tasks, dict) else ():
         if isinstance(task, dict) and ".py:" in str(task.get("kind")):

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from icl.errors import did_you_mean
 from icl.tasks.definitions.task import TaskDefinition, check_templates
 from icl.tasks.kinds.task_labels import Label
-from icl.tasks.sources.schema import Columns, Source, Strict
+from icl.tasks.sources.registry import AnySource
+from icl.tasks.sources.schema import Columns, Strict
 from icl.tasks.template import RESERVED
-from icl.tools.yamlfile import fault
+from icl.tools.yamlfile import fault, faults_within
 
 Apart = Literal["class", "language", "task", "id"]
 
@@ -67,7 +67,7 @@ class Definition(Strict):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     description: str
     licence: str
-    sources: tuple[Source, ...] = Field(min_length=1)
+    sources: tuple[AnySource, ...] = Field(min_length=1)
     tasks: Mapping[str, TaskDefinition] = Field(min_length=1)
     splits: Mapping[str, SplitDefinition] = Field(min_length=1)
     data: tuple[str, ...] = ()
@@ -122,25 +122,12 @@ def _check_definition(definition: Definition) -> None:
 def _check_data(definition: Definition) -> None:
     for place, source in enumerate(definition.sources):
         at = ("sources", place)
-        if source.type == "cldr":
-            if definition.data:
-                raise fault("CLDR has no data splits; remove `data`", "data")
-        elif not definition.data:
+        if not source.has_splits and definition.data:
+            raise fault(f"{source.type!r} has no data splits; remove `data`", "data")
+        if source.has_splits and not definition.data:
             raise fault("give `data`, names of the source's own splits, e.g. [train, test]", *at)
-        elif (
-            source.type == "directory"
-            and len(definition.data) > 1
-            and not any("{split}" in text for text in (source.file, *source.where.values()))
-        ):
-            raise fault(
-                "each data split would be the same rows; name {split} in `file` or `where`",
-                *at,
-                "file",
-            )
-        for own in getattr(source, "splits", ()):
-            if own not in definition.data:
-                hint = did_you_mean(own, definition.data)
-                raise fault(f"unknown data split {own!r}.{hint}", *at, "splits", own)
+        with faults_within(*at):
+            source.check(definition.data)
 
 
 def _check_splits(definition: Definition) -> None:
@@ -192,11 +179,8 @@ _SHARED = {"language": _languages, "task": _tasks, "class": _classes, "id": _ids
 
 def _check_columns(name: str, task: TaskDefinition, columns: Columns, source: int) -> None:
     at = ("sources", source, "columns")
-    try:
+    with faults_within(*at):
         task.kind.check_columns(name, columns, task.labels)
-    except PydanticCustomError as error:
-        context = error.context or {}
-        raise fault(str(context.get("message", error)), *at, *context.get("at", ())) from error
     for field in columns.fields:
         if field in task.kind.shows(task.labels):
             raise fault(

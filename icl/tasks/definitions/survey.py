@@ -12,7 +12,6 @@ from icl.tasks.definitions.family import Definition
 from icl.tasks.family import build_family
 from icl.tasks.kinds.posing import asked
 from icl.tasks.sources.choose import choose_source
-from icl.tasks.sources.schema import CldrSource, DirectorySource
 from icl.tasks.task import Labels, warn_of_near_labels
 
 
@@ -31,8 +30,7 @@ class Survey:
 
 def is_local(definition: Definition, data: Path | None) -> bool:
     """Tell whether the data would be read from this machine; raises as `choose_source`."""
-    source, _ = choose_source(definition, data)
-    return isinstance(source, CldrSource | DirectorySource)
+    return not choose_source(definition, data).remote
 
 
 def survey(definition: Definition, data: Path | None) -> Survey:

@@ -21,10 +21,11 @@ from icl.tasks.kinds.base import Kind
 from icl.tasks.kinds.classification import CLASSIFICATION
 from icl.tasks.kinds.registry import KINDS, RESERVED, kind_class
 from icl.tasks.kinds.task_labels import Vocabulary
-from icl.tasks.sources.schema import Columns, OwnColumns, Source, Strict
+from icl.tasks.sources.base import Source
+from icl.tasks.sources.schema import Columns, OwnColumns, Strict
 from icl.tasks.template import Template, template_fields
 from icl.tasks.words import clash
-from icl.tools.yamlfile import fault
+from icl.tools.yamlfile import fault, nested
 
 _OWN = "^.+:[A-Za-z_]\\w*$"  # file.py:Class or package.module:Class
 _NAMES = {"anyOf": [{"enum": list(KINDS)}, {"type": "string", "pattern": _OWN}]}
@@ -103,7 +104,7 @@ class TaskDefinition(Vocabulary):
         if taken:
             name = sorted(taken)[0]
             raise fault(f"the kind has a field {name!r}, which all tasks have; rename it", "kind")
-        for name in set(rest).difference(cls.model_fields, own.model_fields):
+        for name in (n for n in rest if n not in {**cls.model_fields, **own.model_fields}):
             others = [k for k in KINDS if name in kind_class(k).model_fields]
             if others:
                 told = " and ".join(others)
@@ -114,8 +115,7 @@ class TaskDefinition(Vocabulary):
         try:
             return {**rest, "kind": own.model_validate(part)}
         except ValidationError as error:
-            first = error.errors()[0]
-            raise fault(first["msg"].removeprefix("Value error, "), *first["loc"]) from error
+            raise nested(error, own) from error
 
     @model_validator(mode="after")
     def _labels_fit_the_kind(self) -> TaskDefinition:

@@ -8,12 +8,14 @@ themselves, so an item has the same label in every language and its code is its 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from icl.errors import IclError, did_you_mean
-from icl.tasks.task import Example, normalise
+from icl.tasks.sources.base import Row, Source, Wanted
+from icl.tasks.sources.schema import Columns
+from icl.tasks.task import normalise
 
 if TYPE_CHECKING:
     from babel import Locale
@@ -32,8 +34,27 @@ _SCRIPTS = {"Latn": "Latin", "Cyrl": "Cyrillic", "Arab": "Arabic", "Deva": "Deva
 _MONEY = ("dollar", "euro", "franc", "pound", "peso", "dinar")
 
 
-def cldr_examples(task: str, language: str, labels: tuple[str, ...]) -> list[Example]:
-    """Return the examples of a CLDR task in a language, in the order of their codes.
+class CldrSource(Source):
+    """Names from Unicode CLDR through Babel (extra ``offline``), see `icl.tasks.sources.cldr`."""
+
+    has_splits: ClassVar[bool] = False
+
+    @property
+    def fixed_columns(self) -> Columns:
+        """What a row has."""
+        return Columns(id="code", label="label", fields={"text": "name"})
+
+    def place(self, wanted: Wanted) -> str:
+        """Return the task and the language."""
+        return f"CLDR's {wanted.task!r}, {wanted.language}"
+
+    def rows(self, wanted: Wanted) -> Iterator[Row]:
+        """Read a task in a language, see `cldr_rows`."""
+        return cldr_rows(wanted.task, wanted.language, wanted.labels)
+
+
+def cldr_rows(task: str, language: str, labels: Sequence[str]) -> Iterator[Row]:
+    """Yield the items of a CLDR task in a language, in the order of their codes.
 
     Names that CLDR lacks in the language, or leaves untranslated in one that does not write Latin
     letters, are left out, and so are texts that would stand under two labels.
@@ -59,11 +80,9 @@ def cldr_examples(task: str, language: str, labels: tuple[str, ...]) -> list[Exa
     owners = defaultdict(set)
     for _, name, label in items:
         owners[normalise(name)].add(label)
-    return [
-        Example(f"{language}/{code}", {"text": name}, label, language, code)
-        for code, name, label in sorted(items)
-        if len(owners[normalise(name)]) == 1
-    ]
+    kept = (item for item in sorted(items) if len(owners[normalise(item[1])]) == 1)
+    for number, (code, name, label) in enumerate(kept, start=1):
+        yield number, {"code": code, "name": name, "label": label}
 
 
 def _is_name(item: Item, locale: Locale) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from icl.errors import IclError
-from icl.tasks.sources.rows import Row
+from icl.tasks.sources.base import Row
 
 _LONGEST = 2**31 - 1
 _QUOTED = re.compile(r'"([^"]*(?:""[^"]*)*)"(?=\t|\Z)')

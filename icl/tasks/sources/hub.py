@@ -3,12 +3,72 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import Field
 
 from icl.errors import IclError
-from icl.tasks.sources.rows import Row
+from icl.tasks.sources.base import Row, Source, UnreachableError, Wanted, check_splits, only
+from icl.tasks.sources.schema import Columns, Pattern
+
+
+class HubSource(Source):
+    """A data set on the Hugging Face Hub, read through `datasets`.
+
+    Attributes:
+        name: the repository's id.
+        columns: which columns hold what.
+        config: the configuration, with ``{language}`` and ``{task}``.
+        revision: a commit, branch or tag.
+        files: for a repository without configurations, the files of one split, with places.
+        splits: data split in the definition -> the Hub's name of it, where they differ.
+        streaming: read row by row over the network instead of downloading first.
+        limit: at most so many rows of each split.
+        where: as for `DirectorySource`.
+    """
+
+    remote: ClassVar[bool] = True
+
+    name: str
+    columns: Columns
+    config: Pattern | None = None
+    revision: str | None = None
+    files: Pattern | None = None
+    splits: Mapping[str, str] = Field(default_factory=dict)
+    streaming: bool = False
+    limit: int | None = Field(default=None, ge=1)
+    where: Mapping[str, Pattern] = Field(default_factory=dict)
+
+    def place(self, wanted: Wanted) -> str:
+        """Return the data set's name, configuration and split."""
+        there = self._there(wanted)
+        config = self.config and there.fill(self.config)
+        return f"{self.name}, config {config}, split {there.split}"
+
+    def rows(self, wanted: Wanted) -> Iterator[Row]:
+        """Read one split, see `hub_rows`."""
+        there = self._there(wanted)
+        found = hub_rows(
+            self.name,
+            config=self.config and there.fill(self.config),
+            split=there.split,
+            revision=self.revision,
+            files=self.files and there.fill(self.files),
+            streaming=self.streaming,
+            limit=self.limit,
+        )
+        return only(found, self.where, wanted, self.place(wanted))
+
+    def _there(self, wanted: Wanted) -> Wanted:
+        """Return what is wanted with the Hub's name of the split."""
+        return replace(wanted, split=self.splits.get(wanted.split, wanted.split))
+
+    def check(self, data: Sequence[str]) -> None:
+        """Look whether `splits` names data splits of the definition."""
+        check_splits(self.splits, data)
 
 
 def hub_rows(
@@ -20,7 +80,6 @@ def hub_rows(
     files: str | None = None,
     streaming: bool = False,
     limit: int | None = None,
-    hint: str = "",
     folder: Path | None = None,
     class_names: bool = True,
     **arguments: Any,
@@ -31,14 +90,14 @@ def hub_rows(
         name: the repository's id, or a builder's name such as ``json``.
         split: the Hub's name of the split.
         config, revision, files, streaming, limit: see `HubSource`.
-        hint: a further way to the data, told when they cannot be had.
         folder: where local files lie that are named relatively, and all must; by default in
             `name`, where that is a directory, or under the current directory.
         class_names: give class labels as their names; else as the numbers that are stored.
         arguments: what else `datasets.load_dataset` takes: `data_files`, `data_dir`.
 
     Raises:
-        IclError: the data set cannot be had, would run code or lies outside its folder.
+        UnreachableError: the data set cannot be had.
+        IclError: it would run code or lies outside its folder.
     """
     import datasets
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
@@ -67,9 +126,9 @@ def hub_rows(
         raise
     except Exception as error:  # many libraries stand behind this, each with errors of its own
         reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
-        raise IclError(
+        raise UnreachableError(
             f"The data set {name!r} (config {config!r}, split {split!r}) cannot be read from the "
-            f"Hub: {reason}; check the network, the name and the split.{hint}"
+            f"Hub: {reason}; check the network, the name and the split."
         ) from error
 
 

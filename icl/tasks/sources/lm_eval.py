@@ -2,20 +2,23 @@
 
 The common subset: ``output_type: multiple_choice`` with `doc_to_text`, `doc_to_choice` and
 `doc_to_target` as columns, Jinja2 or plain values, and `include`. What needs Python code
-(``!function``, `process_docs`) is refused: a definition never runs code.
+(``!function``, `process_docs`) is refused: such a file never runs code.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import Field
 
 from icl.errors import IclError, did_you_mean
+from icl.tasks.sources.base import LocalSource, Row, Wanted, check_splits
 from icl.tasks.sources.cells import value_at
 from icl.tasks.sources.hub import hub_rows
-from icl.tasks.sources.rows import Row
+from icl.tasks.sources.schema import Columns, Pattern
 from icl.tasks.template import render
 from icl.tools.yamlfile import read_yaml
 
@@ -25,6 +28,42 @@ _READ = "multiple_choice"  # the one output type
 _NEEDED = ("dataset_path", "doc_to_text", "doc_to_choice", "doc_to_target")
 _ARGUMENTS = ("data_files", "data_dir", "revision")
 _DEEPEST_INCLUDE = 10
+
+
+class LmEvalSource(LocalSource):
+    """Multiple-choice tasks of lm-evaluation-harness, from their YAML files.
+
+    A row has ``text`` (the rendered `doc_to_text`), ``choices`` and ``answer`` (the right choice).
+
+    Attributes:
+        file: the task's YAML file in the directory, with places.
+        splits: data split in the definition -> the data set's name of it; by default train,
+            validation and test are the task's `training_split`, `validation_split`, `test_split`.
+        columns: by default those of a row.
+    """
+
+    remote: ClassVar[bool] = True
+
+    file: Pattern = "{task}.yaml"
+    splits: Mapping[str, str] = Field(default_factory=dict)
+
+    @property
+    def fixed_columns(self) -> Columns:
+        """What a row has."""
+        return Columns(label="answer", fields={"text": "text"}, options="choices")
+
+    def place(self, wanted: Wanted) -> str:
+        """Return the task's file and the data split."""
+        return f"{self.within(wanted.fill(self.file))}, {wanted.split}"
+
+    def rows(self, wanted: Wanted) -> Iterator[Row]:
+        """Read the documents of a split, see `lm_eval_rows`."""
+        path = self.within(wanted.fill(self.file))
+        return lm_eval_rows(path, wanted.split, self.splits, self.folder)
+
+    def check(self, data: Sequence[str]) -> None:
+        """Look whether `splits` names data splits of the definition."""
+        check_splits(self.splits, data)
 
 
 def lm_eval_rows(path: Path, part: str, splits: Mapping[str, str], folder: Path) -> Iterator[Row]:

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError
 from icl.tasks.kinds.base import Target
+from icl.tasks.sources.base import Row
 from icl.tasks.sources.cells import IncompleteError, label_of, shown, text_of, value_at
 from icl.tasks.sources.schema import Columns
 from icl.tasks.task import Example
 
 if TYPE_CHECKING:
     from icl.tasks.definitions.task import TaskDefinition
-
-Row = tuple[int, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ def examples_from_rows(
         task: its kind, which says what the answer is, its labels, and what stands for them.
         columns: which column holds what.
         language: the rows' language.
-        part: the data split; it stands at the front of the parallel id.
+        part: the data split; it stands at the front of the parallel id; "" for none.
         counts: where the labels are counted of tasks that draw some of them.
 
     Raises:
@@ -95,7 +94,7 @@ def examples_from_rows(
             raise IclError(f"{rows.where}, row {number}: {error}") from error
         if counts is not None and task.kind.some_ways:
             counts.note(task.kind.stratum(target.label), f"{rows.where}, row {number}")
-        parallel = f"{part}/{item}"
+        parallel = f"{part}/{item}" if part else item
         own = f"{language}/{parallel}"
         yield Example(own, fields, target.label, language, parallel, domain)
 

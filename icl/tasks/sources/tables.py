@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from icl.errors import IclError
+from icl.tasks.sources.base import Row
 from icl.tasks.sources.delimited import csv_rows, text_lines, tsv_rows, twice
-from icl.tasks.sources.rows import Row
 
 _BATCH = 4096
 

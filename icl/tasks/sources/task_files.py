@@ -7,16 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from icl.errors import IclError, did_you_mean
-from icl.tasks.sources.rows import Row
+from icl.tasks.sources.base import Row
+from icl.tasks.sources.schema import Columns
 from icl.tasks.sources.tables import read_json, read_table
+
+# What the rows of each form hold.
+COLLECTIONS: Mapping[str, Columns] = {
+    "natural-instructions": Columns(
+        id="id", label="output", fields={"input": "input", "definition": "definition"}
+    ),
+    "big-bench": Columns(label="answer", fields={"input": "input"}, options="options"),
+    "metaicl": Columns(label="output", fields={"input": "input"}, options="options"),
+}
 
 
 def read_collection(path: Path, form: str) -> Iterator[Row]:
-    """Read the rows of a task file, in the columns that `FORMAT_COLUMNS` names.
+    """Read the rows of a task file, in the columns that `COLLECTIONS` names.
 
     Args:
         path: the file.
-        form: ``natural-instructions``, ``big-bench`` or ``metaicl``.
+        form: a key of `COLLECTIONS`.
 
     Raises:
         IclError: the file is not of that form; the sentence names the row and the key.
