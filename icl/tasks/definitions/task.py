@@ -104,7 +104,7 @@ class TaskDefinition(Vocabulary):
         if taken:
             name = sorted(taken)[0]
             raise fault(f"the kind has a field {name!r}, which all tasks have; rename it", "kind")
-        for name in set(rest).difference(cls.model_fields, own.model_fields):
+        for name in (n for n in rest if n not in {**cls.model_fields, **own.model_fields}):
             others = [k for k in KINDS if name in kind_class(k).model_fields]
             if others:
                 told = " and ".join(others)

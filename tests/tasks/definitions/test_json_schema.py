@@ -12,6 +12,7 @@ from icl.tasks.definitions.json_schema import HEADER, SCHEMA_FILE, definition_sc
 from icl.tools.shipped import shipped
 from tests.tasks.helpers import definition
 
+IT = {"input": "{{ text }}"}
 DEFINITIONS = sorted(shipped("tasks").glob("*.yaml"))
 
 
@@ -57,6 +58,12 @@ def test_shipped_definitions_conform(path: Any) -> None:
         ({"disjoint": [["a", "b", "sentence"]]}, False),
         ({"tasks": {"mood": {"labels": [1, True], "template": {"input": "{{ text }}"}}}}, True),
         ({"tasks": {"mood": {"labels": [[1]], "template": {"input": "{{ text }}"}}}}, False),
+        ({"tasks": {"mood": {"labels": ["a", "b"], "metrics": ["chrf"], "template": IT}}}, False),
+        ({"tasks": {"mood": {"kind": "generation", "metrics": ["chrf"], "template": IT}}}, True),
+        ({"tasks": {"mood": {"kind": "generation", "metrics": ["f1"], "template": IT}}}, False),
+        ({"tasks": {"mood": {"kind": "mine.py:Mine", "yes": "ja", "template": IT}}}, True),
+        ({"tasks": {"mood": {"kind": "mine", "template": IT}}}, False),
+        ({"tasks": {"mood": {"labels": ["a", "b"], "yes": "ja", "template": IT}}}, False),
     ],
 )
 def test_what_editors_underline(change: dict[str, Any], right: bool) -> None:

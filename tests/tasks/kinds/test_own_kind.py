@@ -311,6 +311,8 @@ def test_a_class_that_is_no_kind_or_not_a_whole_one_is_told(material: Path, tmp_
         (imports + "class Topics(Kind):\n    no: str = ''", "lacks `measures`, `target`"),
         (imports + "class Topics(Kind):\n    labels: str = ''\n" + whole,
          "has a field 'labels', which all tasks have"),
+        (imports + "class Topics(Kind):\n    yes: str\n    near: float\n" + whole,
+         "near': this field is missing; add it"),
     ]:  # fmt: skip
         folder = tmp_path / str(len(body))
         folder.mkdir()
