@@ -49,7 +49,6 @@ TWICE = {
     "transductive": "the heads, and the methods over embeddings",
     "reliability": "the metric, and the figures of a run",
     "worst": "the worst episodes, and how they are shown",
-    "registry": "what a room knows by name, and how somebody's own is found",
     "merge": "merging, and the command that does it",
 }
 

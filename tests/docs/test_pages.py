@@ -71,6 +71,17 @@ def test_the_own_method_is_short() -> None:
     assert PACKAGED not in source
 
 
-def test_a_page_of_ones_own_part_is_short() -> None:
-    page = DOCS / "howto" / "own-source.md"
-    assert len(page.read_text("utf-8").splitlines()) < 60
+def test_pages_of_ones_own_parts_are_short() -> None:
+    names = ("own-kind", "own-source", "own-model-class")
+    pages = {name: (DOCS / f"howto/{name}.md").read_text("utf-8") for name in names}
+    assert {name: len(text.splitlines()) < 60 for name, text in pages.items()} == dict.fromkeys(
+        names, True
+    )
+    contributing = (DOCS.parent / "CONTRIBUTING.md").read_text("utf-8")
+    assert all(f"docs/howto/{name}.md" in contributing for name in names)
+
+
+def test_links_of_contributing_lead_somewhere() -> None:
+    text = (DOCS.parent / "CONTRIBUTING.md").read_text("utf-8")
+    targets = [t.partition("#")[0] for t in LINK.findall(text) if "://" not in t]
+    assert [t for t in targets if not (DOCS.parent / t).exists()] == []
