@@ -56,7 +56,6 @@ TrackerNames = Annotated[
 Form = Annotated[LogFormat, typer.Option(help="How progress, warnings and faults are told.")]
 
 _EXIT_USER_FAULT = 2
-_EXIT_INTERRUPTED = 130
 
 
 def _version(asked: bool) -> None:
@@ -180,12 +179,10 @@ def prompts(
     Example: icl prompts prompt_study --limit 2
     """
     from icl.cli.prompts import prompts_command
+    from icl.cli.run import guarded
 
-    try:
+    with guarded():
         prompts_command(config, out, data, limit)
-    except KeyboardInterrupt:
-        sys.stderr.write("icl: stopped; run the same command again to go on.\n")
-        raise typer.Exit(_EXIT_INTERRUPTED) from None
 
 
 @app.command()

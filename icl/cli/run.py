@@ -7,19 +7,24 @@ import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
 
 from icl.cli.faults import told
+from icl.cli.prompts import prompts_command
 from icl.errors import IclError, one_line
 from icl.experiments.config import ExperimentConfig, load_config
-from icl.experiments.experiment import Outcome, check_processes, run_experiment, write_outcome
+from icl.experiments.experiment import check_processes, run_experiment, write_outcome
+from icl.experiments.prompt_study import is_study
 from icl.processes import connect
 from icl.processes.launch import launch, launched, program
 from icl.processes.watch import FAULT, INTERRUPTED
+from icl.reporting.comparison import Comparison
+from icl.runs.finished import read_run
 from icl.runs.folder import RunFolder
 from icl.tools import interrupt
 from icl.tools.progress import Format, event, speak, speaks_json
@@ -41,12 +46,23 @@ def run_command(
 
     Without `config` it is that of the folder `out`.
     """
+    with guarded(form):
+        file, resumed = config or _own_config(out), config is None
+        if resumed and is_study(Path(file)):
+            _resume_study(file, out, limit, processes, track)
+        else:
+            _run(file, out, data, limit, processes, track, overrides)
+
+
+@contextmanager
+def guarded(form: Format = "text") -> Iterator[None]:
+    """End a command that runs something as its user wants to hear of it: stopped, or at fault."""
     speak(form)
     try:
         with interrupt.like_ctrl_c(), warnings.catch_warnings():
             if speaks_json():
                 warnings.showwarning = _warned
-            _run(config or _own_config(out), out, data, limit, processes, track, overrides)
+            yield
     except KeyboardInterrupt:
         _stopped()
     except Exception as error:
@@ -69,10 +85,8 @@ def _run(
     overrides: Sequence[str],
 ) -> None:
     path = find_config(config)
-    experiment = load_config(path, overrides)
-    if data is not None:
-        experiment = experiment.with_data(data)
-    folder = out if out is not None else Path("runs") / experiment.name
+    experiment = load_config(path, overrides).with_data(data)
+    folder = experiment.folder(out)
     if processes > 1 and not launched():
         check_processes(experiment, processes)
         code = launch(sys.argv[1:], processes)
@@ -88,6 +102,14 @@ def _run(
         )
     if group.main:
         _show(outcome)
+
+
+def _resume_study(
+    config: str, out: Path | None, limit: int | None, processes: int, track: Sequence[str]
+) -> None:
+    if processes > 1 or track:
+        raise IclError("A prompt study runs in one process, untracked; drop the options.")
+    prompts_command(config, out, None, limit)
 
 
 def _own_config(folder: Path | None) -> str:
@@ -112,13 +134,12 @@ def _command(
 
 def report_command(folder: Path, *, plots: bool = False) -> None:
     """Write a run's report again, its plots as files where asked for, and print its table."""
-    outcome = write_outcome(RunFolder(folder), command=f"icl report {folder.name}")
+    outcome = write_outcome(read_run(RunFolder(folder)), command=f"icl report {folder.name}")
     _show(outcome)
     if plots:
-        from icl.evaluation.summary import summarise
         from icl.reporting.figures import FOLDER, write_plots
 
-        write_plots(folder, summarise(outcome.records, outcome.meta_training))
+        write_plots(folder, outcome.summary)
         Console().print(f"Plots: {folder / FOLDER}", soft_wrap=True, highlight=False, markup=False)
 
 
@@ -147,7 +168,7 @@ def _warned(message: Warning | str, *_: object, **__: object) -> None:
     event("warning", message=str(message))
 
 
-def _show(outcome: Outcome) -> None:
+def _show(outcome: Comparison) -> None:
     from icl.reporting import print_table
 
     event("report", path=str(outcome.report))

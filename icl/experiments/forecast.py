@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 from icl.episodes import Episode
 from icl.experiments.config import ExperimentConfig, LearnerConfig
 from icl.learners.work import Counter
-from icl.runs.finished import roster
+from icl.runs.entrants import Entrant, suited
 from icl.runs.folder import RunFolder
+from icl.runs.roster import read_roster
 from icl.tools.amounts import Work
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from icl.episodes import EpisodeSampler
-    from icl.runs.entrants import Entrant
 
 _PROBE = 1024  # the side of the matrices by which the machine's rate is measured
 _TRIES = 8
@@ -78,11 +76,10 @@ def forecast(config: ExperimentConfig, folder: Path, limit: int | None = None) -
     Raises:
         IclError: as for running it.
     """
-    from icl.experiments.experiment import draw_episodes, prepare_family, training_sampler
-    from icl.runs.entrants import Entrant
+    from icl.experiments.experiment import prepare
 
-    family = prepare_family(config)
-    episodes = draw_episodes(config, family, limit)
+    asked = prepare(config, limit)
+    episodes = list(suited(asked.entrants, asked.episodes, asked.metrics))
     tokenizer, size = _model(config)
     parameters = None if size is None else size.parameters
     rate = None if parameters is None else _rate()
@@ -93,15 +90,14 @@ def forecast(config: ExperimentConfig, folder: Path, limit: int | None = None) -
             tokenizer, 1 if size is None else size.layers, bool(size and size.encoder)
         )
     lines = []
-    for name, learner in config.learners.items():
-        complete = learner.complete()
+    for entrant, learner in zip(asked.entrants, config.learners.values(), strict=True):
+        name, complete = entrant.name, learner.complete()
         left = max(0, len(episodes) - done[name])
         training = complete.training
         steps = 0 if training is None or seconds[name] else training.steps
         work = None if counter is None else _judged(counter, complete, episodes, left)
         if counter is not None and work is not None and steps and training is not None:
-            entrant = Entrant(name, complete.method, complete.params(), training)
-            trained = _trained(counter, training_sampler(config, family, entrant), entrant)
+            trained = _trained(counter, entrant)
             work = None if trained is None else work + trained
         measured = bool(seconds[name]) and not steps
         if measured:
@@ -133,10 +129,10 @@ def _judged(
     return total * (left / len(some))
 
 
-def _trained(counter: Counter, sampler: EpisodeSampler, entrant: Entrant) -> Work | None:
+def _trained(counter: Counter, entrant: Entrant) -> Work | None:
     """Estimate the work of meta-training, from the first of its episodes."""
-    training = entrant.training
-    if training is None:
+    training, sampler = entrant.training, entrant.sampler
+    if training is None or sampler is None:
         return Work()
     some = sampler.episodes(min(_LOOKED_AT, training.steps * training.meta_batch))
     params = entrant.params.model_dump()
@@ -165,7 +161,7 @@ def _known(
         and name in before.learners
         and before.learners[name].complete() == learner.complete()
     }
-    keys = {row["key"]: row["name"] for row in roster(run) if row["key"]}
+    keys = {row["key"]: row["name"] for row in read_roster(run) if row["key"]}
     for record in run.store.scan():
         name = keys.get(record.learner_key)
         if name in same:

@@ -21,6 +21,7 @@ from icl.reporting.svg import drawing, inline_svg
 from icl.reporting.terminal import board_title
 from icl.reporting.verdict import SIGNIFICANT, notes, verdict
 from icl.reporting.worst import Find, shown
+from icl.runs.folder import REPORT
 from icl.runs.record import ACCURACY, EpisodeRecord
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def write_report(
     Raises:
         IclError: there is nothing to compare, or a file cannot be written.
     """
-    path = Path(folder) / "report.html"
+    path = Path(folder) / REPORT
     summary = summarise(records, meta_training)
     page = render(
         summary,

@@ -21,7 +21,7 @@ from icl.tools.cache import sha256_file
 from icl.tools.yamlfile import read_yaml
 
 SCHEMA_VERSION = 1
-EPISODES = "episodes.jsonl"
+EPISODES, REPORT = "episodes.jsonl", "report.html"
 _DEPTHS = ("*", "meta/*", "meta/*/*")  # where a run writes
 
 
