@@ -13,7 +13,6 @@ from icl.errors import IclError
 from icl.evaluation.summary import Board, Row, summarise
 from icl.exchange.trained import Found
 from icl.reporting.numbers import markdown
-from icl.runs.record import EpisodeRecord
 from icl.runs.roster import read_roster
 from icl.version import __version__
 
@@ -119,8 +118,7 @@ def _results(run: Path, found: Found) -> str:
 
     folder = RunFolder(run)
     keys = {row["name"]: row["key"] for row in read_roster(folder) if row["key"]}
-    episodes = folder.read_episodes()
-    records: list[EpisodeRecord] = folder.records(keys, [e.fingerprint for e in episodes])
+    records = folder.records(keys, list(folder.episodes().fingerprints()))
     if found.name not in {record.learner for record in records}:
         return "The run has judged it on no episode."
     summary = summarise(records)
