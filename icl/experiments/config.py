@@ -23,7 +23,7 @@ from icl.learners.base import Params
 from icl.models.server.config import ServerConfig
 from icl.tasks.sources.schema import Strict
 from icl.tools.overrides import assign, parse, shown
-from icl.tools.yamlfile import Loc, Places, dotted, fault, read_yaml, spot, validate
+from icl.tools.yamlfile import Loc, Places, fault, read_yaml, spot, validate
 from icl.training import TrainingConfig
 
 SCHEMA_VERSION = 1
@@ -255,7 +255,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
         except IclError as error:
             where = (*part, *_field_at_fault(error))
             raise IclError(
-                f"{spot(_place(places, where))}, field {dotted(where)!r}: {error}"
+                f"{spot(_place(places, where))}, field {_dotted(where)!r}: {error}"
             ) from error
     return config
 
@@ -282,3 +282,7 @@ def _place(places: Places, where: Loc) -> tuple[Path, int]:
     while where not in places:
         where = where[:-1]
     return places[where]
+
+
+def _dotted(where: Loc) -> str:
+    return ".".join(str(part) for part in where)

@@ -144,9 +144,7 @@ def _sentence(places: Places, model: type[BaseModel], error: ValidationError) ->
     first = errors[0]
     loc = _known((*first["loc"], *first.get("ctx", {}).get("at", ())), places)
     missing = first["type"] == "missing"
-    field = (
-        ".".join(str(p) for p in (*loc, first["loc"][-1]) if p != "") if missing else dotted(loc)
-    )
+    field = ".".join(str(p) for p in (*loc, first["loc"][-1]) if p != "") if missing else _dots(loc)
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
     hint = ""
     if first["type"] == "extra_forbidden":
@@ -174,8 +172,7 @@ def spot(place: tuple[Path, int]) -> str:
     return f"{path}, line {line}" if line else str(path)
 
 
-def dotted(loc: Loc) -> str:
-    """Name a field by the way to it, as users write it."""
+def _dots(loc: Loc) -> str:
     return ".".join(str(part) for part in loc)
 
 
