@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
-from icl.episodes import Episode, EpisodeSampler, Setting
-from icl.episodes.setting import WITHIN
+from pydantic import ValidationError
+
+from icl.episodes import Episode
 from icl.errors import IclError
 from icl.experiments.config import ExperimentConfig, LearnerConfig, ModelConfig, load_config
-from icl.learners.base import Learner
+from icl.experiments.episodes import measured, prepare_family
+from icl.experiments.experiment import (
+    Experiment,
+    carry_out,
+    entrants_of,
+    run_experiment,
+    write_outcome,
+)
+from icl.experiments.models import given_model
+from icl.learners.base import Learner, Params
 from icl.reporting.comparison import Comparison
-from icl.runs.entrants import Entrant, Model
-from icl.runs.folder import RunFolder
-from icl.runs.runner import Runner
+from icl.runs.finished import read_run
+from icl.runs.folder import EPISODES, RunFolder
 from icl.tasks import TaskFamily, load_family
-from icl.training import TrainingConfig
+from icl.tools.shipped import find_config
 
 if TYPE_CHECKING:
     from icl.models import base
-    from icl.runs.record import EpisodeRecord
 
 Entry = str | Mapping[str, Any] | Learner
 OFFLINE = "packaged:gemma-3-270m"
@@ -90,16 +101,19 @@ def compare(
 ) -> Comparison:
     """Let learners learn every episode's task from its support set, and judge them on its queries.
 
+    It is what ``icl run`` does of a configuration that names saved episodes: the folder is of the
+    same kind, and what stands in it is not done again.
+
     Args:
         learners: methods' names; or by the name in tables a method's name, its parameters (with
             ``method`` where the name is another, and ``training`` for a meta-learner), or a
-            `Learner` of your own. Yours are judged each time; what the others did in `out` is
-            not done again.
+            `Learner` of your own. Yours are judged each time, since nothing tells what they have
+            become since.
         episodes: see `icl.episodes.draw`.
         model: that all methods share: a name, what `load_model` has returned, or an object of your
             own class.
-        family: where meta-learners find their training episodes.
-        out: a run's folder to keep records and checkpoints in; None keeps nothing.
+        family: where meta-learners find their training episodes, and old episodes their metrics.
+        out: a run's folder to keep records, checkpoints and the report in; None keeps nothing.
 
     Raises:
         IclError: an unknown method or parameter, a meta-learner without a family, no episodes, or
@@ -111,29 +125,19 @@ def compare(
     entries = learners if isinstance(learners, Mapping) else {name: name for name in learners}
     if not entries:
         raise IclError("There are no learners to compare; name one, such as 'in-context'.")
-    own = {name: entry for name, entry in entries.items() if isinstance(entry, Learner)}
-    entrants = [
-        _entrant(name, entry) for name, entry in entries.items() if not isinstance(entry, Learner)
-    ]
-    training = {e.name: _sampler(e, family, episodes) for e in entrants if e.training}
-    held = _model(model)
-    with tempfile.TemporaryDirectory(prefix="icl-") as nowhere:
-        folder = RunFolder(Path(nowhere if out is None else out))
-        records: list[EpisodeRecord] = []
-        trained: dict[str, dict[str, float]] = {}
-        if entrants:
-            with folder.locked():
-                Runner(folder, entrants, episodes, held, training).run()
-            rows = (folder.read_json("run.json") or {})["learners"]
-            keys = {row["name"]: row["key"] for row in rows}
-            records = folder.records(keys, [e.fingerprint for e in episodes])
-            trained = _meta_training(rows)
-    records += [
-        record for name, learner in own.items() for record in _judged(name, learner, episodes, held)
-    ]
-    order = list(entries)
-    records.sort(key=lambda record: order.index(record.learner))
-    return Comparison(tuple(records), trained)
+    described, held = given_model(model)
+    with TemporaryDirectory(prefix="icl-") if out is None else nullcontext(str(out)) as place:
+        config = _config(entries, episodes, described, family, Path(place))
+        given = prepare_family(config) if family is None else family
+        made = {name: own for name, own in entries.items() if isinstance(own, Learner)}
+        entrants = [
+            replace(entrant, made=made.get(entrant.name))
+            for entrant in entrants_of(config, given, held)
+        ]
+        experiment = Experiment(config, entrants, [measured(given, e) for e in episodes])
+        told = partial(write_outcome, command="icl.compare(...)")
+        found = carry_out(experiment, Path(place), Comparison.of if out is None else told)
+    return found or Comparison(())
 
 
 def run(
@@ -154,91 +158,70 @@ def run(
     Raises:
         IclError: for everything that the user can mend.
     """
-    from icl.experiments.experiment import run_experiment
-    from icl.tools.shipped import find_config
-
     experiment = (
         config if isinstance(config, ExperimentConfig) else load_config(find_config(str(config)))
-    )
-    if data is not None:
-        experiment = experiment.with_data(Path(data))
-    folder = Path("runs") / experiment.name if out is None else Path(out)
-    found = run_experiment(experiment, folder, command="icl.run(...)", limit=limit)
-    return Comparison(tuple(found.records), found.meta_training, found.report)
+    ).with_data(None if data is None else Path(data))
+    folder = experiment.folder(None if out is None else Path(out))
+    return run_experiment(experiment, folder, command="icl.run(...)", limit=limit)
 
 
 def open_run(folder: str | Path) -> Comparison:
-    """Return what a run's folder holds; the report there is written again.
+    """Return what a run's folder holds; nothing is written there.
 
     Raises:
         IclError: it is no run's folder, is damaged, or holds no records yet.
     """
-    from icl.experiments.experiment import write_outcome
-
-    path = Path(folder)
-    found = write_outcome(RunFolder(path), command=f"icl report {path.name}")
-    return Comparison(tuple(found.records), found.meta_training, found.report)
+    return Comparison.of(read_run(RunFolder(Path(folder))))
 
 
-def _entrant(name: str, entry: str | Mapping[str, Any]) -> Entrant:
+class _Made(LearnerConfig):
+    """A learner that somebody has made in Python: a file can name its class only."""
+
+    def params(self) -> Params:
+        return Params()
+
+    def complete(self) -> LearnerConfig:
+        return self
+
+
+def _config(
+    entries: Mapping[str, Entry],
+    episodes: Sequence[Episode],
+    model: ModelConfig,
+    family: TaskFamily | None,
+    folder: Path,
+) -> ExperimentConfig:
+    """Return the configuration that says the same, of the episodes that will lie in the folder."""
+    try:
+        return ExperimentConfig.model_validate(
+            {
+                "schema_version": 1,
+                "name": "compare",
+                "seed": episodes[0].seed,
+                "model": model,
+                "tasks": None if family is None else family.loaded_as,
+                "episodes": {
+                    "file": str(folder / EPISODES),
+                    "ways": max(2, *(episode.ways for episode in episodes)),
+                },
+                "learners": {name: _learner(name, entry) for name, entry in entries.items()},
+            }
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise IclError(f"This cannot be compared: {where}: {first['msg']}.") from error
+
+
+def _learner(name: str, entry: Entry) -> LearnerConfig:
+    if isinstance(entry, Learner):
+        kind = type(entry)
+        return _Made(method=f"{kind.__module__}:{kind.__qualname__}")
     fields = {"method": entry} if isinstance(entry, str) else {"method": name, **entry}
-    learner = LearnerConfig(**fields)
+    learner = LearnerConfig.model_validate(fields)
     try:
         learner.check_method()
         learner.check()
     except IclError as error:
         raise IclError(f"The learner {name!r}: {error}") from error
-    complete = learner.complete()
-    return Entrant(name, complete.method, complete.params(), complete.training)
-
-
-def _sampler(
-    entrant: Entrant, family: TaskFamily | None, episodes: Sequence[Episode]
-) -> EpisodeSampler:
-    training = entrant.training or TrainingConfig()
-    if family is None:
-        raise IclError(
-            f"The learner {entrant.name!r} is meta-trained first; give compare the `family` that"
-            " its training episodes come from."
-        )
-    language = training.support_language
-    return EpisodeSampler(
-        family,
-        training.split,
-        ways=training.ways or max(episode.ways for episode in episodes),
-        shots=[training.shots],
-        queries=training.queries,
-        setting=Setting("training", language) if language else WITHIN,
-        languages=training.languages,
-        seed=episodes[0].seed,
-    )
-
-
-def _model(model: str | base.Model) -> Model:
-    from icl.experiments.experiment import make_model
-
-    if isinstance(model, str):
-        return make_model(ModelConfig(name=model))
-    return Model(lambda: model)
-
-
-def _judged(
-    name: str, learner: Learner, episodes: Sequence[Episode], model: Model
-) -> list[EpisodeRecord]:
-    """Judge a learner that somebody has made."""
-    from icl.runs.judge import judge
-
-    backbone = model.backbone()
-    return [judge(learner, name, f"own/{name}", episode, backbone) for episode in episodes]
-
-
-def _meta_training(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    return {
-        row["name"]: {
-            "seconds": row["training"]["seconds"],
-            "tokens": row["training"]["computed_tokens"],
-            "steps": row["training"]["steps"],
-        }
-        for row in rows
-        if row["training"]
-    }
+    return learner

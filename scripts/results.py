@@ -31,7 +31,7 @@ def main() -> None:
     page = options.page.read_text(encoding="utf-8") if options.page.exists() else "# Results\n"
     for folder in options.runs:
         run = RunFolder(folder)
-        finished, environment = read_run(folder), run.read_json("environment.json")
+        finished, environment = read_run(run), run.read_json("environment.json")
         summary, config = summarise(finished.records, finished.meta_training), finished.config
         name = config["name"]
         command = options.command or f"icl run configs/{name}.yaml"

@@ -11,11 +11,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 import icl
 from icl.episodes import Episode, EpisodeSampler
 from icl.learners import Learner, Params, Predictor
+from icl.models.loading import load as loading
+from icl.runs.folder import RunFolder
 from icl.tasks.loaded import TaskFamily
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
@@ -141,6 +144,45 @@ def test_a_learner_of_ones_own_is_compared_beside_the_others(episodes: list[Epis
     assert own.calls == len(episodes)
     assert {r.learner for r in found.records} == {"mine", "majority"}
     assert len(found.frame()) == 2
+
+
+def test_a_learner_of_ones_own_is_kept_in_the_folder_and_judged_anew(
+    tmp_path: Path, episodes: list[Episode]
+) -> None:
+    own, backbone = Longest(), tiny.backbone()
+    first = icl.compare({"mine": own, "majority": {}}, episodes, backbone, out=tmp_path)
+    again = icl.compare({"mine": own, "majority": {}}, episodes, backbone, out=tmp_path)
+    assert own.calls == 2 * len(episodes)
+    assert again.records[len(episodes) :] == first.records[len(episodes) :]  # seconds included
+    assert icl.open_run(tmp_path).records == again.records
+    assert len(again.records) == 2 * len(episodes)
+    assert again.report == tmp_path / "report.html"
+    said = yaml.safe_load((tmp_path / "config.yaml").read_text("utf-8"))
+    assert said["learners"]["mine"] == {"method": "tests.test_api:Longest"}
+    assert said["model"]["name"] == backbone.name
+
+
+def test_comparing_goes_on_with_what_icl_run_has_meta_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_all(tmp_path)
+    fomaml = "  fomaml:" + EXPERIMENT.split("  fomaml:")[1]
+    path.write_text(path.read_text("utf-8") + fomaml, "utf-8")
+    run = tmp_path / "run"
+    found = icl.run(path, out=run, limit=1)
+    learners = yaml.safe_load(path.read_text("utf-8"))["learners"]
+    family = icl.load_task(tmp_path / "things.yaml", data=tmp_path / "data")
+    drawn = RunFolder(run).read_episodes()
+
+    def must_not_load(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(loading, "load_backbone", must_not_load)
+    model = str(tmp_path / "model")
+    compared = icl.compare(learners, drawn, model, family=family, out=run)
+    assert compared.records == found.records
+    assert compared.meta_training == found.meta_training
+    assert icl.run(run / "config.yaml", out=run).records == found.records
 
 
 def test_what_cannot_be_compared_is_told(family: TaskFamily, episodes: list[Episode]) -> None:

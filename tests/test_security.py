@@ -12,7 +12,7 @@ import pytest
 import icl
 from icl.errors import IclError
 from icl.experiments.config import ModelConfig
-from icl.experiments.experiment import make_model
+from icl.experiments.models import make_model
 from icl.models.loading import load as loading
 from icl.runs import runner as runner_module
 from icl.tasks import load_family

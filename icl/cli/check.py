@@ -37,16 +37,14 @@ def gradients(
     one-shot training episodes. Exit code 1 where one of them is wrong.
     """
     from icl.experiments.config import load_config
-    from icl.experiments.experiment import make_model, prepare_family, training_sampler
+    from icl.experiments.episodes import prepare_family, training_sampler
+    from icl.experiments.models import make_model
     from icl.learners.gradient.meta_learner import LoraMetaLearner
     from icl.learners.registry import make
-    from icl.runs.entrants import Entrant
     from icl.tools.shipped import find_config
     from icl.training.gradient_check import check_gradients, kernel
 
-    experiment = load_config(find_config(config))
-    if data is not None:
-        experiment = experiment.with_data(data)
+    experiment = load_config(find_config(config)).with_data(data)
     family = prepare_family(experiment)
     backbone = make_model(experiment.model).backbone()
     console = Console()
@@ -61,8 +59,7 @@ def gradients(
         if not isinstance(made, LoraMetaLearner):
             continue
         training = complete.training.model_copy(update={"shots": 1, "queries": 5})
-        entrant = Entrant(name, complete.method, complete.params(), training)
-        sampler = training_sampler(experiment, family, entrant)
+        sampler = training_sampler(experiment, family, name, training)
         asked += 1
         for check in check_gradients(made, [sampler.episode(i, 1) for i in range(_TASKS)]):
             wrong += not check.passed

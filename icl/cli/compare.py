@@ -32,8 +32,9 @@ def compare(
     from icl.reporting.boards import table as written
     from icl.reporting.terminal import print_pairs
     from icl.runs.finished import read_run
+    from icl.runs.folder import RunFolder
 
-    joined = together([read_run(folder) for folder in runs])
+    joined = together([read_run(RunFolder(folder)) for folder in runs])
     if table is None and not pairs:
         print_table(joined.records, Console(), joined.meta_training)
         return

@@ -28,8 +28,11 @@ def diagnose(
     from icl.evaluation.diagnosis import diagnose_run
     from icl.reporting.diagnosis_terminal import print_answers
     from icl.runs.finished import read_run
+    from icl.runs.folder import RunFolder
 
-    answers = diagnose_run(read_run(run), [read_run(other) for other in beside or ()])
+    answers = diagnose_run(
+        read_run(RunFolder(run)), [read_run(RunFolder(other)) for other in beside or ()]
+    )
     if json_:
         made = [asdict(answer) | {"answered": answer.answered} for answer in answers]
         sys.stdout.write(json.dumps(made, indent=1, ensure_ascii=False) + "\n")

@@ -17,10 +17,8 @@ def dry_run(
     """Print what an experiment will do; see `icl.experiments.forecast.forecast`."""
     from icl.experiments.forecast import forecast
 
-    experiment = load_config(find_config(config), overrides)
-    if data is not None:
-        experiment = experiment.with_data(data)
-    folder = out if out is not None else Path("runs") / experiment.name
+    experiment = load_config(find_config(config), overrides).with_data(data)
+    folder = experiment.folder(out)
     plan = forecast(experiment, folder, limit)
     model = experiment.model.name
     if plan.parameters is None or plan.bytes is None:

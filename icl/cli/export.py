@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 
-def export_command(run: Path, learner: str, out: Path, push: str | None, private: bool) -> None:
-    """Write a run's meta-trained start as a PEFT adapter; see `export_learner`."""
+def export(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    learner: Annotated[str, typer.Argument(help="A meta-trained learner's name in that run.")],
+    out: Annotated[Path, typer.Argument(help="The directory to make.")],
+    push: Annotated[
+        str | None, typer.Option(help="Upload it to the Hub as this repository, owner/name.")
+    ] = None,
+    private: Annotated[bool, typer.Option(help="Make a new repository private.")] = False,
+) -> None:
+    """Write a meta-trained start as a PEFT adapter, with its learned rates and a model card.
+
+    Example: icl export runs/quickstart fomaml adapter
+    """
     from icl.exchange.adapter import export_learner, push_to_hub
 
     folder = export_learner(run, learner, out)

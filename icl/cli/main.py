@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from enum import Enum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,11 +13,14 @@ from icl.cli import check, episodes, tasks
 from icl.cli.compare import compare
 from icl.cli.diagnose import diagnose
 from icl.cli.doctor import doctor
+from icl.cli.export import export
 from icl.cli.faults import told
 from icl.cli.merge import merge
 from icl.cli.methods import methods
 from icl.cli.plan import plan
 from icl.cli.predict import predict
+from icl.cli.prompts import prompts
+from icl.cli.run import report, resume, run
 from icl.errors import one_line
 from icl.processes.launch import launched
 from icl.version import __version__
@@ -35,28 +36,7 @@ app.add_typer(episodes.app, name="episodes")
 app.add_typer(check.app, name="check")
 
 
-class LogFormat(str, Enum):
-    """How a command speaks on standard error."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-# The options that `run` and `resume` share.
-Limit = Annotated[
-    int | None,
-    typer.Option(min=1, help="Only so many episodes of each setting, the whole run's first."),
-]
-ProcessCount = Annotated[
-    int, typer.Option(min=1, help="Share the work among so many processes of this machine.")
-]
-TrackerNames = Annotated[
-    list[str] | None, typer.Option(help="Tell a tracker the figures, such as tensorboard.")
-]
-Form = Annotated[LogFormat, typer.Option(help="How progress, warnings and faults are told.")]
-
 _EXIT_USER_FAULT = 2
-_EXIT_INTERRUPTED = 130
 
 
 def _version(asked: bool) -> None:
@@ -74,140 +54,10 @@ def _options(
     """Compare the ways a language model can learn a new task, on identical episodes."""
 
 
-@app.command()
-def run(
-    config: Annotated[
-        str, typer.Argument(help="An experiment's YAML file, or the name of one icl brings along.")
-    ],
-    out: Annotated[
-        Path | None, typer.Option(help="The run's folder; by default runs/<the experiment's name>.")
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="A local directory with the task family's data.")
-    ] = None,
-    limit: Limit = None,
-    processes: ProcessCount = 1,
-    track: TrackerNames = None,
-    log_format: Form = LogFormat.TEXT,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Set a field, as learners.lora.steps=20; repeat for more."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what there is to do, and what it will take.")
-    ] = False,
-) -> None:
-    """Run an experiment, or go on with it where it was, and write its report.
-
-    Example: icl run quickstart --limit 2 --set learners.lora.steps=20
-    """
-    from icl.cli.dry_run import dry_run as only_plan
-    from icl.cli.run import run_command
-
-    if dry_run:
-        only_plan(config, out, data, limit, set_ or [])
-    else:
-        run_command(
-            config,
-            out,
-            data,
-            limit,
-            processes=processes,
-            track=track or (),
-            form=log_format.value,
-            overrides=set_ or (),
-        )
-
-
-@app.command()
-def resume(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
-    limit: Limit = None,
-    processes: ProcessCount = 1,
-    track: TrackerNames = None,
-    log_format: Form = LogFormat.TEXT,
-) -> None:
-    """Go on with a run from its folder alone, and write its report.
-
-    Example: icl resume runs/quickstart
-    """
-    from icl.cli.run import run_command
-
-    run_command(
-        None,
-        folder,
-        None,
-        limit,
-        processes=processes,
-        track=track or (),
-        form=log_format.value,
-    )
-
-
-@app.command()
-def report(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    plots: Annotated[
-        bool, typer.Option("--plots", help="Write its plots as SVG and PNG into RUN/plots, too.")
-    ] = False,
-) -> None:
-    """Write the report of a run's folder again and print its table.
-
-    Example: icl report runs/quickstart --plots
-    """
-    from icl.cli.run import report_command
-
-    report_command(run, plots=plots)
-
-
-@app.command()
-def prompts(
-    config: Annotated[
-        str, typer.Argument(help="A prompt study's YAML file, or the name of one icl brings along.")
-    ],
-    out: Annotated[
-        Path | None, typer.Option(help="The run's folder; by default runs/<the study's name>.")
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="A local directory with the task family's data.")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=2, help="Only so many episodes of each set, the first ones.")
-    ] = None,
-) -> None:
-    """Try a grid of prompts on fixed episodes: how much the way of asking matters, and why.
-
-    Example: icl prompts prompt_study --limit 2
-    """
-    from icl.cli.prompts import prompts_command
-
-    try:
-        prompts_command(config, out, data, limit)
-    except KeyboardInterrupt:
-        sys.stderr.write("icl: stopped; run the same command again to go on.\n")
-        raise typer.Exit(_EXIT_INTERRUPTED) from None
-
-
-@app.command()
-def export(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    learner: Annotated[str, typer.Argument(help="A meta-trained learner's name in that run.")],
-    out: Annotated[Path, typer.Argument(help="The directory to make.")],
-    push: Annotated[
-        str | None, typer.Option(help="Upload it to the Hub as this repository, owner/name.")
-    ] = None,
-    private: Annotated[bool, typer.Option(help="Make a new repository private.")] = False,
-) -> None:
-    """Write a meta-trained start as a PEFT adapter, with its learned rates and a model card.
-
-    Example: icl export runs/quickstart fomaml adapter
-    """
-    from icl.cli.export import export_command
-
-    export_command(run, learner, out, push, private)
-
-
-for _command in (compare, diagnose, plan, predict, methods, merge, doctor):
+for _command in (
+    *(run, resume, report, prompts, export, compare),
+    *(diagnose, plan, predict, methods, merge, doctor),
+):
     app.command()(_command)
 
 

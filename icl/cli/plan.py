@@ -31,6 +31,7 @@ def plan(
     from icl.evaluation.grid import grid
     from icl.reporting.plan_terminal import print_plan
     from icl.runs.finished import read_run
+    from icl.runs.folder import RunFolder
 
     if not 0 < difference < 100:
         raise IclError(f"--difference is {difference:g}; give percentage points, e.g. 5.")
@@ -38,7 +39,7 @@ def plan(
         raise IclError(f"--power is {power:g}; give a share below 1, e.g. 0.8.")
     if comparisons is not None and comparisons < 1:
         raise IclError(f"--comparisons is {comparisons}; give their number, at least 1.")
-    whole = grid(read_run(pilot).records)
+    whole = grid(read_run(RunFolder(pilot)).records)
     metric = metric or whole.metrics[0]
     if metric not in whole.metrics:
         raise IclError(f"No episode is judged by {metric!r}." + did_you_mean(metric, whole.metrics))

@@ -1,86 +1,166 @@
-"""The commands ``icl run`` and ``icl report``."""
+"""The commands ``icl run``, ``icl resume`` and ``icl report``."""
 
 from __future__ import annotations
 
-import os
 import shlex
-import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
+import typer
 
-from icl.cli.faults import told
-from icl.errors import IclError, one_line
-from icl.experiments.config import ExperimentConfig, load_config
-from icl.experiments.experiment import Outcome, check_processes, run_experiment, write_outcome
-from icl.processes import connect
-from icl.processes.launch import launch, launched, program
-from icl.processes.watch import FAULT, INTERRUPTED
-from icl.runs.folder import RunFolder
-from icl.tools import interrupt
-from icl.tools.progress import Format, event, speak, speaks_json
+from icl.cli.faults import guarded
+from icl.errors import IclError
 from icl.tools.shipped import find_config
 
+if TYPE_CHECKING:
+    from icl.experiments.config import ExperimentConfig
+    from icl.reporting.comparison import Comparison
 
-def run_command(
-    config: str | None,
-    out: Path | None,
-    data: Path | None,
-    limit: int | None,
-    *,
-    processes: int = 1,
-    track: Sequence[str] = (),
-    form: Format = "text",
-    overrides: Sequence[str] = (),
+
+class LogFormat(str, Enum):
+    """How a command speaks on standard error."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+# The options that `run` and `resume` share.
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, help="Only so many episodes of each setting, the whole run's first."),
+]
+ProcessCount = Annotated[
+    int, typer.Option(min=1, help="Share the work among so many processes of this machine.")
+]
+TrackerNames = Annotated[
+    list[str] | None, typer.Option(help="Tell a tracker the figures, such as tensorboard.")
+]
+Form = Annotated[LogFormat, typer.Option(help="How progress, warnings and faults are told.")]
+
+
+def run(
+    config: Annotated[
+        str, typer.Argument(help="An experiment's YAML file, or the name of one icl brings along.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder; by default runs/<the experiment's name>.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="A local directory with the task family's data.")
+    ] = None,
+    limit: Limit = None,
+    processes: ProcessCount = 1,
+    track: TrackerNames = None,
+    log_format: Form = LogFormat.TEXT,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Set a field, as learners.lora.steps=20; repeat for more."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what there is to do, and what it will take.")
+    ] = False,
 ) -> None:
-    """Run an experiment and print its table; see `icl.cli.main.run`.
+    """Run an experiment, or go on with it where it was, and write its report.
 
-    Without `config` it is that of the folder `out`.
+    Example: icl run quickstart --limit 2 --set learners.lora.steps=20
     """
-    speak(form)
-    try:
-        with interrupt.like_ctrl_c(), warnings.catch_warnings():
-            if speaks_json():
-                warnings.showwarning = _warned
-            _run(config or _own_config(out), out, data, limit, processes, track, overrides)
-    except KeyboardInterrupt:
-        _stopped()
-    except Exception as error:
-        fault = told(error)
-        if fault is None or form == "text":
-            raise
-        event("error", message=one_line(fault))
-        sys.exit(FAULT)
-    finally:
-        speak("text")
+    from icl.experiments.config import load_config
+
+    if dry_run:
+        from icl.cli.dry_run import dry_run as only_plan
+
+        only_plan(config, out, data, limit, set_ or [])
+        return
+    with guarded(log_format.value):
+        experiment = load_config(find_config(config), set_ or ()).with_data(data)
+        options = {"--out": out, "--data": data, "--limit": limit}
+        given = [part for n, x in options.items() if x is not None for part in (n, str(x))]
+        given += [part for assignment in set_ or () for part in ("--set", assignment)]
+        command = shlex.join(["icl", "run", config, *given])
+        _run(experiment, experiment.folder(out), command, limit, processes, track or ())
+
+
+def resume(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    limit: Limit = None,
+    processes: ProcessCount = 1,
+    track: TrackerNames = None,
+    log_format: Form = LogFormat.TEXT,
+) -> None:
+    """Go on with a run from its folder alone, and write its report.
+
+    Example: icl resume runs/quickstart
+    """
+    from icl.cli.prompts import run_prompts
+    from icl.experiments.config import load_config
+    from icl.experiments.prompt_study import is_study
+
+    with guarded(log_format.value):
+        config = folder / "config.yaml"
+        if not config.is_file():
+            raise IclError(
+                f"{folder} is not a run's folder: it has no config.yaml; give the folder that"
+                " `icl run` named."
+            )
+        if not is_study(config):
+            few = () if limit is None else ("--limit", str(limit))
+            command = shlex.join(["icl", "run", str(config), "--out", str(folder), *few])
+            _run(load_config(config), folder, command, limit, processes, track or ())
+        elif processes > 1 or track:
+            raise IclError("A prompt study runs in one process, untracked; drop the options.")
+        else:
+            run_prompts(str(config), folder, None, limit)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    plots: Annotated[
+        bool, typer.Option("--plots", help="Write its plots as SVG and PNG into RUN/plots, too.")
+    ] = False,
+) -> None:
+    """Write the report of a run's folder again and print its table.
+
+    Example: icl report runs/quickstart --plots
+    """
+    from rich.console import Console
+
+    from icl.experiments.experiment import write_outcome
+    from icl.runs.finished import read_run
+    from icl.runs.folder import RunFolder
+
+    outcome = write_outcome(read_run(RunFolder(run)), command=f"icl report {run.name}")
+    _show(outcome)
+    if plots:
+        from icl.reporting.figures import FOLDER, write_plots
+
+        write_plots(run, outcome.summary)
+        Console().print(f"Plots: {run / FOLDER}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _run(
-    config: str,
-    out: Path | None,
-    data: Path | None,
+    experiment: ExperimentConfig,
+    folder: Path,
+    command: str,
     limit: int | None,
     processes: int,
     track: Sequence[str],
-    overrides: Sequence[str],
 ) -> None:
-    path = find_config(config)
-    experiment = load_config(path, overrides)
-    if data is not None:
-        experiment = experiment.with_data(data)
-    folder = out if out is not None else Path("runs") / experiment.name
+    """Run an experiment, by several processes where that was asked for, and print its table."""
+    from icl.experiments.experiment import check_processes, run_experiment
+    from icl.processes import connect
+    from icl.processes.launch import launch, launched
+
     if processes > 1 and not launched():
         check_processes(experiment, processes)
         code = launch(sys.argv[1:], processes)
         if code:
             sys.exit(code)
         return
-    command = _command(config, out, data, limit, overrides)
-    with connect(cpu=_on_cpu(experiment)) as group:
+    with connect(cpu=(experiment.model.device or "").startswith("cpu")) as group:
         if not group.main:
             warnings.simplefilter("ignore")  # the main process says it
         outcome = run_experiment(
@@ -90,65 +170,11 @@ def _run(
         _show(outcome)
 
 
-def _own_config(folder: Path | None) -> str:
-    config = Path(folder or ".") / "config.yaml"
-    if not config.is_file():
-        raise IclError(
-            f"{folder} is not a run's folder: it has no config.yaml; give the folder that"
-            " `icl run` named."
-        )
-    return str(config)
+def _show(outcome: Comparison) -> None:
+    from rich.console import Console
 
-
-def _command(
-    config: str, out: Path | None, data: Path | None, limit: int | None, overrides: Sequence[str]
-) -> str:
-    """Return the command that makes this run, for the report."""
-    options = {"--out": out, "--data": data, "--limit": limit}
-    given = [part for name, x in options.items() if x is not None for part in (name, str(x))]
-    given += [part for assignment in overrides for part in ("--set", assignment)]
-    return shlex.join(["icl", "run", config, *given])
-
-
-def report_command(folder: Path, *, plots: bool = False) -> None:
-    """Write a run's report again, its plots as files where asked for, and print its table."""
-    outcome = write_outcome(RunFolder(folder), command=f"icl report {folder.name}")
-    _show(outcome)
-    if plots:
-        from icl.evaluation.summary import summarise
-        from icl.reporting.figures import FOLDER, write_plots
-
-        write_plots(folder, summarise(outcome.records, outcome.meta_training))
-        Console().print(f"Plots: {folder / FOLDER}", soft_wrap=True, highlight=False, markup=False)
-
-
-def _on_cpu(experiment: ExperimentConfig) -> bool:
-    device = experiment.model.device
-    return device is not None and device.startswith("cpu")
-
-
-def _stopped() -> NoReturn:
-    """End after an interrupt; the main process says how to go on."""
-    if launched():  # a second signal must not change the code by which the launcher knows
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-    if os.environ.get("RANK", "0") == "0":
-        again = f"{program()} {shlex.join(sys.argv[1:])}"
-        elsewhere = launched() and "ICL_PROGRAM" not in os.environ  # a launcher that we do not know
-        how = "run the same command again" if elsewhere else again
-        if speaks_json():
-            event("stopped", command=again)
-        else:
-            sys.stderr.write(f"icl: stopped; what was finished is kept. To go on: {how}\n")
-    sys.exit(INTERRUPTED)
-
-
-def _warned(message: Warning | str, *_: object, **__: object) -> None:
-    event("warning", message=str(message))
-
-
-def _show(outcome: Outcome) -> None:
     from icl.reporting import print_table
+    from icl.tools.progress import event
 
     event("report", path=str(outcome.report))
     console = Console()

@@ -197,7 +197,7 @@ def drop_leaks(family: TaskFamily, leaks: Sequence[Leak]) -> TaskFamily:
         name: _without(split, frozenset(dropped[name])) if name in dropped else split
         for name, split in family.splits.items()
     }
-    return replace(family, splits=splits)
+    return replace(family, splits=splits, loaded_as=None)
 
 
 def without_leaks(family: TaskFamily, near: float | None = None) -> TaskFamily:

@@ -14,8 +14,7 @@ from icl.evaluation.board import Board, Row
 from icl.evaluation.summary import summarise
 from icl.exchange.trained import Found
 from icl.reporting.numbers import markdown
-from icl.runs.finished import roster
-from icl.runs.record import EpisodeRecord
+from icl.runs.roster import read_roster
 from icl.version import __version__
 
 _ADDRESS = re.compile(r"https?://[^\s<>\[\]()]+")
@@ -33,7 +32,7 @@ def model_card(run: Path, found: Found) -> str:
     """
     config = found.config
     complete = config.learners[found.name].complete()
-    data = _data(config.tasks.family)
+    data = _data(config.tasks.family) if config.tasks else {}
     base, on_hub = base_name(config.model.name)
     head: dict[str, Any] = {
         "library_name": "peft",
@@ -119,9 +118,8 @@ def _results(run: Path, found: Found) -> str:
     from icl.runs.folder import RunFolder
 
     folder = RunFolder(run)
-    keys = {row["name"]: row["key"] for row in roster(folder) if row["key"]}
-    episodes = folder.read_episodes()
-    records: list[EpisodeRecord] = folder.records(keys, [e.fingerprint for e in episodes])
+    keys = {row["name"]: row["key"] for row in read_roster(folder) if row["key"]}
+    records = folder.records(keys, list(folder.episodes().fingerprints()))
     if found.name not in {record.learner for record in records}:
         return "The run has judged it on no episode."
     summary = summarise(records)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError, did_you_mean
 from icl.experiments.config import ExperimentConfig, load_config
-from icl.runs.finished import model_of, roster
 from icl.runs.folder import RunFolder
+from icl.runs.roster import read_roster
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +28,7 @@ class Found:
         params: the method's parameters, complete with defaults.
         summary: what meta-training cost; None for a method without.
         folder: of its checkpoints; empty for a method without.
+        model: the identity of the model that it ran on; None in older folders.
     """
 
     config: ExperimentConfig
@@ -36,6 +37,7 @@ class Found:
     params: Mapping[str, Any]
     summary: Mapping[str, Any] | None
     folder: str
+    model: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def find_learner(run: Path, name: str | None = None, *, meta_trained: bool = Fal
     Raises:
         IclError: no such run or learner, several to choose from, or one without a trained state.
     """
-    rows = {row["name"]: row for row in roster(RunFolder(run))}
+    rows = {row["name"]: row for row in read_roster(RunFolder(run))}
     if name is None:
         ready = [own for own, row in rows.items() if row.get("training")]
         if len(ready) != 1:
@@ -87,7 +89,8 @@ def find_learner(run: Path, name: str | None = None, *, meta_trained: bool = Fal
         raise IclError(f"{run}/config.yaml has no learner {name!r}; run the experiment again.")
     learner = config.learners[name]  # which says what runs; the roster only what it has cost
     params = learner.params().model_dump(mode="json")
-    return Found(config, name, learner.method, params, row["training"], row.get("folder", ""))
+    folder = row.get("folder", "")
+    return Found(config, name, learner.method, params, row["training"], folder, row["model"])
 
 
 def trained_state(run: Path, found: Found) -> dict[str, Tensor]:
@@ -116,14 +119,14 @@ def load_learner(run: Path, name: str | None = None) -> Loaded:
     Raises:
         IclError: as `find_learner`, or its training is not finished.
     """
-    from icl.experiments.experiment import make_model
+    from icl.experiments.models import make_model
     from icl.learners.base import MetaLearner
     from icl.learners.registry import make
 
     found = find_learner(run, name)
     state = trained_state(run, found) if found.folder else None
     backbone = make_model(found.config.model).backbone()
-    if state is not None and model_of(RunFolder(run)) not in {None, backbone.identity}:
+    if state is not None and found.model not in {None, backbone.identity}:
         raise IclError(
             f"The model {found.config.model.name!r} is not the one that {found.name!r} of {run} was"
             " trained on; put that one back, or run the experiment again."

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -24,9 +24,10 @@ from icl.learners.base import Params
 from icl.models.base import PROMPTED, Sketch
 from icl.models.packaged.catalogue import PACKAGED
 from icl.models.server.config import ServerConfig
+from icl.tasks.sources.schema import Strict
 from icl.tools.overrides import assign, parse, shown
 from icl.tools.own_class import is_own
-from icl.tools.yamlfile import Loc, Places, read_yaml, spot, validate
+from icl.tools.yamlfile import Loc, Places, fault, read_yaml, spot, validate
 from icl.training import TrainingConfig
 
 SCHEMA_VERSION = 1
@@ -34,12 +35,10 @@ _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 Spread = Literal["auto", "balanced", "balanced_low_0", "sequential"]
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+RunT = TypeVar("RunT", bound="RunConfig")
 
 
-class ModelConfig(_Strict):
+class ModelConfig(Strict):
     """The backbone that all learners share; the fields are those of `load_backbone`.
 
     With `server`, the model is one that a server calls by this name, and stays there.
@@ -105,7 +104,7 @@ class ModelConfig(_Strict):
             )
 
 
-class TasksConfig(_Strict):
+class TasksConfig(Strict):
     """Where the tasks come from: see `load_family`, which takes the same fields."""
 
     family: str
@@ -166,23 +165,21 @@ class LearnerConfig(BaseModel):
         return LearnerConfig(method=self.method, training=training, **self.params().model_dump())
 
 
-class ExperimentConfig(_Strict):
-    """An experiment: which learners are compared, with which model, on which episodes.
+class RunConfig(Strict):
+    """What the ``config.yaml`` of every run's folder says, whatever the learners are.
 
     Attributes:
         schema_version: of this schema.
         name: the run folder's name, unless the user gives another.
         seed: of all episodes.
-        learners: by their names in the report, in its order.
+        tasks: None where all episodes are saved ones and nothing is drawn.
     """
 
     schema_version: Literal[1]
     name: str
     seed: int = Field(default=0, ge=0)
     model: ModelConfig
-    tasks: TasksConfig
-    episodes: EpisodesConfig
-    learners: Mapping[str, LearnerConfig] = Field(min_length=1)
+    tasks: TasksConfig | None = None
 
     @field_validator("name")
     @classmethod
@@ -190,6 +187,36 @@ class ExperimentConfig(_Strict):
         if not _FOLDER.fullmatch(name):
             raise ValueError(f"{name!r} cannot name a folder; take letters, digits, '-', '_', '.'")
         return name
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the experiment as plain values, complete with defaults."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        """Write the experiment as YAML, complete with defaults: it runs as it stands."""
+        return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True)
+
+    def with_data(self: RunT, directory: Path | None) -> RunT:
+        """Return the same experiment on data from another directory, if one is given."""
+        if directory is None or self.tasks is None:
+            return self
+        tasks = self.tasks.model_copy(update={"data": str(directory)})
+        return self.model_copy(update={"tasks": tasks})
+
+    def folder(self, out: Path | None) -> Path:
+        """Return where the run goes: the folder that was asked for, or ``runs/<name>``."""
+        return out if out is not None else Path("runs") / self.name
+
+
+class ExperimentConfig(RunConfig):
+    """An experiment: which learners are compared, with which model, on which episodes.
+
+    Attributes:
+        learners: by their names in the report, in its order.
+    """
+
+    episodes: EpisodesConfig
+    learners: Mapping[str, LearnerConfig] = Field(min_length=1)
 
     @field_validator("learners")
     @classmethod
@@ -200,6 +227,12 @@ class ExperimentConfig(_Strict):
             if not name.strip() or one_line(name) != name:
                 raise ValueError(f"{name!r} cannot name a learner; take letters that can be shown")
         return learners
+
+    @model_validator(mode="after")
+    def _drawn_episodes_have_tasks(self) -> ExperimentConfig:
+        if self.tasks is None and self.episodes.file is None:
+            raise fault("`tasks` is missing; add it, or name saved episodes under `episodes.file`")
+        return self
 
     def resolved(self) -> dict[str, Any]:
         """Return the experiment as plain values, complete with defaults."""
@@ -213,15 +246,6 @@ class ExperimentConfig(_Strict):
             for name, learner in self.learners.items()
         }
         return data
-
-    def to_yaml(self) -> str:
-        """Write the experiment as YAML, complete with defaults: it runs as it stands."""
-        return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True)
-
-    def with_data(self, directory: Path) -> ExperimentConfig:
-        """Return the same experiment on data from another directory."""
-        tasks = self.tasks.model_copy(update={"data": str(directory)})
-        return self.model_copy(update={"tasks": tasks})
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:

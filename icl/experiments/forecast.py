@@ -13,15 +13,13 @@ from icl.experiments.config import ExperimentConfig
 from icl.learners.base import MetaLearner
 from icl.learners.registry import learner_class
 from icl.learners.work import TokenCounter
-from icl.runs.finished import roster
+from icl.runs.entrants import Entrant, suited
 from icl.runs.folder import RunFolder
+from icl.runs.roster import read_roster
 from icl.tools.amounts import Work
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from icl.episodes import EpisodeSampler
-    from icl.runs.entrants import Entrant
 
 _PROBE = 1024  # the side of the matrices by which the machine's rate is measured
 _TRIES = 8
@@ -80,11 +78,10 @@ def forecast(config: ExperimentConfig, folder: Path, limit: int | None = None) -
     Raises:
         IclError: as for running it.
     """
-    from icl.experiments.experiment import draw_episodes, prepare_family, training_sampler
-    from icl.runs.entrants import Entrant
+    from icl.experiments.experiment import prepare
 
-    family = prepare_family(config)
-    episodes = draw_episodes(config, family, limit)
+    asked = prepare(config, limit)
+    episodes = list(suited(asked.entrants, asked.episodes))
     tokenizer, size = _model(config)
     parameters = None if size is None else size.parameters
     rate = None if parameters is None else _rate()
@@ -95,15 +92,13 @@ def forecast(config: ExperimentConfig, folder: Path, limit: int | None = None) -
             tokenizer, 1 if size is None else size.layers, bool(size and size.encoder)
         )
     lines = []
-    for name, learner in config.learners.items():
-        complete = learner.complete()
-        entrant = Entrant(name, complete.method, complete.params(), complete.training)
+    for entrant in asked.entrants:
+        name, training = entrant.name, entrant.training
         left = max(0, len(episodes) - done[name])
-        training = complete.training
         steps = 0 if training is None or seconds[name] else training.steps
         work = None if counter is None else _judged(counter, entrant, episodes, left)
         if counter is not None and work is not None and steps:
-            trained = _trained(counter, training_sampler(config, family, entrant), entrant)
+            trained = _trained(counter, entrant)
             work = None if trained is None else work + trained
         measured = bool(seconds[name]) and not steps
         if measured:
@@ -114,7 +109,7 @@ def forecast(config: ExperimentConfig, folder: Path, limit: int | None = None) -
             took = None
         tokens = None if work is None else work.tokens
         lines.append(
-            Line(name, complete.method, len(episodes), done[name], steps, tokens, took, measured)
+            Line(name, entrant.method, len(episodes), done[name], steps, tokens, took, measured)
         )
     each = {"float32": 4, "bfloat16": 2, "float16": 2}[config.model.dtype]
     return Forecast(tuple(lines), parameters, None if parameters is None else each * parameters)
@@ -135,10 +130,11 @@ def _judged(
     return total * (left / len(some))
 
 
-def _trained(counter: TokenCounter, sampler: EpisodeSampler, entrant: Entrant) -> Work | None:
+def _trained(counter: TokenCounter, entrant: Entrant) -> Work | None:
     """Estimate the work of meta-training, from the first of its episodes."""
-    training, learner = entrant.training, learner_class(entrant.method)
+    training, sampler, learner = entrant.training, entrant.sampler, learner_class(entrant.method)
     assert training is not None
+    assert sampler is not None
     assert issubclass(learner, MetaLearner)
     count = training.steps * training.meta_batch
     some = [e.posed() for e in sampler.episodes(min(_LOOKED_AT, count))]
@@ -168,7 +164,7 @@ def _known(
         and name in before.learners
         and before.learners[name].complete() == learner.complete()
     }
-    keys = {row["key"]: row["name"] for row in roster(run) if row["key"]}
+    keys = {row["key"]: row["name"] for row in read_roster(run) if row["key"]}
     for record in run.store.scan():
         name = keys.get(record.learner_key)
         if name in same:

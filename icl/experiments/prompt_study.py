@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from icl.episodes import Episode, EpisodeSampler, Setting
 from icl.errors import IclError
 from icl.evaluation.sensitivity import SHOTS, Sensitivity, sensitivity
-from icl.experiments.config import ModelConfig, TasksConfig
+from icl.experiments.config import RunConfig
+from icl.experiments.experiment import Experiment, carry_out
+from icl.experiments.models import make_model
 from icl.runs.entrants import Entrant, Model
-from icl.runs.folder import RunFolder
-from icl.runs.runner import Runner
+from icl.runs.finished import FinishedRun
 from icl.tasks import TaskFamily, load_family
-from icl.tools.yamlfile import load_yaml, read_yaml
+from icl.tasks.sources.schema import Strict
+from icl.tools.yamlfile import fault, load_yaml, read_yaml
 
 METHOD = "in-context"
 JOIN = " · "
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class EpisodeSet(_Strict):
+class EpisodeSet(Strict):
     """Which episodes: so many of a meta-split."""
 
     split: str
     count: int = Field(ge=2)
 
 
-class StudyEpisodes(_Strict):
+class StudyEpisodes(Strict):
     """The fixed episodes of a study.
 
     Attributes:
@@ -73,27 +69,25 @@ class StudyEpisodes(_Strict):
         return self
 
 
-class StudyConfig(_Strict):
-    """A prompt study.
+class StudyConfig(RunConfig):
+    """A prompt study; `tasks` must be given.
 
     Attributes:
-        schema_version: of this schema.
-        name: of the run folder.
-        seed: of the episodes.
         factors: by name, either values of the `in-context` parameter of that name, or level names
             with the parameters that each sets. Every combination is tried; the first levels make
             the default prompt.
         fixed: parameters of `in-context` that all prompts share.
     """
 
-    schema_version: Literal[1]
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    seed: int = Field(default=0, ge=0)
-    model: ModelConfig
-    tasks: TasksConfig
     episodes: StudyEpisodes
     factors: dict[str, list[Any] | dict[str, dict[str, Any]]] = Field(min_length=1)
     fixed: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _episodes_have_tasks(self) -> StudyConfig:
+        if self.tasks is None:
+            raise fault("`tasks` is missing; add it")
+        return self
 
     @field_validator("factors")
     @classmethod
@@ -122,7 +116,7 @@ class StudyConfig(_Strict):
             for combination in product(*levels.values())
         }
 
-    def entrants(self) -> list[Entrant]:
+    def entrants(self, model: Model) -> list[Entrant]:
         """Return the prompts as learners.
 
         Raises:
@@ -136,15 +130,16 @@ class StudyConfig(_Strict):
             for factor, level in chosen.items():
                 params |= levels[factor][level]
             try:
-                entrants.append(Entrant(prompt, METHOD, validate(METHOD, params)))
+                entrants.append(Entrant(prompt, METHOD, validate(METHOD, params), model))
             except IclError as error:
                 raise IclError(f"The prompt {prompt!r} cannot be written: {error}") from error
         return entrants
 
-    def to_yaml(self) -> str:
-        """Write the study as YAML, complete with defaults: it runs as it stands."""
-        plain = self.model_dump(mode="json")
-        return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+
+def is_study(path: Path) -> bool:
+    """Tell whether a YAML file holds a prompt study, and no experiment of other learners."""
+    data, _ = read_yaml(path)
+    return isinstance(data, dict) and "factors" in data
 
 
 def load_study(path: Path) -> StudyConfig:
@@ -159,7 +154,7 @@ def load_study(path: Path) -> StudyConfig:
     study = load_yaml(path, StudyConfig)
     try:
         study.model.check_name()
-        study.entrants()
+        study.entrants(make_model(study.model))
     except IclError as error:
         raise IclError(f"{path}: {error}") from error
     return study
@@ -192,14 +187,13 @@ def draw(study: StudyConfig, family: TaskFamily, limit: int | None = None) -> li
 
 
 def run_study(
-    study: StudyConfig, folder: Path, model: Model, *, command: str, limit: int | None = None
+    study: StudyConfig, folder: Path, *, command: str, limit: int | None = None
 ) -> tuple[Sensitivity, Path]:
     """Run a study in a folder, or what is left of it; return its figures and its page.
 
     Args:
         study: the study.
         folder: where records and the page go; a study that was killed goes on where it was.
-        model: the backbone, loaded when it is needed.
         command: how the user started it; stands on the page.
         limit: at most so many episodes of each set.
 
@@ -208,7 +202,18 @@ def run_study(
     """
     from icl.reporting.prompts_page import write_prompts_page
 
-    entrants = study.entrants()
+    def report(run: FinishedRun) -> tuple[Sensitivity, Path]:
+        found = sensitivity(
+            run.records,
+            study.prompts(),
+            validation=study.episodes.validation.split,
+            test=study.episodes.test.split,
+        )
+        config = study.to_yaml()
+        page = write_prompts_page(folder, found, title=study.name, config=config, command=command)
+        return found, page
+
+    assert study.tasks is not None
     family = load_family(study.tasks.family, data=study.tasks.data)
     episodes = draw(study, family, limit)
     for episode in episodes:
@@ -218,19 +223,7 @@ def run_study(
                 " not; name other tasks under `episodes.tasks`, or compare prompts as learners"
                 " of `icl run`."
             )
-    run = RunFolder(folder)
-    with run.locked():
-        run.begin(study.to_yaml())
-        Runner(run, entrants, episodes, model, {}, config=study.to_yaml()).run()
-        roster: Mapping[str, Any] = run.read_json("run.json")
-        keys = {row["name"]: row["key"] for row in roster["learners"]}
-        found = sensitivity(
-            run.records(keys, [episode.fingerprint for episode in episodes]),
-            study.prompts(),
-            validation=study.episodes.validation.split,
-            test=study.episodes.test.split,
-        )
-        page = write_prompts_page(
-            folder, found, title=study.name, config=study.to_yaml(), command=command
-        )
-    return found, page
+    entrants = study.entrants(make_model(study.model))
+    done = carry_out(Experiment(study, entrants, episodes), folder, report)
+    assert done is not None
+    return done

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from icl.errors import IclError
 from icl.tasks.sources.schema import as_text
+from icl.tools.disk import draft_of
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
@@ -21,23 +20,21 @@ def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, 
     Raises:
         IclError: it cannot be written, or a column holds values of several kinds in Parquet.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        if path.suffix == ".parquet":
-            _parquet(draft, columns, rows)
-        elif path.suffix == ".jsonl":
-            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            draft.write_text(text, "utf-8")
-        elif path.suffix == ".json":
-            draft.write_text(json.dumps(list(rows), ensure_ascii=False, indent=1) + "\n", "utf-8")
-        else:
-            _delimited(draft, columns, rows, "\t" if path.suffix == ".tsv" else ",")
-        draft.replace(path)
+        with draft_of(path) as draft:
+            if path.suffix == ".parquet":
+                _parquet(draft, columns, rows)
+            elif path.suffix == ".jsonl":
+                text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+                draft.write_text(text, "utf-8")
+            elif path.suffix == ".json":
+                text = json.dumps(list(rows), ensure_ascii=False, indent=1) + "\n"
+                draft.write_text(text, "utf-8")
+            else:
+                _delimited(draft, columns, rows, "\t" if path.suffix == ".tsv" else ",")
+            draft.replace(path)
     except OSError as error:
         raise IclError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
 
 
 def _delimited(

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icl.evaluation.summary import Summary, summarise
+from icl.runs.finished import FinishedRun
+from icl.runs.folder import REPORT
 from icl.runs.record import EpisodeRecord
 
 if TYPE_CHECKING:
@@ -31,6 +33,12 @@ class Comparison:
     records: tuple[EpisodeRecord, ...]
     meta_training: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     report: Path | None = None
+
+    @classmethod
+    def of(cls, run: FinishedRun) -> Comparison:
+        """Return what a run's folder holds."""
+        page = run.folder / REPORT
+        return cls(run.records, run.meta_training, page if page.is_file() else None)
 
     @cached_property
     def summary(self) -> Summary:

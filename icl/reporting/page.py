@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from icl.errors import IclError
 from icl.evaluation.board import LanguageAccuracy
 from icl.evaluation.summary import Summary, summarise
 from icl.reporting import numbers as formats
 from icl.reporting.boards import FILES, PAIRS, pair_table, table
 from icl.reporting.diagnosis_terminal import finding_cells
+from icl.reporting.html import fill, write_whole
 from icl.reporting.numbers import board_title
 from icl.reporting.palette import DARK, LIGHT, styles
 from icl.reporting.plots import Plot, accuracy_by_cost, accuracy_by_shots, reliability
 from icl.reporting.svg import drawing, inline_svg
 from icl.reporting.verdict import SIGNIFICANT, notes, verdict
 from icl.reporting.worst import Find, shown
+from icl.runs.folder import REPORT
 from icl.runs.record import EpisodeRecord
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def write_report(
     Raises:
         IclError: there is nothing to compare, or a file cannot be written.
     """
-    path = Path(folder) / "report.html"
+    path = Path(folder) / REPORT
     summary = summarise(records, meta_training)
     page = render(
         summary,
@@ -70,23 +69,11 @@ def write_report(
         episodes=episodes,
         answers=answers,
     )
-    _write(path, page)
+    write_whole(path, page)
     for form, name in FILES.items():
-        _write(path.with_name(name), table(summary, form))
-    _write(path.with_name(PAIRS), pair_table(summary.pairs, "csv"))
+        write_whole(path.with_name(name), table(summary, form))
+    write_whole(path.with_name(PAIRS), pair_table(summary.pairs, "csv"))
     return path
-
-
-def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
-        raise IclError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
 def render(
@@ -100,31 +87,22 @@ def render(
     answers: Sequence[Answer] = (),
 ) -> str:
     """Return the page as HTML; everything that comes from the user is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     looks = styles(summary.learners)
-    jinja = Environment(
-        loader=PackageLoader("icl.reporting", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for function in (
-        formats.percent,
-        formats.span,
-        formats.points,
-        formats.p_value,
-        formats.duration,
-        formats.count,
-        formats.nats,
-        formats.metric_name,
-        formats.metric_title,
-    ):
-        jinja.filters[function.__name__] = function
-    jinja.globals["board_title"] = board_title
-    jinja.globals["finding_cells"] = finding_cells
-    page = jinja.get_template("report.html.j2").render(
+    return fill(
+        "report.html.j2",
+        (
+            formats.percent,
+            formats.span,
+            formats.points,
+            formats.p_value,
+            formats.duration,
+            formats.count,
+            formats.nats,
+            formats.metric_name,
+            formats.metric_title,
+        ),
+        board_title=board_title,
+        finding_cells=finding_cells,
         title=title,
         verdict=verdict(summary),
         notes=notes(summary),
@@ -157,7 +135,6 @@ def render(
         config=_as_yaml(config),
         environment=_as_yaml(environment),
     )
-    return page.strip() + "\n"
 
 
 def _inline(prefix: str, draw: Callable[..., Plot], *arguments: Any) -> Markup:

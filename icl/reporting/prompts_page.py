@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 
-from icl.errors import IclError
 from icl.evaluation.sensitivity import Sensitivity
 from icl.reporting import numbers as formats
+from icl.reporting.html import fill, write_whole
 from icl.reporting.prompts_terminal import (
     FORMULA,
     HONEST,
@@ -29,32 +27,15 @@ def write_prompts_page(
         IclError: it cannot be written.
     """
     path = Path(folder) / "prompts.html"
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(render(found, title=title, config=config, command=command), "utf-8")
-        draft.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise IclError(f"Cannot write {path}: {error.strerror or error}.") from error
+    write_whole(path, render(found, title=title, config=config, command=command))
     return path
 
 
 def render(found: Sensitivity, *, title: str, config: str, command: str) -> str:
     """Return the page as HTML; everything that comes from the user is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    jinja = Environment(
-        loader=PackageLoader("icl.reporting", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for function in (formats.percent, formats.span, formats.points, formats.p_value, shots):
-        jinja.filters[function.__name__] = function
-    page = jinja.get_template("prompts.html.j2").render(
+    return fill(
+        "prompts.html.j2",
+        (formats.percent, formats.span, formats.points, formats.p_value, shots),
         found=found,
         title=title,
         sentence=sentence(found),
@@ -66,4 +47,3 @@ def render(found: Sensitivity, *, title: str, config: str, command: str) -> str:
         config=config,
         command=command,
     )
-    return page.strip() + "\n"

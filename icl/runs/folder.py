@@ -18,10 +18,11 @@ from icl.runs.episode_file import EpisodeFile, write_lines
 from icl.runs.record import EpisodeRecord
 from icl.runs.store import RecordStore
 from icl.tools.cache import sha256_file
+from icl.tools.disk import draft_of
 from icl.tools.yamlfile import read_yaml
 
 SCHEMA_VERSION = 1
-EPISODES = "episodes.jsonl"
+EPISODES, REPORT = "episodes.jsonl", "report.html"
 _DEPTHS = ("*", "meta/*", "meta/*/*")  # where a run writes
 
 
@@ -95,7 +96,7 @@ class RunFolder:
     def write(self, name: str, text: str) -> None:
         """Replace a file of the folder as a whole; raises `IclError` where it cannot be written."""
         target = self.path / name
-        with _draft(target) as draft, self._told():
+        with draft_of(target) as draft, self._told():
             target.parent.mkdir(parents=True, exist_ok=True)
             with draft.open("wb") as file:
                 file.write(text.encode())
@@ -161,7 +162,7 @@ class RunFolder:
         So they can be checked before other things that may fail, and replaced after these.
         """
         target = self.path / EPISODES
-        with _draft(target) as draft:
+        with draft_of(target) as draft:
             with self._told():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with draft.open("wb") as file:
@@ -217,17 +218,6 @@ class RunFolder:
             f"Cannot write the run's folder {self.path} ({error.strerror or error}); free some"
             " space or give another folder with --out."
         )
-
-
-@contextmanager
-def _draft(target: Path) -> Iterator[Path]:
-    """Name where a file is written before it is moved to its place; nothing stays there."""
-    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        yield draft
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
 
 
 def _holds(target: Path, digest: str) -> bool:

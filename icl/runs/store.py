@@ -74,10 +74,6 @@ class RecordStore:
                 self._told[path] = damaged
                 _warn(path, damaged)
 
-    def keys(self) -> set[tuple[str, str]]:
-        """Return the (learner key, episode fingerprint) pairs that are done."""
-        return {record.key for record in self.scan()}
-
     def gather(self) -> None:
         """Bring all parts into the main file; to be called where no other process writes.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -29,7 +30,9 @@ def load_family(
             at hand.
     """
     definition = read_definition(find_definition(name_or_path))
-    return build_family(definition, data=data, template=template)
+    found = build_family(definition, data=data, template=template)
+    place = None if data is None else str(data)
+    return replace(found, loaded_as={"family": name_or_path, "data": place, "template": template})
 
 
 def build_family(

@@ -65,12 +65,15 @@ class TaskFamily:
         splits: meta-splits by name, usually ``train``, ``validation`` and ``test``.
         disjoint: what pairs of splits have apart, as (split, split, kind), where the kind is
             ``class``, ``language``, ``task`` or ``id``. Samplers refuse a pair that does not.
+        loaded_as: the arguments that give the same family to `load_family`; None for one that was
+            made or changed in Python.
     """
 
     name: str
     load: Callable[[str, str], Task]
     splits: Mapping[str, Split]
     disjoint: tuple[tuple[str, str, str], ...] = field(default=())
+    loaded_as: Mapping[str, str | None] | None = None
 
     def split(self, name: str) -> Split:
         """Return a meta-split by name; raises `IclError` that names the nearest one."""

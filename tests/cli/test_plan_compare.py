@@ -177,10 +177,16 @@ def test_runs_on_other_episodes_are_refused_with_the_reason(
 
 def test_a_report_leaves_its_boards_beside_it(tmp_path: Path) -> None:
     from icl.runs.finished import read_run
+    from icl.runs.folder import RunFolder
 
     folder = run(tmp_path / "run", {"a": 0.4, "b": 0.6})
     write_report(
-        folder, read_run(folder).records, config={}, environment={}, meta_training={}, command=""
+        folder,
+        read_run(RunFolder(folder)).records,
+        config={},
+        environment={},
+        meta_training={},
+        command="",
     )
     lines = (folder / "table.csv").read_text("utf-8").splitlines()
     assert lines[0].startswith("setting,shots,metric") and len(lines) == 1 + 2

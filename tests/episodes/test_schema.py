@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,11 @@ from icl.episodes.files import EPISODES, save_episodes
 from icl.episodes.schema import EpisodesConfig
 from icl.errors import IclError
 from icl.experiments.config import ExperimentConfig, TasksConfig
-from icl.experiments.experiment import draw_episodes, prepare_family
+from icl.experiments.episodes import iterate_episodes, metrics_of, prepare_family
+from icl.experiments.experiment import entrants_of
+from icl.experiments.models import make_model
+from icl.runs.entrants import suited
+from icl.tasks.task import TaskFamily
 from icl.tools.yamlfile import load_yaml
 from tests.episodes.toy_families import regular_family
 
@@ -36,6 +41,15 @@ def experiment(episodes: EpisodesConfig, seed: int = 3) -> ExperimentConfig:
             "episodes": episodes.model_dump(),
         }
     )  # fmt: skip
+
+
+def draw_episodes(
+    config: ExperimentConfig, family: TaskFamily, limit: int | None = None
+) -> list[Episode]:
+    """Draw an experiment's episodes as a run does: those that its learners can take part in."""
+    entrants = entrants_of(config, family, make_model(config.model))
+    asked = iterate_episodes(config, family, limit)
+    return list(suited(entrants, asked, partial(metrics_of, family)))
 
 
 def test_every_field_reaches_the_sampler(tmp_path: Path) -> None:

@@ -61,22 +61,19 @@ def run(
     processes: Processes = ALONE,
 ) -> RunFolder:
     """Run the learners on the first so many episode indices."""
+    model = Model(load, lambda: foretold or tiny.backbone().identity)
     entrants = [
-        Entrant(name, method, validate(method, params), training)
+        Entrant(
+            name,
+            method,
+            validate(method, params),
+            model,
+            training,
+            training and sampler("train", (training.shots,), ways=training.ways or 3),
+        )
         for name, (method, params, training) in learners.items()
     ]
     made = RunFolder(folder, processes.index)
     with made.locked() if processes.main else nullcontext():
-        Runner(
-            made,
-            entrants,
-            episodes(count),
-            Model(load, lambda: foretold or tiny.backbone().identity),
-            {
-                e.name: sampler("train", (e.training.shots,), ways=e.training.ways or 3)
-                for e in entrants
-                if e.training
-            },
-            processes,
-        ).run()
+        Runner(made, entrants, episodes(count), "", lambda _: (), processes).run()
     return made

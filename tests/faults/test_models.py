@@ -124,7 +124,7 @@ def test_another_model_in_the_same_place_is_found_behind_sizes_and_times(
     assert changed.stat().st_mtime_ns == times.st_mtime_ns
     assert place.icl("run", config, "--out", "run", "--limit", 2)[0] == 0
     after = json.loads(Path("run/run.json").read_text())
-    assert after["model"] != before["model"]
+    assert after["learners"][0]["model"] != before["learners"][0]["model"]
     lines = [json.loads(line) for line in Path("run/records.jsonl").read_text().splitlines()]
     assert len({line["learner_key"] for line in lines}) == 2
     (row,) = json.loads(Path("run/run.json").read_text())["learners"]

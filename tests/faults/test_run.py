@@ -202,13 +202,13 @@ def test_a_scheduler_that_ends_a_run_before_it_has_begun_hears_the_same(
 ) -> None:
     import signal
 
-    from icl.experiments import experiment
+    from icl.experiments import episodes
 
     def slow(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
 
-    monkeypatch.setattr(experiment, "load_family", slow)
+    monkeypatch.setattr(episodes, "load_family", slow)
     config = quick(place)
     code, _, err = place.icl("run", config, "--out", "run", "--log-format", form)
     assert code == 130

@@ -29,7 +29,7 @@ def carry_on() -> None:
     def unfinished(*_: Any) -> None:
         raise InterruptedError
 
-    experiment.write_outcome = lambda *_, **__: experiment.Outcome((), {}, here)
+    experiment.write_outcome = lambda *_, **__: experiment.Comparison(())
     job.write_table = unfinished
     config = load_config(here / "experiment.yaml")
     experiment.run_experiment(config, here / "run", command="")

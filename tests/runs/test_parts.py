@@ -102,10 +102,10 @@ def test_memory_does_not_grow_with_the_number_of_episodes(tmp_path: Path) -> Non
     def peak(count: int) -> int:
         asked = small_run.sampler("test", (1,)).episodes(count)
         folder = RunFolder(tmp_path / str(count))
-        entrant = Entrant("majority", "majority", validate("majority", {}))
         model = Model(lambda: backbone)
+        entrant = Entrant("majority", "majority", validate("majority", {}), model)
         tracemalloc.start()
-        Runner(folder, [entrant], asked, model, {}).run()
+        Runner(folder, [entrant], asked, "", lambda _: ()).run()
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most

@@ -18,7 +18,7 @@ from icl.errors import IclError
 from icl.learners.base import Learner, Predictor
 from icl.learners.registry import make
 from icl.models.backbone import Backbone
-from icl.runs import runner as runner_module
+from icl.runs import entrants as entrants_module
 from icl.runs.folder import RunFolder
 from icl.runs.judge import judge, predictions
 from icl.runs.record import EpisodeRecord
@@ -139,7 +139,7 @@ def test_more_labels_than_a_learner_has_columns_for_are_refused_before_a_model_l
 def test_a_failing_learner_is_named_with_its_episode_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner_module, "make", lambda m, p, backbone: _Failing(backbone, p))
+    monkeypatch.setattr(entrants_module, "make", lambda m, p, backbone: _Failing(backbone, p))
     with pytest.raises(IclError) as caught:
         small_run.run(tmp_path, tiny.backbone, {"fragile": ("majority", {}, None)})
     fingerprint = RunFolder(tmp_path).read_episodes()[2].fingerprint

@@ -217,7 +217,6 @@ def test_a_study_of_written_answers_is_refused_before_a_model_loads(
 ) -> None:
     from icl.episodes import Episode
     from icl.experiments import prompt_study
-    from icl.runs.entrants import Model
 
     episode = Episode("sum", FREE, (), (SHOWN[0],), 0, 0, 0, "test", "prompts", "xx", "xx")
     monkeypatch.setattr(prompt_study, "load_family", lambda *args, **options: None)
@@ -228,4 +227,4 @@ def test_a_study_of_written_answers_is_refused_before_a_model_loads(
         episodes={"ways": 2, "shots": [0], "queries": 1, **sets}, factors={"template": ["task"]},
     )  # fmt: skip
     with pytest.raises(IclError, match="answers of 'sum' are written"):
-        prompt_study.run_study(study, tmp_path, Model(lambda: 1 / 0, None), command="")
+        prompt_study.run_study(study, tmp_path, command="")

@@ -12,7 +12,7 @@ import torch
 
 from icl.errors import IclError
 from icl.experiments.config import ModelConfig
-from icl.experiments.experiment import make_model
+from icl.experiments.models import make_model
 from icl.models.adapters.lora import LoraSpec
 from icl.models.adapters.lora_start import init_lora
 from icl.models.loading.load import load_backbone
