@@ -166,8 +166,6 @@ def test_comparing_goes_on_with_what_icl_run_has_meta_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_all(tmp_path)
-    fomaml = "  fomaml:" + EXPERIMENT.split("  fomaml:")[1]
-    path.write_text(path.read_text("utf-8") + fomaml, "utf-8")
     run = tmp_path / "run"
     found = icl.run(path, out=run, limit=1)
     learners = yaml.safe_load(path.read_text("utf-8"))["learners"]
