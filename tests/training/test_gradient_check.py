@@ -58,7 +58,7 @@ def test_half_precision_is_measured_against_float64() -> None:
 
 def test_a_wrong_second_derivative_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep that loses the curvature is what checkpointing went wrong looks like."""
-    from icl.learners.gradient.base.algorithms import unroll
+    from icl.learners.gradient.algorithms import unroll
 
     plain = unroll.hessian_vector
     monkeypatch.setattr(
