@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,11 @@ from icl.episodes.files import EPISODES, save_episodes
 from icl.episodes.schema import EpisodesConfig
 from icl.errors import IclError
 from icl.experiments.config import ExperimentConfig, TasksConfig
-from icl.experiments.episodes import iterate_episodes, metrics_of, prepare_family
+from icl.experiments.episodes import iterate_episodes, prepare_family
 from icl.experiments.experiment import entrants_of
 from icl.experiments.models import make_model
 from icl.runs.entrants import suited
-from icl.tasks.task import TaskFamily
+from icl.tasks.loaded import TaskFamily
 from icl.tools.yamlfile import load_yaml
 from tests.episodes.toy_families import regular_family
 
@@ -49,7 +48,7 @@ def draw_episodes(
     """Draw an experiment's episodes as a run does: those that its learners can take part in."""
     entrants = entrants_of(config, family, make_model(config.model))
     asked = iterate_episodes(config, family, limit)
-    return list(suited(entrants, asked, partial(metrics_of, family)))
+    return list(suited(entrants, asked))
 
 
 def test_every_field_reaches_the_sampler(tmp_path: Path) -> None:

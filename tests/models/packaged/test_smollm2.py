@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from icl.models.scoring.reference import naive_scores
 
 from icl.errors import IclError
 from icl.learners.registry import make
@@ -18,6 +17,7 @@ from icl.models.tokens import encode
 from icl.prompting.chat import chat_format
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Template
+from tests.reference import naive_scores
 
 TEMPLATE = Template("Country: {{ text }}\nContinent:", instruction="Name the continent.\n\n")
 SHOWN = [("Kenya", "Africa"), ("Japan", "Asia"), ("Peru", "South America")]
