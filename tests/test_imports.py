@@ -35,6 +35,7 @@ ROOMS["cli"] = ROOMS["labelling"] | {"labelling", "api"}
 HEAVY = {"torch", "transformers", "datasets", "sklearn", "scipy", "matplotlib", "peft", "pandas"}
 # One idea in two rooms may have one name.
 TWICE = {
+    "registry": "classes by the names that files give them",
     "base": "what a room's classes have in common",
     "config": "the part of an experiment's YAML that a room reads",
     "schema": "the part of an experiment's YAML that a room reads",

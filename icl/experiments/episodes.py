@@ -48,13 +48,13 @@ def iterate_episodes(
         IclError: the family cannot give what the configuration asks for, which is checked at once;
             or the saved episodes are damaged or leak.
     """
-    asked = config.episodes
+    asked, ready = config.episodes, partial(measured, family)
     if asked.file is not None:
-        return map(partial(measured, family), _saved(Path(asked.file), limit))
+        return map(ready, _saved(Path(asked.file), limit))
     count = asked.count or 0
     count = count if limit is None else min(limit, count)
     return (
-        episode if change is None else change(episode)
+        ready(episode if change is None else change(episode))
         for sampler in asked.samplers(family, config.seed)
         for change in map(VARIANTS.get, asked.variants)
         for episode in sampler.episodes(count)
@@ -80,7 +80,11 @@ def _saved(path: Path, limit: int | None) -> Iterator[Episode]:
 
 
 def measured(family: TaskFamily, episode: Episode) -> Episode:
-    """Return an episode that says its metrics: those saved long ago leave them to their task."""
+    """Return an episode that says its metrics: those saved long ago leave them to their task.
+
+    Raises:
+        IclError: a library that a metric needs is not installed.
+    """
     if episode.kind.measures(episode.labels):
         return episode
     task = family.load(episode.task, episode.query_language)

@@ -59,6 +59,10 @@ from icl.learners.baselines.majority import Majority
 class Mine(Majority):
     method = "mine"
 
+    @classmethod
+    def needs(cls, params):  # so that its labelling hangs on the model too
+        return frozenset({"weights"})
+
     def __init__(self, backbone, params):
         pass
 
@@ -162,7 +166,7 @@ CHANGES: dict[str, Callable[[Path], None]] = {
     ),
     "template code": edit(TEMPLATE, "return self.instruction +", 'return self.instruction + "!" +'),
     "embedding code": edit(
-        "package/icl/models/embedding/embedder.py", "return states[:, 0]", "return states[:, 0] + 1"
+        "package/icl/models/embedding/pooling.py", "return states[:, 0]", "return states[:, 0] + 1"
     ),
     "training code": edit("package/icl/training/outer.py", "\n\n\n", "\n\n\nEXTRA = 1\n\n\n"),
     "a helper of an own method": edit("methods/my_helper.py", "[:1]", "[:2]"),

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from icl.errors import IclError
-from icl.models.embedding.pooling import Pooling
 from icl.models.loading.named import file_of
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
+    from icl.models.embedding.pooling import Pooling
 
 _MODULES, _PROMPTS = "modules.json", "config_sentence_transformers.json"
 _TOKENS = tuple(
