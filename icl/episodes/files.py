@@ -264,9 +264,8 @@ def _settle(file: BinaryIO) -> None:
 
 
 def _drawn(sampler: EpisodeSampler, count: int, variant: str | None) -> Iterator[Episode]:
-    change = VARIANTS[variant] if variant is not None else None
-    for episode in sampler.episodes(count):
-        yield change(episode) if change else episode
+    drawn = sampler.episodes(count)
+    return drawn if variant is None else map(VARIANTS[variant], drawn)
 
 
 def _place(episode: Episode) -> tuple[str, int, str, str, int]:

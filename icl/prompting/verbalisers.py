@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from string import ascii_uppercase
-from typing import Literal, get_args
+from typing import Literal
 
 from icl.errors import IclError, did_you_mean
 from icl.tasks.task import Labels, label_name
 
 Words = Literal["task", "name", "lower", "upper", "title", "letter", "number"]
-WORDS: tuple[str, ...] = get_args(Words)
 
 _CASES: Mapping[str, Callable[[str], str]] = {
     "lower": str.lower,

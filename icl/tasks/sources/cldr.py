@@ -82,12 +82,11 @@ class CldrSource(Source):
             yield number, {"code": code, "name": name, "label": label}
 
 
-def _global(name: str) -> Mapping[str, Any]:
+def _global(name: Any) -> Mapping[str, Any]:
     """Return a table of CLDR's that is about no language."""
     from babel.core import get_global
 
-    found: Mapping[str, Any] = get_global(name)
-    return found
+    return get_global(name)
 
 
 def _is_name(item: Item, locale: Locale) -> bool:
@@ -123,9 +122,7 @@ def _continents() -> dict[str, str]:
     found: dict[str, set[str]] = defaultdict(set)
     for zone, territory in _global("zone_territories").items():
         found[territory].add(_CONTINENTS.get(zone.split("/")[0], ""))
-    return {
-        code: "".join(names) for code, names in found.items() if len(names) == 1 and "" not in names
-    }
+    return {code: "".join(names) for code, names in found.items() if len(names) == 1 and all(names)}
 
 
 def _currency_of(territory: str) -> str | None:

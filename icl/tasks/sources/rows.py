@@ -11,6 +11,7 @@ from icl.tasks.sources.base import Row
 from icl.tasks.sources.cells import IncompleteError, label_of, shown, text_of, value_at
 from icl.tasks.sources.schema import Columns
 from icl.tasks.task import Example
+from icl.tasks.template import reason
 
 if TYPE_CHECKING:
     from icl.tasks.definitions.task import TaskDefinition
@@ -77,8 +78,7 @@ def _target(row: Mapping[str, Any], columns: Columns, task: TaskDefinition) -> T
     except IclError:
         raise
     except Exception as error:  # somebody's own kind may fail in any way
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise IclError(f"the kind of task fails on it: {reason}.") from error
+        raise IclError(f"the kind of task fails on it: {reason(error)}.") from error
 
 
 def _item(row: Mapping[str, Any], columns: str | tuple[str, ...] | None, place: int) -> str:
