@@ -20,6 +20,7 @@ from icl.episodes.validity import check_episode, check_nested
 from icl.episodes.variants import VARIANTS
 from icl.errors import IclError, did_you_mean
 from icl.tasks.loaded import TaskFamily
+from icl.tools.cache import sha256_file
 from icl.tools.progress import progress, told
 
 SCHEMA_VERSION = 1
@@ -56,11 +57,7 @@ class EpisodeSet:
             IclError: the lines were changed or cut, or `check_lines` finds a fault.
         """
         file = self.path / EPISODES
-        digest = hashlib.sha256()
-        with file.open("rb") as data:
-            for block in iter(lambda: data.read(1 << 20), b""):
-                digest.update(block)
-        if digest.hexdigest() != self.manifest["sha256"]:
+        if sha256_file(file) != self.manifest["sha256"]:
             raise IclError(
                 f"{file} is not the file that {MANIFEST} was written for (its SHA-256 differs); "
                 "get it again."

@@ -136,15 +136,11 @@ def build_pool(
         domain_names=tuple(domain_places),
     )
     marked = _conflicting(table[:, 2], pool.classes)
-    if not marked.any():
-        return pool
     return replace(pool.part(~marked), conflicting=int(marked.sum()))
 
 
 def _conflicting(texts: Keys, classes: Ints) -> NDArray[np.bool_]:
     """Mark the rows whose text stands under two labels."""
-    if not len(texts):
-        return np.zeros(0, dtype=np.bool_)
     unique, node = np.unique(texts, return_inverse=True)
     low = np.full(len(unique), np.iinfo(np.int64).max)
     high = np.full(len(unique), -1)

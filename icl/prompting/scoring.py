@@ -20,7 +20,6 @@ from icl.models.scoring.scorer import label_scores
 from icl.models.tokens import encode
 from icl.prompting.fitting import fit
 from icl.prompting.format import Demonstrations, PlainFormat
-from icl.prompting.lengths import Normalise, lengths
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from icl.prompting.chat import ChatFormat
 
 Scoring = Literal["direct", "channel", "pmi"]
+Normalise = Literal["sum", "token", "character", "byte"]
 _INPUTS_AT_ONCE = 64
 
 
@@ -168,6 +168,31 @@ class Scorer:
         template = self.format.channel
         end = template.input(fields)
         return [template.prompt(pairs, word) + end for word in self.labels.words]
+
+
+def lengths(
+    backbone: Model,
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    by: Normalise,
+) -> Tensor:
+    """Return what each score is divided by, float32, shape (prompts, answers); at least 1.
+
+    They say different things across scripts: a Thai letter is three bytes and a Latin one is one,
+    and tokenizers cut some languages far finer than others. The sum is the log-probability itself.
+
+    Tokens are those that were scored, which depends on the prompt where a token spans the
+    boundary. Characters (code points) and bytes (UTF-8) leave out blanks around the answer.
+    """
+    if by == "token":
+        rows = backbone.answer_sizes(prompts, answers)
+        return torch.tensor(rows, dtype=torch.float32).reshape(len(prompts), len(answers))
+    if by == "sum":
+        sizes = [1.0] * len(answers)
+    else:
+        visible = [answer.strip() for answer in answers]
+        sizes = [float(len(v) if by == "character" else len(v.encode())) for v in visible]
+    return torch.tensor(sizes).clamp_min(1.0).expand(len(prompts), -1)
 
 
 def support_score(scorer: Scorer, support: Sequence[Example]) -> float:

@@ -160,12 +160,6 @@ def _word_kind(locale: Locale) -> Iterator[Item]:
             yield f"{kind}/{code}", name, kind
 
 
-def _country_continent(locale: Locale) -> Iterator[Item]:
-    for code, name in _countries(locale).items():
-        if code in _continents():
-            yield f"country/{code}", name, _continents()[code]
-
-
 def _city_continent(locale: Locale) -> Iterator[Item]:
     names: Any = locale.time_zones
     for zone in _global("zone_territories"):
@@ -179,44 +173,47 @@ def _city_continent(locale: Locale) -> Iterator[Item]:
             yield f"city/{zone}", name, _CONTINENTS[area]
 
 
-def _language_script(locale: Locale) -> Iterator[Item]:
-    for code, name in _languages(locale).items():
-        script = _script_of(code)
-        if script in _SCRIPTS:
-            yield f"language/{code}", name, _SCRIPTS[script]
+def _language_continent(code: str) -> str | None:
+    found = _subtags(code)
+    return _continents().get(found[2]) if found is not None else None
 
 
-def _language_continent(locale: Locale) -> Iterator[Item]:
-    for code, name in _languages(locale).items():
-        found = _subtags(code)
-        if found is not None and found[2] in _continents():
-            yield f"language/{code}", name, _continents()[found[2]]
-
-
-def _country_currency(locale: Locale) -> Iterator[Item]:
+def _country_currency(code: str) -> str | None:
     from babel import Locale as Babel
 
     english = Babel.parse("en").currencies
-    for code, name in _countries(locale).items():
-        currency = english.get(_currency_of(code) or "", "").lower().split(" ")
-        kinds = [kind for kind in _MONEY if kind in currency]
-        if kinds:
-            yield f"country/{code}", name, kinds[0]
+    currency = english.get(_currency_of(code) or "", "").lower().split(" ")
+    return next((kind for kind in _MONEY if kind in currency), None)
 
 
-def _currency_continent(locale: Locale) -> Iterator[Item]:
-    for code, name in locale.currencies.items():
-        territory = code[:2]  # ISO 4217: a currency's code begins with its country's
-        if _currency_of(territory) == code and territory in _continents():
-            yield f"currency/{code}", name, _continents()[territory]
+def _currency_continent(code: str) -> str | None:
+    territory = code[:2]  # ISO 4217: a currency's code begins with its country's
+    return _continents().get(territory) if _currency_of(territory) == code else None
+
+
+def _sorted(
+    group: str, names: Callable[[Any], Mapping[str, str]], label: Callable[[str], str | None]
+) -> Callable[[Any], Iterator[Item]]:
+    """Return a task that asks for what a thing's code decides, where it decides it."""
+
+    def items(locale: Locale) -> Iterator[Item]:
+        for code, name in names(locale).items():
+            if (found := label(code)) is not None:
+                yield f"{group}/{code}", name, found
+
+    return items
 
 
 _TASKS: dict[str, Callable[[Any], Iterator[Item]]] = {
     "word-kind": _word_kind,
-    "country-continent": _country_continent,
+    "country-continent": _sorted("country", _countries, lambda code: _continents().get(code)),
     "city-continent": _city_continent,
-    "language-script": _language_script,
-    "language-continent": _language_continent,
-    "country-currency": _country_currency,
-    "currency-continent": _currency_continent,
+    "language-script": _sorted(
+        "language", _languages, lambda code: _SCRIPTS.get(_script_of(code) or "")
+    ),
+    "language-continent": _sorted("language", _languages, _language_continent),
+    "country-currency": _sorted("country", _countries, _country_currency),
+    "currency-continent": _sorted(
+        "currency", lambda locale: locale.currencies, _currency_continent
+    ),
 }
