@@ -46,7 +46,7 @@ import numpy as np
 
 from icl.episodes import Episode, EpisodeSampler
 from icl.tasks.loaded import Split, Task, TaskFamily
-from icl.tasks.sources.arrow import ArrowExamples, parquet_to_arrow
+from icl.tasks.sources.spill import ArrowExamples
 from icl.tasks.task import Example
 from icl.tasks.template import Template
 
@@ -85,7 +85,7 @@ def main() -> None:
         parquet, arrow = Path(folder) / "rows.parquet", Path(folder) / "rows.arrow"
         _generate(parquet, rows)
         clock = time.perf_counter()
-        parquet_to_arrow(parquet, arrow)
+        _to_arrow(parquet, arrow)
         arrow_seconds = time.perf_counter() - clock
         memory = _fresh_process(arrow, episodes)
         result = _compare(*_big(parquet, arrow), episodes, options.repeats, seconds)
@@ -273,7 +273,7 @@ def _big(parquet: Path, arrow: Path) -> tuple[Callable[[], TaskFamily], Callable
 
 
 def _big_family(arrow: Path) -> TaskFamily:
-    examples = ArrowExamples(arrow, fields=["text"], label="label", language="eng", id_column="id")
+    examples = ArrowExamples(arrow, "eng")
     return _family(examples, [_class_name(i) for i in range(CLASSES)])
 
 
@@ -326,6 +326,25 @@ def _generate(path: Path, rows: int) -> None:
                 "label": [_class_name(n) for n in label],
             }
             writer.write_table(pa.table(columns, schema=schema))
+
+
+def _to_arrow(source: Path, target: Path) -> None:
+    """Write the rows as `icl.tasks.sources.spill.write_examples` does, without going row by row."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = ["text", "icl.id", "icl.label", "icl.parallel", "icl.domain"]
+    schema = pa.schema([(name, pa.string()) for name in names])
+    with (
+        pq.ParquetFile(source) as parquet,
+        pa.OSFile(str(target), "wb") as sink,
+        pa.ipc.new_file(sink, schema) as writer,
+    ):
+        for batch in parquet.iter_batches(batch_size=1 << 16):
+            item = batch.column("id")
+            nowhere = pa.array([""] * len(batch))
+            columns = [batch.column("text"), item, batch.column("label"), item, nowhere]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
 def _use_of(arrow: Path, episodes: int) -> dict[str, float]:

@@ -17,8 +17,9 @@ from icl.models.loading.load import load_backbone
 from icl.processes import launch
 from icl.runs.record import EpisodeRecord
 from icl.runs.store import RecordStore
+from icl.tasks.sources.base import Wanted
 from icl.tasks.sources.hub import hub_rows
-from icl.tasks.sources.lm_eval import lm_eval_rows
+from icl.tasks.sources.lm_eval import LmEvalSource
 from icl.tools.yamlfile import read_yaml
 from tests import tiny
 from tests.place import FAMILY, Place
@@ -35,6 +36,10 @@ BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
     f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}, *{a}, *{a}, *{a}, *{a}]\n"
     for a, b in zip("abcdefghi", "bcdefghij", strict=True)
 )
+
+
+def lm_eval(path: Path) -> LmEvalSource:
+    return LmEvalSource(type="lm-eval", root=path.parent, file=path.name)
 
 
 @pytest.fixture
@@ -100,7 +105,7 @@ def test_names_of_aliases_cannot_fill_the_memory_through_a_run_folder_or_a_defin
         read_yaml(bomb)
     bomb.write_text(BOMB)
     with pytest.raises(IclError, match="use fewer aliases"):
-        list(lm_eval_rows(bomb, "train", {}, bomb.parent))
+        list(lm_eval(bomb).rows(Wanted("bomb", "en", "train")))
 
 
 def test_metric_names_of_records_are_shown_not_obeyed(
@@ -233,7 +238,7 @@ def test_an_lm_eval_task_stays_in_its_folder(line: str, told: str, tmp_path: Pat
         f"doc_to_text: q\ndoc_to_choice: [a, b]\ndoc_to_target: 0\n{line}\n"
     )
     with pytest.raises(IclError, match=told):
-        list(lm_eval_rows(path, "test", {}, path.parent))
+        list(lm_eval(path).rows(Wanted("task", "en", "test")))
 
 
 def test_a_learners_name_cannot_move_the_cursor(place: Place) -> None:

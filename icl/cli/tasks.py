@@ -103,7 +103,8 @@ def check(
 ) -> None:
     """Check definitions, and the data that they name where they are at hand."""
     from icl.tasks.definitions.extends import read_definition
-    from icl.tasks.definitions.survey import is_local, survey
+    from icl.tasks.definitions.survey import survey
+    from icl.tasks.sources.choose import choose_source
 
     faults = 0
     for path in _definitions(what):
@@ -113,7 +114,7 @@ def check(
                 _languages(definition), "language"
             )
             try:
-                reads = hub or is_local(definition, data)
+                reads = hub or not choose_source(definition, data).remote
             except IclError:
                 if data is not None:
                     raise

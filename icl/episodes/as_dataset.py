@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from icl.episodes.episode import Episode
 from icl.errors import IclError, did_you_mean
-from icl.tasks.kinds.registry import kind_from, said
-from icl.tasks.task import Example, Labels
+from icl.tasks.kinds.registry import said
+from icl.tasks.task import Example
 from icl.tasks.template import Template
 
 if TYPE_CHECKING:
@@ -109,38 +110,19 @@ def _features() -> Features:
 
 
 def _row(episode: Episode) -> dict[str, Any]:
-    row = {f.name: getattr(episode, f.name) for f in fields(Episode)}
-    labels = episode.labels
+    row: dict[str, Any] = {"pool": [], **json.loads(episode.to_json())}
     row["kind"] = json.dumps(said(episode.kind), ensure_ascii=False)
-    row["labels"] = {
-        "names": list(labels.names),
-        "words": list(labels.words),
-        "template": {f.name: getattr(labels.template, f.name) for f in fields(Template)},
-    }
-    for side in _SETS:
-        row[side] = [_example_row(e) for e in row[side]]
-    return row
-
-
-def _example_row(example: Example) -> dict[str, Any]:
-    row = {f.name: getattr(example, f.name) for f in fields(Example)}
-    row["fields"] = [{"name": name, "value": value} for name, value in example.fields.items()]
+    for example in itertools.chain.from_iterable(row[side] for side in _SETS):
+        pairs = example["fields"].items()
+        example["fields"] = [{"name": name, "value": value} for name, value in pairs]
+        example.setdefault("domain", "")
     return row
 
 
 def _episode(row: dict[str, Any]) -> Episode:
-    labels = row["labels"]
-    values = {f.name: row[f.name] for f in fields(Episode) if f.name in row}
-    values["labels"] = Labels(
-        tuple(labels["names"]), tuple(labels["words"]), Template(**labels["template"])
-    )
-    for side in _SETS:
-        values[side] = tuple(_example(e) for e in row.get(side) or ())
-    if values.get("kind"):
-        values["kind"] = kind_from(json.loads(values["kind"]))
-    return Episode(**values)
-
-
-def _example(row: dict[str, Any]) -> Example:
-    pairs = {pair["name"]: pair["value"] for pair in row["fields"]}
-    return Example(**{**row, "fields": pairs})
+    values = {f.name: row[f.name] for f in fields(Episode) if row.get(f.name) is not None}
+    for example in itertools.chain.from_iterable(values.get(side, ()) for side in _SETS):
+        example["fields"] = {pair["name"]: pair["value"] for pair in example["fields"]}
+    if "kind" in values:
+        values["kind"] = json.loads(values["kind"])
+    return Episode.from_json(json.dumps(values))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,10 @@ def draw_many(
         if classes.shape[1]:
             ask = part.reshape(count, classes.shape[1], per_class)
             parts.append(_draw_slots(cell, classes, ask, given[:, slots]))
-    query, support = (_joined([part[side] for part in parts]) for side in (0, 1))
+    query, support = (
+        [np.concatenate(values, axis=1) for values in zip(*side, strict=True)]
+        for side in zip(*parts, strict=True)
+    )
     groups = np.sort(np.concatenate([query[2], support[2]], axis=1), axis=1)
     clash = (np.diff(groups, axis=1) == 0).any(axis=1).tolist()
     drawn = zip(clash, order.tolist(), _in_order(query), _in_order(support), strict=True)
@@ -63,7 +67,7 @@ def words_needed(ways: int, queries: int, shots: int) -> int:
     return 2 * ways + queries + ways * shots
 
 
-_Picks = tuple[Words, Ints, Ints]  # keys, rows, groups: (episodes, picks) each
+_Picks = Sequence[NDArray[Any]]  # keys, rows, groups: (episodes, picks) each
 
 
 def _draw_slots(cell: Cell, classes: Ints, ask: Words, give: Words) -> tuple[_Picks, _Picks]:
@@ -94,21 +98,7 @@ def _picks(side: Side, classes: Ints, words: Words) -> _Picks:
 
 
 def _flat(picks: _Picks, part: slice) -> _Picks:
-    keys, rows, groups = picks
-    count = len(keys)
-    return (
-        keys[..., part].reshape(count, -1),
-        rows[..., part].reshape(count, -1),
-        groups[..., part].reshape(count, -1),
-    )
-
-
-def _joined(parts: Sequence[_Picks]) -> _Picks:
-    return (
-        np.concatenate([keys for keys, _, _ in parts], axis=1),
-        np.concatenate([rows for _, rows, _ in parts], axis=1),
-        np.concatenate([groups for _, _, groups in parts], axis=1),
-    )
+    return [values[..., part].reshape(len(values), -1) for values in picks]
 
 
 def _in_order(picks: _Picks) -> list[list[int]]:

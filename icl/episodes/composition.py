@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
@@ -148,11 +150,7 @@ class Composition:
                 for size, count, limit in zip(sizes, counts, limits, strict=True)
             ]
             place = stream.below(sum(left))
-            slot = 0
-            while place >= left[slot]:
-                place -= left[slot]
-                slot += 1
-            counts[slot] += 1
+            counts[bisect(list(itertools.accumulate(left)), place)] += 1
         return tuple(zip(classes, counts, strict=True))
 
     def _weight(self, stream: Stream, cell: Cell, label: int) -> float:

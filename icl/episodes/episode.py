@@ -77,9 +77,8 @@ class Episode:
         """
         data = {f.name: getattr(self, f.name) for f in fields(self)}
         data["labels"] = asdict(self.labels)
-        data["support"] = [_example(e) for e in self.support]
-        data["query"] = [_example(e) for e in self.query]
-        data["pool"] = [_example(e) for e in self.pool]
+        for side in ("support", "query", "pool"):
+            data[side] = [_example(e) for e in data[side]]
         if not self.pool:  # as before there were pools, so that fingerprints stay
             del data["pool"]
         del data["kind"]  # written where it is another than before there were kinds, likewise
@@ -96,14 +95,11 @@ class Episode:
         """
         data: dict[str, Any] = json.loads(line)
         labels = data.pop("labels")
+        names, words = tuple(labels["names"]), tuple(labels["words"])
         # before episodes said their kind, those without labels were of generation
-        kind = data.pop("kind", {"name": "classification" if labels["names"] else "generation"})
+        kind = data.pop("kind", {"name": "classification" if names else "generation"})
         return cls(
-            labels=Labels(
-                names=tuple(labels["names"]),
-                words=tuple(labels["words"]),
-                template=Template(**labels["template"]),
-            ),
+            labels=Labels(names, words, Template(**labels["template"])),
             support=tuple(Example(**e) for e in data.pop("support")),
             query=tuple(Example(**e) for e in data.pop("query")),
             pool=tuple(Example(**e) for e in data.pop("pool", ())),

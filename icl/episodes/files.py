@@ -20,6 +20,7 @@ from icl.episodes.validity import check_episode, check_nested
 from icl.episodes.variants import VARIANTS
 from icl.errors import IclError, did_you_mean
 from icl.tasks.loaded import TaskFamily
+from icl.tools.cache import sha256_file
 from icl.tools.progress import progress, told
 
 SCHEMA_VERSION = 1
@@ -56,11 +57,7 @@ class EpisodeSet:
             IclError: the lines were changed or cut, or `check_lines` finds a fault.
         """
         file = self.path / EPISODES
-        digest = hashlib.sha256()
-        with file.open("rb") as data:
-            for block in iter(lambda: data.read(1 << 20), b""):
-                digest.update(block)
-        if digest.hexdigest() != self.manifest["sha256"]:
+        if sha256_file(file) != self.manifest["sha256"]:
             raise IclError(
                 f"{file} is not the file that {MANIFEST} was written for (its SHA-256 differs); "
                 "get it again."
@@ -264,9 +261,8 @@ def _settle(file: BinaryIO) -> None:
 
 
 def _drawn(sampler: EpisodeSampler, count: int, variant: str | None) -> Iterator[Episode]:
-    change = VARIANTS[variant] if variant is not None else None
-    for episode in sampler.episodes(count):
-        yield change(episode) if change else episode
+    drawn = sampler.episodes(count)
+    return drawn if variant is None else map(VARIANTS[variant], drawn)
 
 
 def _place(episode: Episode) -> tuple[str, int, str, str, int]:

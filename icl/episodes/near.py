@@ -55,10 +55,7 @@ def near_pairs(texts: Sequence[str], threshold: float = THRESHOLD) -> Ints:
     for start in range(0, len(texts), _CHUNK):
         shared = (prefixes[start : start + _CHUNK] @ turned).tocoo()
         first, second = shared.row.astype(np.int64) + start, shared.col.astype(np.int64)
-        small, large = (
-            np.minimum(sizes[first], sizes[second]),
-            np.maximum(sizes[first], sizes[second]),
-        )
+        small, large = np.sort([sizes[first], sizes[second]], axis=0)
         likely = (first < second) & (small >= threshold * large - _SLACK)
         first, second = first[likely], second[likely]
         common = np.concatenate(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -100,14 +99,10 @@ def build_pool(
     keys = bytearray()
     places = array("q")
     domain_places: dict[str, int] = {}
-
-    def admitted() -> Iterator[tuple[int, Example]]:
-        for row, example in enumerate(task.examples):
-            if allows is None or allows(task_name, example.label, example.parallel_id):
-                yield row, example
-
     claim = claimed_elsewhere(family, split, task_name)
-    for row, example in admitted():
+    for row, example in enumerate(task.examples):
+        if allows is not None and not allows(task_name, example.label, example.parallel_id):
+            continue
         if claim is not None and (other := claim(example)):
             raise IclError(
                 f"Example {example.id!r} of the task {task_name!r} in {language!r} belongs to the "
@@ -141,15 +136,11 @@ def build_pool(
         domain_names=tuple(domain_places),
     )
     marked = _conflicting(table[:, 2], pool.classes)
-    if not marked.any():
-        return pool
     return replace(pool.part(~marked), conflicting=int(marked.sum()))
 
 
 def _conflicting(texts: Keys, classes: Ints) -> NDArray[np.bool_]:
     """Mark the rows whose text stands under two labels."""
-    if not len(texts):
-        return np.zeros(0, dtype=np.bool_)
     unique, node = np.unique(texts, return_inverse=True)
     low = np.full(len(unique), np.iinfo(np.int64).max)
     high = np.full(len(unique), -1)

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 
 from icl.episodes.bulk import draw_many, words_needed
 from icl.episodes.cell import Cell, Draw
-from icl.episodes.checks import at_least, check_words, chosen
 from icl.episodes.composition import PLAIN, Composition, Plan
 from icl.episodes.episode import Episode
 from icl.episodes.pool import Pool, build_pool
@@ -16,7 +15,7 @@ from icl.episodes.reading import Rows, Shelf
 from icl.episodes.setting import WITHIN, Setting
 from icl.episodes.splits import check_disjoint
 from icl.episodes.stream import Stream, stream_words
-from icl.episodes.supply import Supply, supply
+from icl.episodes.supply import Supply, at_least, check_words, chosen, supply
 from icl.errors import IclError
 from icl.tasks.loaded import Task, TaskFamily
 from icl.tasks.task import Labels

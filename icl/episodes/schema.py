@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from icl.episodes.composition import Composition
 from icl.episodes.sampler import EpisodeSampler
@@ -76,19 +76,16 @@ class EpisodesConfig(Strict):
     variants: tuple[Variant, ...] = Field(default=("plain",), min_length=1)
     drop_leaks: bool = False
 
-    @field_validator("shots")
-    @classmethod
-    def _shots_are_different_numbers(cls, shots: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if shots is not None and (min(shots) < 0 or len(set(shots)) < len(shots)):
-            raise ValueError("give different numbers, 0 or more")
-        return shots
-
-    @field_validator("variants")
-    @classmethod
-    def _variants_are_different(cls, variants: tuple[Variant, ...]) -> tuple[Variant, ...]:
-        if len(set(variants)) < len(variants):
-            raise ValueError("a variant stands twice; remove one")
-        return variants
+    @model_validator(mode="after")
+    def _lists_are_sets(self) -> EpisodesConfig:
+        if self.shots and (min(self.shots) < 0 or len(set(self.shots)) < len(self.shots)):
+            raise fault("give different numbers, 0 or more", "shots")
+        names = [setting.name for setting in self.settings]
+        if len(set(names)) < len(names):
+            raise fault(f"two settings share a name: {', '.join(names)}", "settings")
+        if len(set(self.variants)) < len(self.variants):
+            raise fault("a variant stands twice; remove one", "variants")
+        return self
 
     @model_validator(mode="after")
     def _are_drawn_or_read(self) -> EpisodesConfig:
@@ -127,13 +124,3 @@ class EpisodesConfig(Strict):
             )
             for setting in self.settings
         ]
-
-    @field_validator("settings")
-    @classmethod
-    def _settings_have_their_own_names(
-        cls, settings: tuple[SettingConfig, ...]
-    ) -> tuple[SettingConfig, ...]:
-        names = [setting.name for setting in settings]
-        if len(set(names)) < len(names):
-            raise ValueError(f"two settings share a name: {', '.join(names)}")
-        return settings

@@ -79,10 +79,8 @@ def claimed_elsewhere(
 
 def _held(family: TaskFamily, split: str, apart: str) -> set[tuple[str, ...]]:
     meta = family.split(split)
-    if apart == "task":
-        return {(name,) for name in meta.tasks}
-    if apart == "language":
-        return {(name,) for name in meta.languages}
+    if apart in ("task", "language"):
+        return {(name,) for name in (meta.tasks if apart == "task" else meta.languages)}
     return {
         (task, e.label if apart == "class" else e.parallel_id)
         for task, e in _examples(family, split)

@@ -14,8 +14,7 @@ T = TypeVar("T")
 
 _WORDS = 64
 _UNPACK = struct.Struct(f"<{_WORDS}Q").unpack
-_RANGE = 1 << 64
-_MASK = _RANGE - 1
+_MASK = (1 << 64) - 1
 
 
 def _block(key: bytes, number: int) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from icl.episodes.episode import Episode
 from icl.episodes.near import near_pairs
@@ -48,8 +48,11 @@ def check_episode(episode: Episode, name: str, near: float | None = None) -> Non
     if near is not None:
         _check_near(episode, name, near)
     every = (*episode.support, *episode.query, *episode.pool)
-    for example in _repeated(every):
-        raise IclError(f"{name} holds the example {example.id!r} twice; draw it again.")
+    seen: set[tuple[str, str]] = set()
+    for example in every:
+        if (example.language, example.id) in seen:
+            raise IclError(f"{name} holds the example {example.id!r} twice; draw it again.")
+        seen.add((example.language, example.id))
     if not episode.kind.single:
         space = episode.kind.space(episode.labels)
         for example in every:
@@ -92,13 +95,3 @@ def _check_near(episode: Episode, name: str, near: float) -> None:
                 f"{name} has the near-duplicates {texts[first]!r} and {texts[second]!r} in its "
                 "support or pool and its query set; draw it again with `near`."
             )
-
-
-def _repeated(examples: Iterable[Example]) -> list[Example]:
-    seen: set[tuple[str, str]] = set()
-    twice = []
-    for example in examples:
-        if (example.language, example.id) in seen:
-            twice.append(example)
-        seen.add((example.language, example.id))
-    return twice

@@ -95,9 +95,11 @@ def label_table(
     )
     table = open_table(new)
     fields = read_fields(table, training.columns)
-    _check_columns(table, training)
-    _check_words(method, params or {}, trained, learner, training)
-    made, told, identity = _learner(method, params or {}, model, trained, learner)
+    added = (PREDICTION, PROBABILITY, *(f"{EACH}{name}" for name in training.labels.names))
+    taken = next((column for column in table.columns if column in added), None)
+    if taken is not None:
+        raise IclError(f"{new} has a column {taken!r} already, which is to be written; rename it.")
+    made, told, identity = _learner(method, params or {}, model, trained, learner, training)
     from icl.runs.keys import digest
 
     labels = training.labels
@@ -110,7 +112,6 @@ def label_table(
     rows = _scores(made, training, fields, keys, journal)
     best = [max(range(len(labels)), key=row.__getitem__) for row in rows]
     names = [labels.names[column] for column in best]
-    added = (PREDICTION, PROBABILITY, *(f"{EACH}{name}" for name in labels.names))
     full = []
     for (_, row), name, column, found in zip(table.rows, names, best, rows, strict=True):
         shares = [round(math.exp(value), _DIGITS) for value in found]
@@ -167,25 +168,34 @@ def _learner(
     model: str | Model,
     trained: Path | None,
     name: str | None,
+    training: Training,
 ) -> tuple[Learner, object, str]:
-    """Return a learner, what tells it from others, and its model's identity."""
+    """Return a learner, what tells it from others, and its model's identity.
+
+    Raises:
+        IclError: labels look alike with its parameters, which is seen before a model loads.
+    """
     from icl.learners.registry import is_meta_learner, learner_class, make, validate
+    from icl.prompting.verbalisers import check_named
     from icl.runs.keys import method_key
 
     if trained is not None:
-        from icl.exchange.trained import load_learner
+        from icl.exchange.trained import find_learner, load_learner
 
-        found = load_learner(trained, name)
-        decided = validate(found.method, found.params).identity()
-        told = [*method_key(found.method), decided, found.digest]
-        return found.learner, told, found.identity
+        found = find_learner(trained, name)
+        method, params = found.method, found.params
     complete = validate(method, params)
+    check_named(getattr(complete, "words", None), training.labels.names)
+    complete.check_task(training.labels, training.support)
+    told = [*method_key(method), complete.identity()]
+    if trained is not None:
+        loaded = load_learner(trained, name)
+        return loaded.learner, [*told, loaded.digest], loaded.identity
     if is_meta_learner(method):
         raise IclError(
             f"The method {method!r} must be meta-trained before it labels; run an experiment with"
             " it, and give the run's folder with --from."
         )
-    told = [*method_key(method), complete.identity()]
     if not learner_class(method).needs(complete):
         return make(method, params, None), told, ""
     if isinstance(model, str):
@@ -193,27 +203,6 @@ def _learner(
 
         model = load_model(model)
     return make(method, params, model), told, model.identity
-
-
-def _check_words(
-    method: str,
-    params: Mapping[str, Any],
-    trained: Path | None,
-    name: str | None,
-    training: Training,
-) -> None:
-    """Raise `IclError` for parameters with which labels look alike, before a model loads."""
-    from icl.learners.registry import validate
-    from icl.prompting.verbalisers import check_named
-
-    if trained is not None:
-        from icl.exchange.trained import find_learner
-
-        found = find_learner(trained, name)
-        method, params = found.method, found.params
-    complete = validate(method, params)
-    check_named(getattr(complete, "words", None), training.labels.names)
-    complete.check_task(training.labels, training.support)
 
 
 def _check_out(out: Path, sources: Sequence[Path], overwrite: bool) -> None:
@@ -227,15 +216,6 @@ def _check_out(out: Path, sources: Sequence[Path], overwrite: bool) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise IclError(f"{out.parent} cannot be made: {error.strerror or error}.") from error
-
-
-def _check_columns(table: Table, training: Training) -> None:
-    added = {PREDICTION, PROBABILITY, *(f"{EACH}{name}" for name in training.labels.names)}
-    for column in table.columns:
-        if column in added:
-            raise IclError(
-                f"{table.path} has a column {column!r} already, which is to be written; rename it."
-            )
 
 
 def own_labels(table: Table, column: str) -> list[str]:

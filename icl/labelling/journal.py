@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ def row_key(fields: Fields) -> str:
 
 
 class Journal:
-    """Rows' log-probabilities by `row_key`, appended to a hidden file beside the result.
+    """Rows' log-probabilities by `row_key`, in `rows`, appended to a hidden file beside the result.
 
     Each line is ``[key, log-probabilities, checksum]``. A line that is no whole JSON, as a kill
     leaves it, is passed over and its row done anew; one that is whole and was changed is refused.
@@ -40,12 +40,7 @@ class Journal:
         """
         self.path = out.with_name(f".{out.name}.{job}.part")
         self._labels = labels
-        self._rows = self._read()
-
-    @property
-    def rows(self) -> Mapping[str, Sequence[float]]:
-        """What is known."""
-        return self._rows
+        self.rows = self._read()
 
     def add(self, keys: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
         """Keep the log-probabilities of some rows; raises `IclError` where the disk is full."""
@@ -55,7 +50,7 @@ class Journal:
                 file.writelines(_line(key, row) for key, row in new.items())
         except OSError as error:
             raise IclError(f"{self.path} cannot be written: {error.strerror}.") from error
-        self._rows.update(new)
+        self.rows.update(new)
 
     def close(self) -> None:
         """Remove the file: all that it holds stands in the labelled table."""

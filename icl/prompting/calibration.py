@@ -81,10 +81,6 @@ def domain_inputs(support: Sequence[Example], seed: int) -> list[Fields]:
         words = [word for text in texts for word in text]
         length = max(1, round(len(words) / len(texts)))
         for i, fields in enumerate(made):
-            drawn = (
-                [words[number(*key, name, i, j) % len(words)] for j in range(length)]
-                if words
-                else []
-            )
-            fields[name] = joined(drawn)
+            places = [number(*key, name, i, j) % len(words) for j in range(length if words else 0)]
+            fields[name] = joined([words[place] for place in places])
     return list(made)

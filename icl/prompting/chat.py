@@ -47,7 +47,7 @@ class ChatFormat:
         return self.written([(f, self.template.answer(w)) for f, w in demonstrations], fields)
 
     def written(self, answered: Sequence[Answered], fields: Fields, opening: str = "") -> str:
-        """Return the conversation up to where the assistant goes on; see `Format.written`."""
+        """Return the conversation up to where the assistant goes on; see `PlainFormat.written`."""
         messages: list[Message] = []
         if self.turns == "turns":
             for shown, answer in answered:
@@ -112,27 +112,24 @@ class ChatFormat:
         return f" {bare}" if self.prefix and not self.prefix[-1].isspace() else bare
 
     def _lay_out(self, messages: list[Message], instruction: str) -> str:
-        text, refusal = None, None
+        tries = [messages]
         if instruction:
+            opened = _user(f"{instruction}\n\n{messages[0]['content']}")
+            told = {"role": "system", "content": instruction}
+            tries = [[told, *messages], [opened, *messages[1:]]]
+        for said in tries:
             try:
-                text = self._applied([{"role": "system", "content": instruction}, *messages])
+                text = self._applied(said)
             except RefusedError as error:
                 refusal = error
-            if text is None or instruction not in text:  # refused, or dropped without a word
-                opened = f"{instruction}\n\n{messages[0]['content']}"
-                messages, text = [_user(opened), *messages[1:]], None
-        if text is None:
-            try:
-                text = self._applied(messages)
-            except RefusedError as error:
-                refusal = error
-        if text is None:
-            mend = "set `chat: message`, or `chat: none`"
-            raise IclError(
-                "The tokenizer's chat template refuses a conversation of user and assistant turns"
-                f" ({refusal}); {mend if len(messages) > 1 else 'set `chat: none`'}."
-            )
-        return _without_bos(self.tokenizer, text) + self.prefix
+                continue
+            if said is tries[-1] or instruction in text:  # else it is dropped without a word
+                return _without_bos(self.tokenizer, text) + self.prefix
+        mend = "set `chat: message`, or `chat: none`"
+        raise IclError(
+            "The tokenizer's chat template refuses a conversation of user and assistant turns"
+            f" ({refusal}); {mend if len(messages) > 1 else 'set `chat: none`'}."
+        )
 
     def _applied(self, messages: list[Message], *, begun: bool = True) -> str:
         values = {**self.tokenizer.special_tokens_map, **self.options}

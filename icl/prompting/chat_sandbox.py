@@ -24,6 +24,7 @@ from jinja2.utils import Namespace
 
 from icl.errors import IclError
 from icl.tasks.sandbox import Sandbox, weigh
+from icl.tasks.template import reason
 
 Message = Mapping[str, str]
 
@@ -83,12 +84,8 @@ def render_chat(
         RefusedError: the template refuses it, fails, or makes far more text than it was given.
     """
     size = sum(len(message["content"]) for message in messages)
-    seen = {
-        "messages": [dict(message) for message in messages],
-        "tools": None,
-        "documents": None,
-        "add_generation_prompt": begun,
-    }
+    told = [dict(message) for message in messages]
+    seen = {"messages": told, "tools": None, "documents": None, "add_generation_prompt": begun}
     try:
         return _SANDBOX.render(
             _read(source),
@@ -97,7 +94,7 @@ def render_chat(
             rounds=_ROUNDS_A_MESSAGE * len(messages),
         )
     except Exception as error:  # a template is a program: it may fail in any way
-        raise RefusedError(_reason(error)) from error
+        raise RefusedError(reason(error)) from error
 
 
 @lru_cache(maxsize=64)
@@ -113,13 +110,8 @@ def _read(source: str) -> Template:
         return _SANDBOX.read(source)
     except Exception as error:
         raise IclError(
-            f"The tokenizer's chat template is not valid Jinja2: {_reason(error)}; set `chat: none`"
-            "."
+            f"The tokenizer's chat template is not valid Jinja2: {reason(error)}; set `chat: none`."
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 def _refuse(message: str) -> NoReturn:

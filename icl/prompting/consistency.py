@@ -122,11 +122,8 @@ def vote(answers: Sequence[str]) -> str:
     ('42.', 'b', '')
     """
     plain = [_plain(answer) for answer in answers]
-    counts = Counter(text for text in plain if text)
-    if not counts:
-        return ""
-    most = max(counts.values())
-    return next(a.strip() for a, text in zip(answers, plain, strict=True) if counts[text] == most)
+    most = Counter(filter(None, plain)).most_common(1)  # of equals the earliest
+    return answers[plain.index(most[0][0])].strip() if most else ""
 
 
 def _plain(answer: str) -> str:

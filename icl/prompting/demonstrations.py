@@ -8,10 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from icl.prompting.calibration import domain_inputs
-from icl.prompting.choice import Choice, at_random, balanced, in_order
-from icl.prompting.diverse import dpp, dpp_kernel, mmr
-from icl.prompting.entropy import best_order
-from icl.prompting.order import BY_ENTROPY, Order, candidates, nearest_last
+from icl.prompting.choice import Choice, at_random, balanced, dpp, dpp_kernel, in_order, mmr
+from icl.prompting.order import BY_ENTROPY, Order, best_order, candidates, nearest_last
 from icl.prompting.probes import written
 from icl.prompting.scoring import Scorer
 from icl.prompting.seeds import shuffled

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -61,11 +60,8 @@ def drop_order(shown: Sequence[Example]) -> list[int]:
     places: dict[str, list[int]] = {}
     for i, example in enumerate(shown):
         places.setdefault(example.label, []).append(i)
-    counts = Counter(example.label for example in shown)
     order: list[int] = []
     while len(order) < len(shown):
-        most = max(counts.values())
-        label = max((n for n in places if counts[n] == most), key=lambda n: places[n][-1])
-        order.append(places[label].pop())
-        counts[label] -= 1
+        most = max(filter(None, places.values()), key=lambda left: (len(left), left[-1]))
+        order.append(most.pop())
     return order

@@ -1,10 +1,12 @@
-"""`Format`: what turns demonstrations and a query into the text that a model reads."""
+"""`PlainFormat`: what turns demonstrations and a query into the text that a model reads.
+
+`icl.prompting.chat.ChatFormat` has the same methods and lays the text out as a model's own chat.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from icl.prompting.channel import ChannelTemplate, cue, split
 from icl.tasks.template import Fields, Template
@@ -15,11 +17,15 @@ Answered = tuple[Fields, str]
 """A demonstration's fields, and its answer in full, as it stands after the input."""
 
 
-class Format(Protocol):
-    """A way of writing prompts; `Template` in plain text, or a model's own chat."""
+@dataclass(frozen=True, slots=True)
+class PlainFormat:
+    """Prompts in the words of a template, and nothing around them."""
+
+    template: Template
 
     def prompt(self, demonstrations: Demonstrations, fields: Fields) -> str:
-        """Return all that stands before the answer."""
+        """Return all that stands before the answer: instruction, demonstrations, the input."""
+        return self.template.prompt(demonstrations, fields)
 
     def written(self, answered: Sequence[Answered], fields: Fields, opening: str = "") -> str:
         """Return all that stands before what the model writes.
@@ -29,46 +35,24 @@ class Format(Protocol):
             fields: the query's.
             opening: how the model's own answer begins; a blank stands before it.
         """
-
-    def answer(self, word: str) -> str:
-        """Return the answer as it stands after the prompt, leading blank included."""
-
-    def domain(self) -> str:
-        """Return the text that stands before an answer where nothing is asked (PMI)."""
-
-    @property
-    def ends(self) -> tuple[str, ...]:
-        """The texts by which a model shows that its answer is over."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlainFormat:
-    """Prompts in the words of a template, and nothing around them."""
-
-    template: Template
-
-    def prompt(self, demonstrations: Demonstrations, fields: Fields) -> str:
-        """Return instruction, demonstrations and the query's input."""
-        return self.template.prompt(demonstrations, fields)
-
-    def written(self, answered: Sequence[Answered], fields: Fields, opening: str = "") -> str:
-        """Return instruction, demonstrations, the query's input and the answer's opening."""
         template = self.template
         shown = (template.render(f) + answer + template.separator for f, answer in answered)
         begun = f" {opening}" if opening else ""
         return template.instruction + "".join(shown) + template.render(fields) + begun
 
     def answer(self, word: str) -> str:
-        """Return the template's target."""
+        """Return the template's target: the answer after the prompt, leading blank included."""
         return self.template.answer(word)
 
     def domain(self) -> str:
-        """Return the template's cue: what stands after its last field, e.g. ``Kind:``."""
+        """Return the template's cue, e.g. ``Kind:``: what stands before an answer where nothing is
+        asked (PMI).
+        """
         return cue(self.template)
 
     @property
     def ends(self) -> tuple[str, ...]:
-        """The place where a next demonstration would begin."""
+        """The texts by which an answer is over: where a next demonstration would begin."""
         return tuple(filter(None, [self.template.boundary]))
 
     @property

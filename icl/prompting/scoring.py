@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -18,15 +19,16 @@ from icl.models.scoring.finite import finite
 from icl.models.scoring.scorer import label_scores
 from icl.models.tokens import encode
 from icl.prompting.fitting import fit
-from icl.prompting.format import Demonstrations, Format, PlainFormat
-from icl.prompting.lengths import Normalise, lengths
+from icl.prompting.format import Demonstrations, PlainFormat
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 
 if TYPE_CHECKING:
     from icl.models.base import Model
+    from icl.prompting.chat import ChatFormat
 
 Scoring = Literal["direct", "channel", "pmi"]
+Normalise = Literal["sum", "token", "character", "byte"]
 _INPUTS_AT_ONCE = 64
 
 
@@ -68,7 +70,7 @@ class Scorer:
 
     backbone: Model
     labels: Labels
-    format: Format
+    format: PlainFormat | ChatFormat
     scoring: Scoring = "direct"
     normalise: Normalise = "sum"
     domain_prompt: str | None = None
@@ -119,12 +121,8 @@ class Scorer:
         return scores
 
     def _pairs(self, shown: Sequence[Example]) -> Demonstrations:
-        words = self._words
+        words = dict(zip(self.labels.names, self.labels.words, strict=True))
         return [(example.fields, words[example.label]) for example in shown]
-
-    @property
-    def _words(self) -> Mapping[str, str]:
-        return dict(zip(self.labels.names, self.labels.words, strict=True))
 
     def _fitted(self, queries: Sequence[Query]) -> list[Query]:
         """Cut what fits not even alone, and drop the demonstrations that do not fit beside it."""
@@ -170,3 +168,65 @@ class Scorer:
         template = self.format.channel
         end = template.input(fields)
         return [template.prompt(pairs, word) + end for word in self.labels.words]
+
+
+def lengths(
+    backbone: Model,
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    by: Normalise,
+) -> Tensor:
+    """Return what each score is divided by, float32, shape (prompts, answers); at least 1.
+
+    They say different things across scripts: a Thai letter is three bytes and a Latin one is one,
+    and tokenizers cut some languages far finer than others. The sum is the log-probability itself.
+
+    Tokens are those that were scored, which depends on the prompt where a token spans the
+    boundary. Characters (code points) and bytes (UTF-8) leave out blanks around the answer.
+    """
+    if by == "token":
+        rows = backbone.answer_sizes(prompts, answers)
+        return torch.tensor(rows, dtype=torch.float32).reshape(len(prompts), len(answers))
+    if by == "sum":
+        sizes = [1.0] * len(answers)
+    else:
+        visible = [answer.strip() for answer in answers]
+        sizes = [float(len(v) if by == "character" else len(v.encode())) for v in visible]
+    return torch.tensor(sizes).clamp_min(1.0).expand(len(prompts), -1)
+
+
+def support_score(scorer: Scorer, support: Sequence[Example]) -> float:
+    """Return the mean log-probability of each support label given all other examples.
+
+    Perez et al. 2021 (arXiv 2105.11447) call it leave-one-out cross-validation of prompts; it says
+    less than it seems to where shots are few.
+    """
+    queries = [
+        Query(tuple(e for e in support if e is not left_out), left_out.fields)
+        for left_out in support
+    ]
+    log_probs = scorer.log_probs(queries)
+    columns = [scorer.labels.index(e.label) for e in support]
+    return float(log_probs[range(len(support)), columns].mean())
+
+
+def best(scorers: Sequence[Scorer], support: Sequence[Example]) -> Scorer:
+    """Return the scorer with the best support score; of equals, or without support, the first.
+
+    One support example is left out at a time; queries are not looked at.
+    """
+    if len(scorers) == 1 or not support:
+        return scorers[0]
+    scores = [round(support_score(scorer, support), 6) for scorer in scorers]
+    return scorers[scores.index(max(scores))]
+
+
+def averaged(members: Sequence[Tensor]) -> Tensor:
+    """Return ``log mean_m p_m(y | x)`` of prompts that say the same in other ways.
+
+    Normalised log-probabilities, shape (queries, labels).
+    """
+    if len(members) == 1:
+        return members[0]
+    stacked = torch.stack(list(members))
+    return (stacked.logsumexp(0) - math.log(len(members))).log_softmax(1)

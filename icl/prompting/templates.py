@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from icl.errors import IclError, did_you_mean
 from icl.tasks.template import Template, render, template_fields
 
-TEMPLATES: Mapping[str, str] = {
-    "task": "the task's own template",
-    "bare": "the input, a line break, the label",
-    "arrow": "the input, an arrow, the label, one example a line",
-    "question": "Question: …, Answer: …",
-    "input-label": "Input: …, Label: …",
-    "review": "### Input, ### Output, as instruction-tuned models are trained",
-    "options": "the task's own template, with the labels named at the start",
-}
+TEMPLATES = ("task", "bare", "arrow", "question", "input-label", "review", "options")
 
 
 def named(name: str, template: Template) -> Template:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from string import ascii_uppercase
-from typing import Literal, get_args
+from typing import Literal
 
 from icl.errors import IclError, did_you_mean
 from icl.tasks.task import Labels, label_name
 
 Words = Literal["task", "name", "lower", "upper", "title", "letter", "number"]
-WORDS: tuple[str, ...] = get_args(Words)
 
-_CASES: Mapping[str, Callable[[str], str]] = {
-    "lower": str.lower,
-    "upper": str.upper,
-    "title": lambda word: word[:1].upper() + word[1:],
+# of a label's name, the task's word, and its place among the names
+_MADE: Mapping[str, Callable[[str, str, int], str]] = {
+    "name": lambda name, word, place: name,
+    "lower": lambda name, word, place: word.lower(),
+    "upper": lambda name, word, place: word.upper(),
+    "title": lambda name, word, place: word[:1].upper() + word[1:],
+    "letter": lambda name, word, place: ascii_uppercase[place],
+    "number": lambda name, word, place: str(place + 1),
 }
 
 
@@ -33,23 +36,16 @@ def reworded(labels: Labels, words: Words | Mapping[str, str]) -> Labels:
     Raises:
         IclError: there are more labels than letters.
     """
-    if isinstance(words, Mapping):
-        pairs = zip(labels.names, labels.words, strict=True)
-        made = [words.get(label_name(name), word) for name, word in pairs]
-    elif words == "name":
-        made = list(labels.names)
-    elif words in _CASES:
-        made = [_CASES[words](word) for word in labels.words]
-    elif words in {"letter", "number"}:
-        rank = {name: i for i, name in enumerate(sorted(labels.names))}
-        if words == "letter" and len(rank) > len(ascii_uppercase):
-            raise IclError(f"There are {len(rank)} labels and 26 letters; set `words: number`.")
-        made = [
-            ascii_uppercase[rank[n]] if words == "letter" else str(rank[n] + 1)
-            for n in labels.names
-        ]
-    else:
+    if words == "task":
         return labels
+    pairs = zip(labels.names, labels.words, strict=True)
+    if isinstance(words, Mapping):
+        made = [words.get(label_name(name), word) for name, word in pairs]
+    else:
+        if words == "letter" and len(labels) > len(ascii_uppercase):
+            raise IclError(f"There are {len(labels)} labels and 26 letters; set `words: number`.")
+        places = {name: place for place, name in enumerate(sorted(labels.names))}
+        made = [_MADE[words](name, word, places[name]) for name, word in pairs]
     return replace(labels, words=tuple(made))
 
 

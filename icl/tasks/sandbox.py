@@ -56,8 +56,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         # What a template shows may depend on nothing but the example.
         self.globals = {"range": _range}
         own = {"join": _join, "replace": _replace, "string": _text, "sum": _sum}
-        self.filters = {n: own.get(n, f) for n, f in self.filters.items() if n in _FILTERS}
-        self.filters = {name: _later(made) for name, made in self.filters.items()}
+        self.filters = {n: _later(own.get(n, f)) for n, f in self.filters.items() if n in _FILTERS}
         self.filters[_Bounded.ROUNDS] = _later(_counted)
 
     def read(self, source: str) -> Template:

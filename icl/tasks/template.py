@@ -69,7 +69,7 @@ def _compile(source: str) -> JinjaTemplate:
     try:
         return _SANDBOX.read(source)
     except Exception as error:  # a compiler may fail in any way on any text
-        raise IclError(f"The template {source!r} is not valid Jinja2: {_reason(error)}.") from error
+        raise IclError(f"The template {source!r} is not valid Jinja2: {reason(error)}.") from error
 
 
 def render(source: str, values: Mapping[str, Any]) -> str:
@@ -81,11 +81,12 @@ def render(source: str, values: Mapping[str, Any]) -> str:
     except Exception as error:  # a template is a program: it may fail in any way
         raise IclError(
             f"The template {source!r} cannot be rendered with the fields {sorted(values)}: "
-            f"{_reason(error)}."
+            f"{reason(error)}."
         ) from error
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Return what an error says as a part of a sentence; its kind where it says nothing."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 

@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icl.errors import IclError
-from icl.prompting.choice import at_random, balanced
+from icl.prompting.choice import at_random, balanced, dpp, dpp_kernel, mmr
 from icl.prompting.demonstrations import Demonstrator
-from icl.prompting.diverse import dpp, dpp_kernel, mmr
 from icl.prompting.similar import BM25, embeddings, nearest
 from icl.prompting.units import units
 from icl.tasks.task import Example

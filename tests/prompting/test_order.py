@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from icl.prompting.calibration import domain_inputs
 from icl.prompting.demonstrations import Demonstrator
-from icl.prompting.entropy import global_entropy, local_entropy
 from icl.prompting.format import PlainFormat
-from icl.prompting.order import candidates
+from icl.prompting.order import candidates, global_entropy, local_entropy
 from icl.prompting.scoring import Scorer
 from icl.prompting.seeds import shuffled
 from tests import tiny

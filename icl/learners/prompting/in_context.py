@@ -20,7 +20,6 @@ from icl.learners.prompting.params import InContextParams, ZeroShotParams
 from icl.learners.prompting.prompt_tokens import prompted
 from icl.models.context import fit_fields
 from icl.models.scoring.alike import check_words
-from icl.prompting.best_template import best
 from icl.prompting.calibration import (
     TRANSDUCTIVE,
     batch_bias,
@@ -32,9 +31,8 @@ from icl.prompting.calibration import (
 from icl.prompting.choice import EMBEDDED
 from icl.prompting.consistency import ChainOfThought, vote
 from icl.prompting.demonstrations import Demonstrator
-from icl.prompting.ensemble import averaged
 from icl.prompting.order import BY_ENTROPY
-from icl.prompting.scoring import Query, Scorer
+from icl.prompting.scoring import Query, Scorer, averaged, best
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 

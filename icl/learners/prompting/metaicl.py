@@ -26,7 +26,7 @@ from icl.models.context import fit_fields
 from icl.models.scoring.scorer import make_pair_plan, score
 from icl.prompting.channel import split
 from icl.prompting.fitting import fit
-from icl.prompting.lengths import Normalise
+from icl.prompting.scoring import Normalise
 from icl.prompting.seeds import shuffled
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields

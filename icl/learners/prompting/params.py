@@ -15,9 +15,8 @@ from icl.prompting.chat import ChatFormat, chat_format
 from icl.prompting.choice import BY_QUERY, Choice
 from icl.prompting.consistency import ChainOfThought, Lines
 from icl.prompting.format import PlainFormat
-from icl.prompting.lengths import Normalise
 from icl.prompting.order import BY_ENTROPY, Order
-from icl.prompting.scoring import Scoring
+from icl.prompting.scoring import Normalise, Scoring
 from icl.prompting.templates import instructed, named
 from icl.prompting.verbalisers import Words, reworded
 from icl.tasks.task import Example, Labels, keyed_by_label

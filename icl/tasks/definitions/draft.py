@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -110,7 +111,7 @@ def draft_definition(
     task["template"] = {"input": "\n".join([*lines, f"{drafted.cue}:"])}
     source: dict[str, Any] = {
         "type": "directory",
-        "root": _relative(files.root, folder),
+        "root": Path(os.path.relpath(files.root.resolve(), folder.resolve())).as_posix(),
         "file": files.pattern,
         "columns": {"label": target, "fields": names, **({"id": id_column} if id_column else {})},
     }
@@ -173,8 +174,7 @@ def _tables(folder: Path) -> list[Path]:
 
 def _order(splits: Sequence[str]) -> tuple[str, ...]:
     usual = ["train", "validation", "valid", "val", "dev", "test"]
-    known = [s for s in usual if s in splits]
-    return (*known, *(s for s in splits if s not in known))
+    return tuple(sorted(splits, key=lambda s: usual.index(s) if s in usual else len(usual)))
 
 
 def columns_of(file: Path) -> list[str]:
@@ -261,22 +261,10 @@ DRAFTED = {
 
 def _splits(files: _Files) -> Mapping[str, Any]:
     languages = list(files.languages)
-    if len(files.splits) == 1:
-        return {
-            "splits": {n: {"languages": languages, "share": s} for n, s in _SHARES.items()},
-            "disjoint": [
-                ["train", "validation", "id"], ["train", "test", "id"], ["validation", "test", "id"]
-            ],
-        }  # fmt: skip
+    parts: dict[str, dict[str, Any]] = {name: {"data": [name]} for name in files.splits}
+    if len(parts) == 1:
+        parts = {name: {"share": share} for name, share in _SHARES.items()}
     return {
-        "splits": {name: {"languages": languages, "data": [name]} for name in files.splits},
-        "disjoint": [
-            [one, other, "id"]
-            for place, one in enumerate(files.splits)
-            for other in files.splits[place + 1 :]
-        ],
+        "splits": {name: {"languages": languages, **part} for name, part in parts.items()},
+        "disjoint": [[*pair, "id"] for pair in itertools.combinations(parts, 2)],
     }
-
-
-def _relative(root: Path, folder: Path) -> str:
-    return Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix()

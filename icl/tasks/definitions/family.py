@@ -79,7 +79,15 @@ class Definition(Strict):
 
     @model_validator(mode="after")
     def _parts_fit_each_other(self) -> Definition:
-        _check_definition(self)
+        _check_data(self)
+        _check_splits(self)
+        _check_disjoint(self)
+        for (place, source), (name, task) in itertools.product(
+            enumerate(self.sources), self.tasks.items()
+        ):
+            columns = task.columns_in(source)
+            _check_columns(name, task, columns, "sources", place, "columns")
+            check_templates(name, task, columns)
         return self
 
     def tasks_of(self, split: SplitDefinition) -> tuple[str, ...]:
@@ -87,10 +95,7 @@ class Definition(Strict):
         return split.tasks or tuple(self.tasks)
 
 
-def _check_definition(definition: Definition) -> None:
-    """Raise a fault that names its field for the first part that does not fit the others."""
-    _check_data(definition)
-    _check_splits(definition)
+def _check_disjoint(definition: Definition) -> None:
     for place, (one, other, apart) in enumerate(definition.disjoint):
         for i, name in enumerate((one, other)):
             if name not in definition.splits:
@@ -100,23 +105,8 @@ def _check_definition(definition: Definition) -> None:
         if shared:
             raise fault(
                 f"the splits {one!r} and {other!r} are to share no {apart} but share "
-                f"{', '.join(sorted(shared))}",
-                "disjoint",
-                place,
-            )
-    for (place, source), (name, task) in itertools.product(
-        enumerate(definition.sources), definition.tasks.items()
-    ):
-        columns = task.columns_in(source)
-        for field in columns.fields:
-            if field in RESERVED:
-                raise fault(
-                    f"the field {field!r} has the name of a word of Jinja's own, which no template"
-                    f" can show; write field_{field}: {columns.fields[field]}",
-                    "sources", place, "columns", "fields", field,
-                )  # fmt: skip
-        _check_columns(name, task, columns, place)
-        check_templates(name, task, columns)
+                f"{', '.join(sorted(shared))}", "disjoint", place,
+            )  # fmt: skip
 
 
 def _check_data(definition: Definition) -> None:
@@ -177,15 +167,18 @@ def _ids(definition: Definition, a: SplitDefinition, b: SplitDefinition) -> set[
 _SHARED = {"language": _languages, "task": _tasks, "class": _classes, "id": _ids}
 
 
-def _check_columns(name: str, task: TaskDefinition, columns: Columns, source: int) -> None:
-    at = ("sources", source, "columns")
+def _check_columns(name: str, task: TaskDefinition, columns: Columns, *at: str | int) -> None:
+    for field in columns.fields:
+        if field in RESERVED:
+            raise fault(
+                f"the field {field!r} has the name of a word of Jinja's own, which no template can"
+                f" show; write field_{field}: {columns.fields[field]}", *at, "fields", field,
+            )  # fmt: skip
     with faults_within(*at):
         task.kind.check_columns(name, columns, task.labels)
     for field in columns.fields:
         if field in task.kind.shows(task.labels):
             raise fault(
                 f"the field {field!r} has the name of one of the kind of {name!r}; rename it",
-                *at,
-                "fields",
-                field,
-            )
+                *at, "fields", field,
+            )  # fmt: skip

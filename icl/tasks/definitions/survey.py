@@ -11,7 +11,6 @@ from icl.errors import IclError
 from icl.tasks.definitions.family import Definition
 from icl.tasks.family import build_family
 from icl.tasks.kinds.posing import asked
-from icl.tasks.sources.choose import choose_source
 from icl.tasks.task import Labels, warn_of_near_labels
 
 
@@ -26,11 +25,6 @@ class Survey:
 
     examples: int
     unused: tuple[tuple[str, str], ...]
-
-
-def is_local(definition: Definition, data: Path | None) -> bool:
-    """Tell whether the data would be read from this machine; raises as `choose_source`."""
-    return not choose_source(definition, data).remote
 
 
 def survey(definition: Definition, data: Path | None) -> Survey:

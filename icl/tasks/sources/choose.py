@@ -9,7 +9,7 @@ from pathlib import Path
 from icl.errors import IclError
 from icl.tasks.definitions.family import Definition
 from icl.tasks.sources.base import Row, Source, UnreachableError, Wanted
-from icl.tasks.sources.rows import LabelRows, Rows, examples_from_rows
+from icl.tasks.sources.rows import examples_from_rows
 from icl.tasks.sources.spill import held
 from icl.tasks.task import Example
 
@@ -52,16 +52,19 @@ def open_source(definition: Definition, data: Path | None) -> Reader:
     def read(task: str, language: str) -> tuple[Sequence[Example], Mapping[str, str]]:
         own = definition.tasks[task]
         columns = own.columns_in(source)
-        counts = LabelRows()
-        parts = (
-            examples_from_rows(
-                _rows(source, Wanted(task, language, part, own.labels), hint), own, columns,
-                language=language, part=part, counts=counts,
+        alone: dict[str, str] = {}
+
+        def examples_of(part: str) -> Iterator[Example]:
+            wanted = Wanted(task, language, part, own.labels)
+            where = source.place(wanted)
+            rows = _checked(source, wanted, where, hint)
+            return examples_from_rows(
+                rows, where, own, columns, language=language, part=part, alone=alone
             )
-            for part in definition.data or ("",)
-        )  # fmt: skip
+
+        parts = map(examples_of, definition.data or ("",))
         examples = held(itertools.chain.from_iterable(parts), language)
-        return examples, counts.lone()
+        return examples, {stratum: where for stratum, where in alone.items() if where}
 
     return read
 
@@ -70,28 +73,23 @@ def _variables(definition: Definition) -> list[str]:
     return [source.variable for source in definition.sources if source.variable]
 
 
-def _rows(source: Source, wanted: Wanted, hint: str) -> Rows:
-    where = source.place(wanted)
-
-    def checked() -> Iterator[Row]:
-        number = 0
-        try:
-            for pair in source.rows(wanted):
-                if not isinstance(pair, tuple) or len(pair) != 2:
-                    raise IclError(
-                        f"{where}, after row {number}: not a number and a mapping; give both."
-                    )
-                number, row = pair
-                if not isinstance(row, Mapping):
-                    raise IclError(f"{where}, row {number}: not a mapping; give column -> value.")
-                yield number, row
-        except UnreachableError as error:
-            raise IclError(f"{error}{hint}") from error
-        except IclError:
-            raise
-        except Exception as error:  # somebody's own code may fail in any way
-            raise IclError(
-                f"{where} failed after row {number}: {error!r}; mend its code or its options."
-            ) from error
-
-    return Rows(where, checked())
+def _checked(source: Source, wanted: Wanted, where: str, hint: str) -> Iterator[Row]:
+    number = 0
+    try:
+        for pair in source.rows(wanted):
+            if not isinstance(pair, tuple) or len(pair) != 2:
+                raise IclError(
+                    f"{where}, after row {number}: not a number and a mapping; give both."
+                )
+            number, row = pair
+            if not isinstance(row, Mapping):
+                raise IclError(f"{where}, row {number}: not a mapping; give column -> value.")
+            yield number, row
+    except UnreachableError as error:
+        raise IclError(f"{error}{hint}") from error
+    except IclError:
+        raise
+    except Exception as error:  # somebody's own code may fail in any way
+        raise IclError(
+            f"{where} failed after row {number}: {error!r}; mend its code or its options."
+        ) from error

@@ -8,7 +8,7 @@ themselves, so an item has the same label in every language and its code is its 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -49,40 +49,44 @@ class CldrSource(Source):
         return f"CLDR's {wanted.task!r}, {wanted.language}"
 
     def rows(self, wanted: Wanted) -> Iterator[Row]:
-        """Read a task in a language, see `cldr_rows`."""
-        return cldr_rows(wanted.task, wanted.language, wanted.labels)
+        """Yield the items of a task in a language, in the order of their codes.
+
+        Names that CLDR lacks in the language, or leaves untranslated in one that does not write
+        Latin letters, are left out, and so are texts that would stand under two labels.
+
+        Raises:
+            IclError: no such task or language, or the extra ``offline`` is not installed.
+        """
+        try:
+            from babel import Locale, UnknownLocaleError
+        except ImportError as error:
+            raise IclError(
+                "The CLDR tasks need Babel, which is not installed; run pip install 'icl[offline]'."
+            ) from error
+        task, language = wanted.task, wanted.language
+        if task not in _TASKS:
+            raise IclError(f"There is no CLDR task {task!r}." + did_you_mean(task, _TASKS))
+        try:
+            locale = Locale.parse(language)
+        except (UnknownLocaleError, ValueError) as error:
+            raise IclError(
+                f"CLDR has no language {language!r}; give a code such as 'sw' or 'zh_Hans'."
+            ) from error
+        named = (item for item in _TASKS[task](locale) if _is_name(item, locale))
+        items = sorted(item for item in named if item[2] in wanted.labels)
+        owners = defaultdict(set)
+        for _, name, label in items:
+            owners[normalise(name)].add(label)
+        kept = (item for item in items if len(owners[normalise(item[1])]) == 1)
+        for number, (code, name, label) in enumerate(kept, start=1):
+            yield number, {"code": code, "name": name, "label": label}
 
 
-def cldr_rows(task: str, language: str, labels: Sequence[str]) -> Iterator[Row]:
-    """Yield the items of a CLDR task in a language, in the order of their codes.
+def _global(name: Any) -> Mapping[str, Any]:
+    """Return a table of CLDR's that is about no language."""
+    from babel.core import get_global
 
-    Names that CLDR lacks in the language, or leaves untranslated in one that does not write Latin
-    letters, are left out, and so are texts that would stand under two labels.
-
-    Raises:
-        IclError: no such task or language, or the extra ``offline`` is not installed.
-    """
-    try:
-        from babel import Locale, UnknownLocaleError
-    except ImportError as error:
-        raise IclError(
-            "The CLDR tasks need Babel, which is not installed; run pip install 'icl[offline]'."
-        ) from error
-    if task not in _TASKS:
-        raise IclError(f"There is no CLDR task {task!r}." + did_you_mean(task, _TASKS))
-    try:
-        locale = Locale.parse(language)
-    except (UnknownLocaleError, ValueError) as error:
-        raise IclError(
-            f"CLDR has no language {language!r}; give a code such as 'sw' or 'zh_Hans'."
-        ) from error
-    items = [item for item in _TASKS[task](locale) if item[2] in labels and _is_name(item, locale)]
-    owners = defaultdict(set)
-    for _, name, label in items:
-        owners[normalise(name)].add(label)
-    kept = (item for item in sorted(items) if len(owners[normalise(item[1])]) == 1)
-    for number, (code, name, label) in enumerate(kept, start=1):
-        yield number, {"code": code, "name": name, "label": label}
+    return get_global(name)
 
 
 def _is_name(item: Item, locale: Locale) -> bool:
@@ -100,10 +104,8 @@ def _writes_latin(locale: Locale) -> bool:
 @lru_cache(maxsize=1024)
 def _subtags(code: str) -> tuple[str, str, str] | None:
     """Return the likely (language, script, territory) of a language code, where CLDR has one."""
-    from babel.core import get_global
-
     parts = code.split("_")
-    likely = get_global("likely_subtags").get(code) or get_global("likely_subtags").get(parts[0])
+    likely = _global("likely_subtags").get(code) or _global("likely_subtags").get(parts[0])
     if likely is None:
         return None
     language, script, territory = likely.split("_")[:3]
@@ -111,91 +113,56 @@ def _subtags(code: str) -> tuple[str, str, str] | None:
 
 
 def _script_of(code: str) -> str | None:
-    found = _subtags(code)
-    return None if found is None else found[1]
+    return (_subtags(code) or (None, None))[1]
 
 
 @lru_cache(maxsize=1)
 def _continents() -> dict[str, str]:
     """Return territory -> continent, for territories whose time zones all lie on one."""
-    from babel.core import get_global
-
-    found: dict[str, set[str | None]] = defaultdict(set)
-    for zone, territory in get_global("zone_territories").items():
-        found[territory].add(_CONTINENTS.get(zone.split("/")[0]))
-    return {
-        territory: next(iter(names))  # type: ignore[misc]  # None is ruled out beside it
-        for territory, names in found.items()
-        if len(names) == 1 and None not in names
-    }
+    found: dict[str, set[str]] = defaultdict(set)
+    for zone, territory in _global("zone_territories").items():
+        found[territory].add(_CONTINENTS.get(zone.split("/")[0], ""))
+    return {code: "".join(names) for code, names in found.items() if len(names) == 1 and all(names)}
 
 
 def _currency_of(territory: str) -> str | None:
     """Return the one currency that a territory uses today, or None."""
-    from babel.core import get_global
-
-    current = [
-        code
-        for code, _, end, tender in get_global("territory_currencies").get(territory, [])
-        if end is None and tender
-    ]
+    used = _global("territory_currencies").get(territory, [])
+    current = [code for code, _, end, tender in used if end is None and tender]
     return current[0] if len(current) == 1 else None
 
 
-def _countries(locale: Locale) -> Iterator[tuple[str, str]]:
-    """Yield (code, name) of countries: territories with time zones, no regions or groups."""
-    from babel.core import get_global
-
-    with_zones = set(get_global("zone_territories").values())
-    for code, name in locale.territories.items():
-        if len(code) == 2 and code in with_zones:
-            yield code, name
+def _countries(locale: Locale) -> dict[str, str]:
+    """Return code -> name of countries: territories with time zones, no regions or groups."""
+    with_zones = set(_global("zone_territories").values())
+    return {c: n for c, n in locale.territories.items() if len(c) == 2 and c in with_zones}
 
 
-def _languages(locale: Locale) -> Iterator[tuple[str, str]]:
-    for code, name in locale.languages.items():
-        if "_" not in code:
-            yield code, name
-
-
-def _units(locale: Locale) -> Iterator[tuple[str, str]]:
-    for code, names in locale.unit_display_names.items():
-        if "long" in names:
-            yield code, names["long"]
+def _languages(locale: Locale) -> dict[str, str]:
+    return {code: name for code, name in locale.languages.items() if "_" not in code}
 
 
 def _word_kind(locale: Locale) -> Iterator[Item]:
-    from babel.core import get_global
-
-    spoken = {code for codes in get_global("territory_languages").values() for code in codes}
+    spoken = {code for codes in _global("territory_languages").values() for code in codes}
+    units = locale.unit_display_names.items()
     # Not "stand-alone": Babel 2.18 stores what it resolves for one language in the data that all
     # share, so that after Swahili was read the German weekdays are Swahili.
-    for number, name in locale.months["format"]["wide"].items():
-        yield f"month/{number}", name, "month"
-    for number, name in locale.days["format"]["wide"].items():
-        yield f"weekday/{number}", name, "weekday"
-    for code, name in locale.currencies.items():
-        yield f"currency/{code}", name, "currency"
-    for code, name in _languages(locale):
-        if code in spoken:
-            yield f"language/{code}", name, "language"
-    for code, name in _countries(locale):
-        yield f"country/{code}", name, "country"
-    for code, name in _units(locale):
-        yield f"unit/{code}", name, "unit"
-
-
-def _country_continent(locale: Locale) -> Iterator[Item]:
-    for code, name in _countries(locale):
-        if code in _continents():
-            yield f"country/{code}", name, _continents()[code]
+    kinds = {
+        "month": locale.months["format"]["wide"],
+        "weekday": locale.days["format"]["wide"],
+        "currency": locale.currencies,
+        "language": {c: name for c, name in _languages(locale).items() if c in spoken},
+        "country": _countries(locale),
+        "unit": {code: names["long"] for code, names in units if "long" in names},
+    }
+    for kind, names in kinds.items():
+        for code, name in names.items():
+            yield f"{kind}/{code}", name, kind
 
 
 def _city_continent(locale: Locale) -> Iterator[Item]:
-    from babel.core import get_global
-
     names: Any = locale.time_zones
-    for zone in get_global("zone_territories"):
+    for zone in _global("zone_territories"):
         area, _, rest = zone.partition("/")
         if area not in _CONTINENTS or "/" in rest:
             continue
@@ -206,44 +173,47 @@ def _city_continent(locale: Locale) -> Iterator[Item]:
             yield f"city/{zone}", name, _CONTINENTS[area]
 
 
-def _language_script(locale: Locale) -> Iterator[Item]:
-    for code, name in _languages(locale):
-        script = _script_of(code)
-        if script in _SCRIPTS:
-            yield f"language/{code}", name, _SCRIPTS[script]
+def _language_continent(code: str) -> str | None:
+    found = _subtags(code)
+    return _continents().get(found[2]) if found is not None else None
 
 
-def _language_continent(locale: Locale) -> Iterator[Item]:
-    for code, name in _languages(locale):
-        found = _subtags(code)
-        if found is not None and found[2] in _continents():
-            yield f"language/{code}", name, _continents()[found[2]]
-
-
-def _country_currency(locale: Locale) -> Iterator[Item]:
+def _country_currency(code: str) -> str | None:
     from babel import Locale as Babel
 
     english = Babel.parse("en").currencies
-    for code, name in _countries(locale):
-        currency = english.get(_currency_of(code) or "", "").lower().split(" ")
-        kinds = [kind for kind in _MONEY if kind in currency]
-        if kinds:
-            yield f"country/{code}", name, kinds[0]
+    currency = english.get(_currency_of(code) or "", "").lower().split(" ")
+    return next((kind for kind in _MONEY if kind in currency), None)
 
 
-def _currency_continent(locale: Locale) -> Iterator[Item]:
-    for code, name in locale.currencies.items():
-        territory = code[:2]  # ISO 4217: a currency's code begins with its country's
-        if _currency_of(territory) == code and territory in _continents():
-            yield f"currency/{code}", name, _continents()[territory]
+def _currency_continent(code: str) -> str | None:
+    territory = code[:2]  # ISO 4217: a currency's code begins with its country's
+    return _continents().get(territory) if _currency_of(territory) == code else None
+
+
+def _sorted(
+    group: str, names: Callable[[Any], Mapping[str, str]], label: Callable[[str], str | None]
+) -> Callable[[Any], Iterator[Item]]:
+    """Return a task that asks for what a thing's code decides, where it decides it."""
+
+    def items(locale: Locale) -> Iterator[Item]:
+        for code, name in names(locale).items():
+            if (found := label(code)) is not None:
+                yield f"{group}/{code}", name, found
+
+    return items
 
 
 _TASKS: dict[str, Callable[[Any], Iterator[Item]]] = {
     "word-kind": _word_kind,
-    "country-continent": _country_continent,
+    "country-continent": _sorted("country", _countries, lambda code: _continents().get(code)),
     "city-continent": _city_continent,
-    "language-script": _language_script,
-    "language-continent": _language_continent,
-    "country-currency": _country_currency,
-    "currency-continent": _currency_continent,
+    "language-script": _sorted(
+        "language", _languages, lambda code: _SCRIPTS.get(_script_of(code) or "")
+    ),
+    "language-continent": _sorted("language", _languages, _language_continent),
+    "country-currency": _sorted("country", _countries, _country_currency),
+    "currency-continent": _sorted(
+        "currency", lambda locale: locale.currencies, _currency_continent
+    ),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -106,11 +106,13 @@ def hub_rows(
         arguments["data_files"] = {split: files}
     if name == "pandas":
         raise IclError("The data set builder 'pandas' reads pickles, which icl does not.")
-    for place in _texts(list(arguments.values())):
-        _check_place(place, folder or (Path(name) if Path(name).is_dir() else Path.cwd()))
+    within = folder or (Path(name) if Path(name).is_dir() else Path.cwd())
+    _each_text(arguments, lambda place: _check_place(place, within))
     if folder is not None and name in _PACKAGED_DATASETS_MODULES:  # it would read from anywhere
         for key in arguments.keys() & {"data_files", "data_dir"}:
-            arguments[key] = _placed(arguments[key], folder)
+            arguments[key] = _each_text(
+                arguments[key], lambda p: p if "://" in p else str(within.resolve() / p)
+            )
     elif folder is not None and (name.startswith((".", "/", "~")) or (folder / name).is_dir()):
         _check_place(name, folder)
         name = str(folder / name)
@@ -132,21 +134,13 @@ def hub_rows(
         ) from error
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _each_text(value: Any, change: Callable[[str], Any]) -> Any:
+    """Return a value with its texts, which may lie in mappings and lists, changed."""
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list):
-        for inner in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(inner)
-
-
-def _placed(value: Any, folder: Path) -> Any:
-    """Return places of files as they lie under a folder; an address stays as it is."""
-    if isinstance(value, str):
-        return value if "://" in value else str(folder.resolve() / value)
+        return change(value)
     if isinstance(value, Mapping):
-        return {key: _placed(inner, folder) for key, inner in value.items()}
-    return [_placed(inner, folder) for inner in value] if isinstance(value, list) else value
+        return {key: _each_text(inner, change) for key, inner in value.items()}
+    return [_each_text(inner, change) for inner in value] if isinstance(value, list) else value
 
 
 def _check_place(place: str, folder: Path) -> None:

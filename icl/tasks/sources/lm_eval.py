@@ -57,58 +57,47 @@ class LmEvalSource(LocalSource):
         return f"{self.within(wanted.fill(self.file))}, {wanted.split}"
 
     def rows(self, wanted: Wanted) -> Iterator[Row]:
-        """Read the documents of a split, see `lm_eval_rows`."""
-        path = self.within(wanted.fill(self.file))
-        return lm_eval_rows(path, wanted.split, self.splits, self.folder)
+        """Read the documents of a split; all that the task's file names lies in the directory.
+
+        Raises:
+            IclError: the file is not of the subset, or a document does not fit it.
+        """
+        path, part = self.within(wanted.fill(self.file)), wanted.split
+        task = _task(path, self.folder)
+        split = self.splits.get(part) or task.get(_SPLITS.get(part, ""))
+        if not isinstance(split, str):
+            raise IclError(
+                f"{path} names no split for {part!r}; name it under the source's `splits`, or use "
+                f"{', '.join(k for k, v in _SPLITS.items() if task.get(v))} in `data`."
+            )
+        arguments = dict(task.get("dataset_kwargs") or {})
+        if arguments.pop("trust_remote_code", False):
+            raise IclError(f"{path} asks to run the data set's own code, which icl does not.")
+        unknown = sorted(map(str, arguments.keys() - _ARGUMENTS))
+        if unknown:
+            raise IclError(
+                f"{path}: `dataset_kwargs` has {', '.join(unknown)}; only {', '.join(_ARGUMENTS)}"
+                " can be read."
+            )
+        for number, document in hub_rows(
+            task["dataset_path"],
+            config=task.get("dataset_name"),
+            split=split,
+            folder=self.folder,
+            class_names=False,  # lm-eval's templates and targets see the numbers
+            **arguments,
+        ):
+            try:
+                yield number, _row(task, document)
+            except IclError as error:
+                raise IclError(f"{path}, document {number} of {split!r}: {error}") from error
 
     def check(self, data: Sequence[str]) -> None:
         """Look whether `splits` names data splits of the definition."""
         check_splits(self.splits, data)
 
 
-def lm_eval_rows(path: Path, part: str, splits: Mapping[str, str], folder: Path) -> Iterator[Row]:
-    """Read a task's documents as rows of ``text``, ``choices`` and ``answer``.
-
-    Args:
-        path: the task's YAML file.
-        part: the data split as the definition names it.
-        splits: data split -> the data set's name of it; see `LmEvalSource`.
-        folder: where it and all that it names must lie.
-
-    Raises:
-        IclError: the file is not of the subset, or a document does not fit it.
-    """
-    task = read_lm_eval(path, folder)
-    split = splits.get(part) or task.get(_SPLITS.get(part, ""))
-    if not isinstance(split, str):
-        raise IclError(
-            f"{path} names no split for {part!r}; name it under the source's `splits`, or use "
-            f"{', '.join(k for k, v in _SPLITS.items() if task.get(v))} in `data`."
-        )
-    arguments = dict(task.get("dataset_kwargs") or {})
-    if arguments.pop("trust_remote_code", False):
-        raise IclError(f"{path} asks to run the data set's own code, which icl does not.")
-    unknown = sorted(map(str, arguments.keys() - _ARGUMENTS))
-    if unknown:
-        raise IclError(
-            f"{path}: `dataset_kwargs` has {', '.join(unknown)}; only {', '.join(_ARGUMENTS)} can"
-            " be read."
-        )
-    for number, document in hub_rows(
-        task["dataset_path"],
-        config=task.get("dataset_name"),
-        split=split,
-        folder=folder,
-        class_names=False,  # lm-eval's templates and targets see the numbers
-        **arguments,
-    ):
-        try:
-            yield number, _row(task, document)
-        except IclError as error:
-            raise IclError(f"{path}, document {number} of {split!r}: {error}") from error
-
-
-def read_lm_eval(path: Path, folder: Path) -> dict[str, Any]:
+def _task(path: Path, folder: Path) -> dict[str, Any]:
     """Read a task's YAML with what it includes; raises `IclError` for what is not supported."""
     task = _read(path, folder.resolve(), 0)
     output = task.get("output_type")

@@ -59,7 +59,22 @@ def as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) else value
 
 
-class Columns(Strict):
+class OwnColumns(Strict):
+    """What one task of a family has in other columns than its source says; see `Columns`."""
+
+    label: str | None = None
+    fields: Mapping[str, str] | None = None
+    id: str | tuple[str, ...] | None = None
+    domain: str | None = None
+    options: str | tuple[str, ...] | None = None
+
+    def over(self, columns: Columns) -> Columns:
+        """Return the columns with these in place of the source's."""
+        own = {k: v for k, v in self.__dict__.items() if v is not None}
+        return columns.model_copy(update=own)
+
+
+class Columns(OwnColumns):
     """Which columns of a table hold what.
 
     A column may lie inside another: ``choices.text.0`` is item 0 of ``text`` of ``choices``.
@@ -75,21 +90,3 @@ class Columns(Strict):
 
     label: str
     fields: Mapping[str, str] = Field(min_length=1)
-    id: str | tuple[str, ...] | None = None
-    domain: str | None = None
-    options: str | tuple[str, ...] | None = None
-
-
-class OwnColumns(Strict):
-    """What one task of a family has in other columns than its source says; see `Columns`."""
-
-    label: str | None = None
-    fields: Mapping[str, str] | None = None
-    id: str | tuple[str, ...] | None = None
-    domain: str | None = None
-    options: str | tuple[str, ...] | None = None
-
-    def over(self, columns: Columns) -> Columns:
-        """Return the columns with these in place of the source's."""
-        own = {k: v for k, v in self.__dict__.items() if v is not None}
-        return columns.model_copy(update=own)

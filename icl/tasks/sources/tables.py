@@ -26,22 +26,16 @@ def read_table(path: Path) -> Iterator[Row]:
     return _READERS[path.suffix](path)
 
 
-def parse_json(text: str, where: str) -> Any:
-    """Parse JSON strictly: no NaN, no key twice; raises `IclError` with the place."""
-    try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
-    except RecursionError as error:
-        raise IclError(f"{where}: nested too deeply; flatten it.") from error
-    except ValueError as error:
-        reason = getattr(error, "msg", None) or str(error)
-        raise IclError(f"{where}: not valid JSON ({reason}); mend it.") from error
+def _parse(text: str) -> Any:
+    """Parse JSON strictly: no NaN, no key twice."""
+    return json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file whole; raises `IclError` with file and line."""
     text = "".join(line for _, line in text_lines(path))
     try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+        return _parse(text)
     except json.JSONDecodeError as error:
         where = f"{path}, row {error.lineno}"
         raise IclError(f"{where}: not valid JSON ({error.msg}); mend it.") from error
@@ -64,7 +58,13 @@ def _json_lines(path: Path) -> Iterator[Row]:
     for number, line in text_lines(path):
         if not line.strip():
             continue
-        row = parse_json(line, f"{path}, row {number}")
+        try:
+            row = _parse(line)
+        except RecursionError as error:
+            raise IclError(f"{path}, row {number}: nested too deeply; flatten it.") from error
+        except ValueError as error:
+            reason = getattr(error, "msg", None) or str(error)
+            raise IclError(f"{path}, row {number}: not valid JSON ({reason}); mend it.") from error
         if not isinstance(row, dict):
             raise IclError(f"{path}, row {number}: not a JSON object; write {{…}} a line.")
         yield number, row
@@ -95,15 +95,20 @@ def _arrow(path: Path) -> Iterator[Row]:
 
     def batches() -> Iterator[Any]:
         with pa.memory_map(str(path)) as source:
-            if source.read(6) == b"ARROW1":  # the file format; `datasets` writes the stream format
-                file = pa.ipc.open_file(source)
-                for place in range(file.num_record_batches):
-                    yield file.get_batch(place)
-            else:
-                source.seek(0)
-                yield from pa.ipc.open_stream(source)
+            found = _opened(source)
+            is_file = isinstance(found, pa.ipc.RecordBatchFileReader)
+            yield from map(found.get_batch, range(found.num_record_batches)) if is_file else found
 
     return _arrow_rows(path, "Arrow", batches)
+
+
+def _opened(source: Any) -> Any:
+    """Open Arrow in its file format, or in the stream format, which `datasets` writes."""
+    import pyarrow as pa
+
+    is_file = source.read(6) == b"ARROW1"
+    source.seek(0)
+    return pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
 
 
 def stored_class_names(path: Path) -> dict[str, list[str]]:
@@ -115,10 +120,7 @@ def stored_class_names(path: Path) -> dict[str, list[str]]:
         metadata = pq.read_schema(path).metadata
     elif path.suffix == ".arrow":
         with pa.memory_map(str(path)) as source:
-            is_file = source.read(6) == b"ARROW1"
-            source.seek(0)
-            opened = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
-            metadata = opened.schema.metadata
+            metadata = _opened(source).schema.metadata
     else:
         return {}
     try:

@@ -9,10 +9,12 @@ import pytest
 
 from icl.errors import IclError
 from icl.tasks import load_family
-from icl.tasks.sources.cldr import _subtags, cldr_rows
+from icl.tasks.sources.base import Wanted
+from icl.tasks.sources.cldr import CldrSource, _subtags
 from icl.tasks.task import normalise
 
 pytest.importorskip("babel", reason="the extra `offline` is not installed")
+SOURCE = CldrSource(type="cldr")
 FAMILY = load_family("cldr")
 LANGUAGES = sorted({language for split in FAMILY.splits.values() for language in split.languages})
 TASKS = FAMILY.splits["test"].tasks
@@ -73,7 +75,7 @@ def test_names_do_not_depend_on_which_languages_were_read_before() -> None:
             [sys.executable, "-c", code, language], capture_output=True, text=True, check=True
         )
         for other in LANGUAGES:
-            list(cldr_rows("word-kind", other, ("month", "weekday")))
+            list(SOURCE.rows(Wanted("word-kind", other, labels=("month", "weekday"))))
         fresh = load_family("cldr").load("word-kind", language)
         assert [e.text for e in fresh.examples] == json.loads(alone.stdout)
 
@@ -87,10 +89,10 @@ def test_unknown_tasks_and_languages_are_refused() -> None:
     with pytest.raises(IclError, match="Did you mean 'word-kind'"):
         FAMILY.load("word-kinds", "en")
     with pytest.raises(IclError, match="CLDR has no language 'xx'"):
-        list(cldr_rows("word-kind", "xx", ("month",)))
+        list(SOURCE.rows(Wanted("word-kind", "xx", labels=("month",))))
 
 
 def test_without_babel_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "babel", None)
     with pytest.raises(IclError, match=r"pip install 'icl\[offline\]'"):
-        list(cldr_rows("word-kind", "en", ("month",)))
+        list(SOURCE.rows(Wanted("word-kind", "en", labels=("month",))))

@@ -9,7 +9,8 @@ import yaml
 
 from icl.errors import IclError
 from icl.tasks import load_family
-from icl.tasks.sources.lm_eval import lm_eval_rows
+from icl.tasks.sources.base import Wanted
+from icl.tasks.sources.lm_eval import LmEvalSource
 from tests.tasks.helpers import write
 
 DOCUMENTS = [
@@ -41,7 +42,8 @@ def make(folder: Path, name: str = "toy.yaml", extra: str = "", **changes: Any) 
 
 
 def rows(path: Path, part: str = "validation") -> list[Any]:
-    return [dict(row) for _, row in lm_eval_rows(path, part, {}, path.parent)]
+    source = LmEvalSource(type="lm-eval", root=path.parent, file=path.name)
+    return [dict(row) for _, row in source.rows(Wanted("toy", "en", part))]
 
 
 def test_a_task_with_fixed_choices(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from icl.episodes.origin import data_hash
 from icl.errors import IclError
 from icl.tasks import TaskFamily
 from icl.tasks.sources import spill as held
-from icl.tasks.sources.arrow import ArrowExamples
+from icl.tasks.sources.spill import ArrowExamples, write_examples
 from icl.tasks.sources.spill import held as hold
 from icl.tasks.task import Example
+from tests.episodes.toy_families import regular_family
 from tests.tasks.helpers import family, source
 
 ROWS = [
@@ -42,7 +43,8 @@ def test_a_family_past_the_limit_is_the_same_and_leaves_no_file(
 ) -> None:
     few = load(tmp_path)
     monkeypatch.setattr(held, "MOST_IN_MEMORY", most)
-    monkeypatch.setattr(held, "_BATCH", 7)
+    monkeypatch.setattr(held, "_BATCH", 5)
+    monkeypatch.setattr(held, "_WRITTEN", 7)
     many = load(tmp_path)
     examples = many.load("mood", "en").examples
     assert isinstance(examples, ArrowExamples)
@@ -82,3 +84,21 @@ def test_a_cache_that_cannot_be_written_is_told(
     monkeypatch.setattr(held, "MOST_IN_MEMORY", 0)
     with pytest.raises(IclError, match=r"cannot be written .* in ICL_CACHE"):
         hold([Example("a", {"t": "x"}, "y", "en", "a")] * 2, "en")
+
+
+@pytest.mark.parametrize("batch", [1, 7, 100])
+def test_a_mapped_file_reads_as_the_list_it_was_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr(held, "_WRITTEN", batch)
+    listed = list(regular_family().load("task0", "fr").examples)
+    write_examples(tmp_path / "x.arrow", iter(listed), tuple(listed[0].fields))
+    examples = ArrowExamples(tmp_path / "x.arrow", "fr")
+    assert len(examples) == len(listed)
+    assert list(examples) == listed
+    assert [examples[i] for i in range(len(examples))] == listed
+    assert examples[-1] == listed[-1]
+    assert examples[3:9:2] == listed[3:9:2]
+    assert examples.take([0, 3, 20, 71]) == [listed[i] for i in (0, 3, 20, 71)]
+    with pytest.raises(IndexError):
+        examples[len(examples)]
