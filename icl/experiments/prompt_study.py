@@ -14,7 +14,7 @@ from icl.evaluation.sensitivity import SHOTS, Sensitivity, sensitivity
 from icl.experiments.config import RunConfig
 from icl.experiments.experiment import Experiment, carry_out
 from icl.experiments.models import make_model
-from icl.runs.entrants import Entrant, Model
+from icl.runs.entrants import Entrant, Handle
 from icl.runs.finished import FinishedRun
 from icl.tasks import TaskFamily, load_family
 from icl.tasks.sources.schema import Strict
@@ -116,7 +116,7 @@ class StudyConfig(RunConfig):
             for combination in product(*levels.values())
         }
 
-    def entrants(self, model: Model) -> list[Entrant]:
+    def entrants(self, model: Handle) -> list[Entrant]:
         """Return the prompts as learners.
 
         Raises:

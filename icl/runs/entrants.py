@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True, eq=False)
-class Model:
+class Handle:
     """A model, loaded only when something has to be computed; entrants may share one.
 
     Attributes:
@@ -88,7 +88,7 @@ class Entrant:
     name: str
     method: str
     params: Params
-    model: Model
+    model: Handle
     training: TrainingConfig | None = None
     sampler: EpisodeSampler | None = None
     made: Learner | None = None

@@ -13,7 +13,7 @@ from icl.episodes import Episode
 from icl.errors import IclError
 from icl.learners.registry import validate
 from icl.runs import RecordStore
-from icl.runs.entrants import Entrant, Model
+from icl.runs.entrants import Entrant, Handle
 from icl.runs.episode_file import EpisodeFile
 from icl.runs.folder import RunFolder
 from icl.runs.runner import Runner
@@ -102,7 +102,7 @@ def test_memory_does_not_grow_with_the_number_of_episodes(tmp_path: Path) -> Non
     def peak(count: int) -> int:
         asked = small_run.sampler("test", (1,)).episodes(count)
         folder = RunFolder(tmp_path / str(count))
-        model = Model(lambda: backbone)
+        model = Handle(lambda: backbone)
         entrant = Entrant("majority", "majority", validate("majority", {}), model)
         tracemalloc.start()
         Runner(folder, [entrant], asked, "", lambda _: ()).run()
