@@ -19,13 +19,14 @@ from icl.reporting.plots import Plot, accuracy_by_cost, accuracy_by_shots, relia
 from icl.reporting.svg import drawing, inline_svg
 from icl.reporting.verdict import SIGNIFICANT, notes, verdict
 from icl.reporting.worst import Find, shown
-from icl.runs.folder import REPORT
 from icl.runs.record import EpisodeRecord
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
     from icl.evaluation.diagnosis import Answer
+
+REPORT = "report.html"
 
 
 def write_report(

@@ -22,7 +22,7 @@ from icl.tools.disk import draft_of
 from icl.tools.yamlfile import read_yaml
 
 SCHEMA_VERSION = 1
-EPISODES, REPORT = "episodes.jsonl", "report.html"
+EPISODES = "episodes.jsonl"
 _DEPTHS = ("*", "meta/*", "meta/*/*")  # where a run writes
 
 
