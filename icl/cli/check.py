@@ -17,11 +17,6 @@ app = typer.Typer(help="Ask whether something will come out right.", no_args_is_
 _TASKS = 2
 
 
-@app.callback()
-def _group() -> None:
-    """Ask whether something will come out right."""
-
-
 @app.command()
 def gradients(
     config: Annotated[

@@ -13,9 +13,8 @@ from icl.cli import check, episodes, tasks
 from icl.cli.compare import compare
 from icl.cli.diagnose import diagnose
 from icl.cli.doctor import doctor
-from icl.cli.export import export
+from icl.cli.export import export, merge
 from icl.cli.faults import told
-from icl.cli.merge import merge
 from icl.cli.methods import methods
 from icl.cli.plan import plan
 from icl.cli.predict import predict

@@ -14,6 +14,7 @@ from icl.evaluation.sensitivity import SHOTS, Sensitivity, sensitivity
 from icl.experiments.config import RunConfig
 from icl.experiments.experiment import Experiment, carry_out
 from icl.experiments.models import make_model
+from icl.learners.registry import validate
 from icl.runs.entrants import Entrant, Handle
 from icl.runs.finished import FinishedRun
 from icl.tasks import TaskFamily, load_family
@@ -122,8 +123,6 @@ class StudyConfig(RunConfig):
         Raises:
             IclError: a parameter is unknown, or two do not fit; names the prompt.
         """
-        from icl.learners.registry import validate
-
         levels, entrants = self.levels(), []
         for prompt, chosen in self.prompts().items():
             params: dict[str, Any] = dict(self.fixed)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from icl.evaluation.board import LanguageAccuracy
 from icl.evaluation.summary import Summary, summarise
 from icl.reporting import numbers
 from icl.reporting.boards import FILES, PAIRS, pair_table, table
@@ -109,8 +108,7 @@ def _parts(summary: Summary) -> dict[str, Any]:
         ],
         "has_flops": any(row.forward_flops is not None for row in overall.rows),
         "has_shared": any(row.shared for row in overall.rows),
-        "heat_maps": _heat_maps(summary),
-        "transfer": _transfer(summary),
+        "shade": partial(_shade, overall.chance),
         "reliability": {
             name: _inline(f"r{i}", reliability, found, looks[name])
             for i, (name, found) in enumerate(summary.calibration.items())
@@ -127,53 +125,9 @@ def _inline(prefix: str, draw: Callable[..., Plot], *arguments: Any) -> Markup:
         return Markup(inline_svg(plot.figure, prefix, plot.label))
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
-    language: LanguageAccuracy
-    cells: tuple[tuple[float, float], ...]  # accuracy, shade from 0 (chance or less) to 1
-
-
-def _heat_maps(summary: Summary) -> dict[str, list[_Line]]:
-    """Lay out accuracies by setting and language, learners in the order of the leader board."""
-    maps: dict[str, list[_Line]] = {setting: [] for setting in summary.settings}
-    chance = summary.overall.chance
-    for line in summary.languages:
-        accuracies = [line.accuracy[row.learner] for row in summary.overall.rows]
-        cells = tuple((a, _shade(a, chance)) for a in accuracies)
-        maps[line.setting].append(_Line(line, cells))
-    return maps
-
-
-def _shade(accuracy: float, chance: float) -> float:
-    """Return how dark a cell is, from 0 (chance or less) to 1."""
+def _shade(chance: float, accuracy: float) -> float:
+    """Return how dark a cell of a heat map is, from 0 (chance or less) to 1."""
     return max(0.0, (accuracy - chance) / (1 - chance)) if chance < 1 else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Matrix:
-    learner: str
-    rows: tuple[tuple[str, tuple[tuple[float, float, int] | None, ...]], ...]  # …, shade, queries
-
-
-def _transfer(summary: Summary) -> tuple[_Matrix, ...]:
-    """Lay out the transfer matrices in the order of the leader board."""
-    found, chance = summary.transfer, summary.overall.chance
-    if found is None:
-        return ()
-
-    def cell(learner: str, at: tuple[str, str]) -> tuple[float, float, int] | None:
-        accuracy = found.accuracy[learner].get(at)
-        return None if accuracy is None else (accuracy, _shade(accuracy, chance), found.counts[at])
-
-    return tuple(
-        _Matrix(
-            row.learner,
-            tuple(
-                (s, tuple(cell(row.learner, (s, q)) for q in found.queries)) for s in found.supports
-            ),
-        )
-        for row in summary.overall.rows
-    )
 
 
 def _facts(summary: Summary) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from icl.runs.judge import cannot_write
 from icl.training import TrainingConfig
 
 if TYPE_CHECKING:
-    from icl.models import base
+    from icl.models.base import Model, Sketch
 
 
 @dataclass(slots=True, eq=False)
@@ -29,13 +29,13 @@ class Handle:
         entrants: who will use it.
     """
 
-    load: Callable[[], base.Model]
+    load: Callable[[], Model]
     foretell: Callable[[], str | None] = lambda: None
-    foresee: Callable[[], base.Sketch | None] = lambda: None
+    foresee: Callable[[], Sketch | None] = lambda: None
     entrants: Sequence[Entrant] = ()
-    _backbone: base.Model | None = None
+    _backbone: Model | None = None
 
-    def backbone(self) -> base.Model:
+    def backbone(self) -> Model:
         """Return the model, loaded at the first call.
 
         Raises:
@@ -51,7 +51,7 @@ class Handle:
             self._backbone = found
         return self._backbone
 
-    def _check(self, model: base.Model | base.Sketch) -> None:
+    def _check(self, model: Model | Sketch) -> None:
         for entrant in self.entrants:
             try:
                 check_model(entrant.method, entrant.params, model)

@@ -184,14 +184,6 @@ class RunFolder:
         """
         return EpisodeFile(self.path / EPISODES)
 
-    def read_episodes(self) -> list[Episode]:
-        """Return the episodes of the run, in their order.
-
-        Raises:
-            IclError: there are none, or the file is damaged.
-        """
-        return list(self.episodes())
-
     def records(self, keys: Mapping[str, str], fingerprints: Sequence[str]) -> list[EpisodeRecord]:
         """Return the records of some learners on some episodes, in that order.
 
