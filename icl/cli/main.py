@@ -18,8 +18,7 @@ from icl.cli.faults import told
 from icl.cli.methods import methods
 from icl.cli.plan import plan
 from icl.cli.predict import predict
-from icl.cli.prompts import prompts
-from icl.cli.run import report, resume, run
+from icl.cli.run import prompts, report, resume, run
 from icl.errors import one_line
 from icl.processes.launch import launched
 from icl.version import __version__

@@ -75,5 +75,5 @@ def run(
     ]
     made = RunFolder(folder, processes.index)
     with made.locked() if processes.main else nullcontext():
-        Runner(made, entrants, episodes(count), "", lambda _: (), processes).run()
+        Runner(made, entrants, episodes(count), "", processes).run()
     return made

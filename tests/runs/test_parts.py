@@ -105,7 +105,7 @@ def test_memory_does_not_grow_with_the_number_of_episodes(tmp_path: Path) -> Non
         model = Handle(lambda: backbone)
         entrant = Entrant("majority", "majority", validate("majority", {}), model)
         tracemalloc.start()
-        Runner(folder, [entrant], asked, "", lambda _: ()).run()
+        Runner(folder, [entrant], asked, "").run()
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most
