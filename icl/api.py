@@ -32,7 +32,7 @@ from icl.tasks import TaskFamily, load_family
 from icl.tools.shipped import find_config
 
 if TYPE_CHECKING:
-    from icl.models import base
+    from icl.models.base import Model
 
 Entry = str | Mapping[str, Any] | Learner
 OFFLINE = "packaged:gemma-3-270m"
@@ -63,7 +63,7 @@ def load_model(
     device: str | None = None,
     device_map: str | Mapping[str, int | str] | None = None,
     quantise: Literal["4bit", "8bit"] | None = None,
-) -> base.Model:
+) -> Model:
     """Load a model and its tokenizer; see `icl.models.loading.load.load_backbone`.
 
     Args:
@@ -94,7 +94,7 @@ def load_model(
 def compare(
     learners: Sequence[str] | Mapping[str, Entry],
     episodes: Sequence[Episode],
-    model: str | base.Model = OFFLINE,
+    model: str | Model = OFFLINE,
     *,
     family: TaskFamily | None = None,
     out: str | Path | None = None,

@@ -170,7 +170,7 @@ def test_comparing_goes_on_with_what_icl_run_has_meta_trained(
     found = icl.run(path, out=run, limit=1)
     learners = yaml.safe_load(path.read_text("utf-8"))["learners"]
     family = icl.load_task(tmp_path / "things.yaml", data=tmp_path / "data")
-    drawn = RunFolder(run).read_episodes()
+    drawn = RunFolder(run).episodes()
 
     def must_not_load(*_: object, **__: object) -> None:
         raise AssertionError("a model was loaded")

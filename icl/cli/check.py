@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from icl.cli.run import Data
 from icl.errors import IclError
 
 app = typer.Typer(help="Ask whether something will come out right.", no_args_is_help=True)
@@ -17,19 +17,12 @@ app = typer.Typer(help="Ask whether something will come out right.", no_args_is_
 _TASKS = 2
 
 
-@app.callback()
-def _group() -> None:
-    """Ask whether something will come out right."""
-
-
 @app.command()
 def gradients(
     config: Annotated[
         str, typer.Argument(help="An experiment's YAML file, or the name of one icl brings along.")
     ],
-    data: Annotated[
-        Path | None, typer.Option(help="A local directory with the task family's data.")
-    ] = None,
+    data: Data = None,
 ) -> None:
     """Check an experiment's meta-gradients with its own model, before hours are spent.
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import typer
 
 from icl.errors import IclError
+from icl.processes.launch import cores
 from icl.tools.cache import cache_dir
 from icl.version import __version__
 
@@ -84,23 +85,21 @@ def _devices() -> Iterator[Finding]:
     import psutil
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory()
-    yield Finding(
-        "devices",
-        "cpu",
-        f"{cores} cores, {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free",
-    )
+    yield Finding("devices", "cpu", f"{cores()} cores, {_free(memory.available, memory.total)}")
     for index in range(torch.cuda.device_count()):
-        free, total = torch.cuda.mem_get_info(index)
         name = torch.cuda.get_device_name(index)
         half = "bfloat16" if torch.cuda.is_bf16_supported() else "float16 only"
-        told = f"{name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free, {half}"
+        told = f"{name}, {_free(*torch.cuda.mem_get_info(index))}, {half}"
         yield Finding("devices", f"cuda:{index}", told)
     if not torch.cuda.is_available():
         yield Finding("devices", "cuda", "none; models run on the CPU", "note")
     if torch.backends.mps.is_available():
         yield Finding("devices", "mps", "there; name it under `model.device`")
+
+
+def _free(free: int, total: int) -> str:
+    return f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
 
 
 def _kernels() -> Iterator[Finding]:
@@ -144,13 +143,12 @@ def _extras() -> Iterator[Finding]:
         yield Finding("extras", "all", _FROM_SOURCE, "note", "pip install -e .")
         return
     wanted: dict[str, list[Requirement]] = {}
-    for line in lines:
-        requirement = Requirement(line)
-        for extra in names:
-            marker = requirement.marker
-            needed = marker is not None and marker.evaluate({"extra": extra})
-            if needed and not (marker and marker.evaluate({"extra": ""})):
-                wanted.setdefault(extra, []).append(requirement)
+    for requirement in map(Requirement, lines):
+        marker = requirement.marker
+        if marker is not None and not marker.evaluate({"extra": ""}):
+            for extra in names:
+                if marker.evaluate({"extra": extra}):
+                    wanted.setdefault(extra, []).append(requirement)
     for extra, requirements in wanted.items():
         missing = [told for r in requirements if (told := _lacks(r.name, r.specifier))]
         if missing:
@@ -171,16 +169,13 @@ def _lacks(name: str, specifier: Any) -> str | None:
 def _caches() -> Iterator[Finding]:
     from huggingface_hub import constants
 
-    own = cache_dir()
-    yield _folder("ICL_CACHE", own)
+    yield _folder("ICL_CACHE", cache_dir())
     yield _folder("HF_HOME", Path(constants.HF_HOME))
-    offline = constants.HF_HUB_OFFLINE
-    yield Finding(
-        "caches",
-        "the Hub",
-        "offline: only what is cached is used (HF_HUB_OFFLINE)" if offline else "asked when needed",
-        "note" if offline else "good",
-    )
+    if constants.HF_HUB_OFFLINE:
+        told = "offline: only what is cached is used (HF_HUB_OFFLINE)"
+        yield Finding("caches", "the Hub", told, "note")
+    else:
+        yield Finding("caches", "the Hub", "asked when needed")
 
 
 def _folder(variable: str, folder: Path) -> Finding:
@@ -193,12 +188,15 @@ def _folder(variable: str, folder: Path) -> Finding:
     free = shutil.disk_usage(there).free
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     told = f"{size / 1e9:.1f} GB used, {free / 1e9:.1f} GB free on its disk"
-    if free < _WANTED:
-        return Finding("caches", str(folder), told, "note", f"export {variable}=<a larger disk>")
-    return Finding("caches", str(folder), told)
+    if free >= _WANTED:
+        return Finding("caches", str(folder), told)
+    return Finding("caches", str(folder), told, "note", f"export {variable}=<a larger disk>")
 
 
 def _models() -> Iterator[Finding]:
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
     from icl.models.packaged.catalogue import PACKAGED
 
     for name, model in PACKAGED.items():
@@ -206,18 +204,11 @@ def _models() -> Iterator[Finding]:
             yield Finding("models", name, model.state())
         except IclError as error:
             yield Finding("models", name, str(error), "note", model.install)
-    for name, size in _cached():
-        yield Finding("models", name, f"in the Hub's cache, {size / 1e9:.1f} GB")
-
-
-def _cached() -> Iterator[tuple[str, int]]:
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
-
     try:
         repositories = scan_cache_dir().repos
     except CacheNotFound:
         return
     for one in sorted(repositories, key=lambda one: one.repo_id):
         if one.repo_type == "model":
-            yield one.repo_id, one.size_on_disk
+            told = f"in the Hub's cache, {one.size_on_disk / 1e9:.1f} GB"
+            yield Finding("models", one.repo_id, told)

@@ -11,7 +11,7 @@ from icl.cli.say import say
 from icl.errors import IclError, did_you_mean
 
 if TYPE_CHECKING:
-    from icl.episodes import Episode, EpisodeSampler
+    from icl.episodes import Episode
     from icl.tasks import TaskFamily
 
 app = typer.Typer(
@@ -84,7 +84,8 @@ def make(
     from icl.episodes.splits import without_leaks
     from icl.tasks import load_family
 
-    named = setting or _setting_name(support_language, other_domain)
+    own = "within" if support_language is None else "cross-lingual"
+    named = setting or ("cross-domain" if other_domain else own)
     loaded = load_family(family, data=data, template=template)
     sampler = EpisodeSampler(
         without_leaks(loaded, near) if drop_leaks else loaded,
@@ -116,8 +117,13 @@ def make(
         overwrite=overwrite,
     )
     typer.echo(f"{out}: {len(saved)} episodes, SHA-256 {saved.manifest['sha256'][:16]}")
-    for line in _summary(sampler):
-        say(line)
+    say(
+        f"{loaded.name}, split {split}: tasks {len(sampler.tasks)}, "
+        f"languages {len(sampler.languages)}, setting {named}"
+    )
+    lost = sum(one.conflicting for one in sampler.pools())
+    if lost:
+        say(f"Left out: {lost} examples whose text stands under two labels.")
 
 
 @app.command()
@@ -265,29 +271,11 @@ _LEAK_NAMES = {
 }
 
 
-def _setting_name(support_language: str | None, other_domain: bool) -> str:
-    if other_domain:
-        return "cross-domain"
-    return "within" if support_language is None else "cross-lingual"
-
-
 def _numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
         raise IclError(f"--shots is {text!r}; give numbers such as 0,1,5.") from error
-
-
-def _summary(sampler: EpisodeSampler) -> list[str]:
-    """Say what was drawn from, and what was left out because it carries two labels."""
-    lines = [
-        f"{sampler.family.name}, split {sampler.split}: tasks {len(sampler.tasks)}, "
-        f"languages {len(sampler.languages)}, setting {sampler.setting.name}"
-    ]
-    lost = sum(pool.conflicting for pool in sampler.pools())
-    if lost:
-        lines.append(f"Left out: {lost} examples whose text stands under two labels.")
-    return lines
 
 
 def _file(path: Path) -> Path:

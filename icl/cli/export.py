@@ -1,4 +1,4 @@
-"""The command ``icl export``."""
+"""The commands ``icl export`` and ``icl merge``."""
 
 from __future__ import annotations
 
@@ -27,3 +27,18 @@ def export(
     typer.echo(f"Wrote {folder}: load it with PeftModel.from_pretrained(model, {str(folder)!r}).")
     if push is not None:
         typer.echo(f"Pushed: {push_to_hub(folder, push, private=private)}")
+
+
+def merge(
+    model: Annotated[str, typer.Argument(help="The base: a Hub id, a directory or packaged:….")],
+    adapter: Annotated[str, typer.Argument(help="A PEFT adapter: a directory or a Hub id.")],
+    out: Annotated[Path, typer.Argument(help="The directory to make.")],
+) -> None:
+    """Merge any PEFT adapter into its base model, so that every learner can start from it.
+
+    Example: icl merge packaged:gemma-3-270m my-adapter my-model
+    """
+    from icl.exchange.merge import merge_adapter
+
+    folder = merge_adapter(model, adapter, out)
+    typer.echo(f"Wrote {folder}: name it as `model.name`, or with --model.")

@@ -13,14 +13,12 @@ from icl.cli import check, episodes, tasks
 from icl.cli.compare import compare
 from icl.cli.diagnose import diagnose
 from icl.cli.doctor import doctor
-from icl.cli.export import export
+from icl.cli.export import export, merge
 from icl.cli.faults import told
-from icl.cli.merge import merge
 from icl.cli.methods import methods
 from icl.cli.plan import plan
 from icl.cli.predict import predict
-from icl.cli.prompts import prompts
-from icl.cli.run import report, resume, run
+from icl.cli.run import prompts, report, resume, run
 from icl.errors import one_line
 from icl.processes.launch import launched
 from icl.version import __version__

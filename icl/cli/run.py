@@ -1,4 +1,4 @@
-"""The commands ``icl run``, ``icl resume`` and ``icl report``."""
+"""The commands ``icl run``, ``icl resume``, ``icl prompts`` and ``icl report``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from icl.errors import IclError
 from icl.tools.shipped import find_config
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from icl.experiments.config import ExperimentConfig
     from icl.reporting.comparison import Comparison
 
@@ -28,7 +30,8 @@ class LogFormat(str, Enum):
     JSON = "json"
 
 
-# The options that `run` and `resume` share.
+# The options that commands share.
+Data = Annotated[Path | None, typer.Option(help="A local directory with the task family's data.")]
 Limit = Annotated[
     int | None,
     typer.Option(min=1, help="Only so many episodes of each setting, the whole run's first."),
@@ -49,9 +52,7 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="The run's folder; by default runs/<the experiment's name>.")
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="A local directory with the task family's data.")
-    ] = None,
+    data: Data = None,
     limit: Limit = None,
     processes: ProcessCount = 1,
     track: TrackerNames = None,
@@ -71,9 +72,7 @@ def run(
     from icl.experiments.config import load_config
 
     if dry_run:
-        from icl.cli.dry_run import dry_run as only_plan
-
-        only_plan(config, out, data, limit, set_ or [])
+        _foretell(config, out, data, limit, set_ or [])
         return
     with guarded(log_format.value):
         experiment = load_config(find_config(config), set_ or ()).with_data(data)
@@ -95,7 +94,6 @@ def resume(
 
     Example: icl resume runs/quickstart
     """
-    from icl.cli.prompts import run_prompts
     from icl.experiments.config import load_config
     from icl.experiments.prompt_study import is_study
 
@@ -113,7 +111,27 @@ def resume(
         elif processes > 1 or track:
             raise IclError("A prompt study runs in one process, untracked; drop the options.")
         else:
-            run_prompts(str(config), folder, None, limit)
+            _run_prompts(str(config), folder, None, limit)
+
+
+def prompts(
+    config: Annotated[
+        str, typer.Argument(help="A prompt study's YAML file, or the name of one icl brings along.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder; by default runs/<the study's name>.")
+    ] = None,
+    data: Data = None,
+    limit: Annotated[
+        int | None, typer.Option(min=2, help="Only so many episodes of each set, the first ones.")
+    ] = None,
+) -> None:
+    """Try a grid of prompts on fixed episodes: how much the way of asking matters, and why.
+
+    Example: icl prompts prompt_study --limit 2
+    """
+    with guarded():
+        _run_prompts(config, out, data, limit)
 
 
 def report(
@@ -138,7 +156,47 @@ def report(
         from icl.reporting.figures import FOLDER, write_plots
 
         write_plots(run, outcome.summary)
-        Console().print(f"Plots: {run / FOLDER}", soft_wrap=True, highlight=False, markup=False)
+        _name_file(Console(), "Plots", run / FOLDER)
+
+
+def _foretell(
+    config: str, out: Path | None, data: Path | None, limit: int | None, overrides: list[str]
+) -> None:
+    """Print what an experiment will do; see `icl.experiments.forecast.forecast`."""
+    from icl.experiments.config import load_config
+    from icl.experiments.forecast import forecast
+    from icl.reporting.numbers import count, duration
+
+    experiment = load_config(find_config(config), overrides).with_data(data)
+    folder = experiment.folder(out)
+    plan = forecast(experiment, folder, limit)
+    model = experiment.model.name
+    if plan.parameters is None or plan.bytes is None:
+        typer.echo(f"Model {model}: its files are not at hand, so that times stay open.")
+    else:
+        typer.echo(
+            f"Model {model}: {count(plan.parameters)} parameters, {plan.bytes / 2**30:.1f} GiB of"
+            f" weights in {experiment.model.dtype}"
+            f"{', before they are quantised' if experiment.model.quantise else ''}."
+        )
+    width = max(len(line.learner) for line in plan.lines)
+    typer.echo(f"{'learner':{width}}  episodes  done  steps    tokens  about")
+    for line in plan.lines:
+        tokens = "?" if line.tokens is None else count(line.tokens)
+        took = "?" if line.seconds is None else duration(line.seconds)
+        how = " (measured here)" if line.measured else ""
+        typer.echo(
+            f"{line.learner:{width}}  {line.episodes:8}  {line.done:4}  {line.steps:5}"
+            f"  {tokens:>8}  {took}{how}"
+        )
+    known = [line.seconds for line in plan.lines if line.seconds is not None]
+    total = duration(sum(known)) + (" and what is open" * (len(known) < len(plan.lines)))
+    typer.echo(f"In all about {total}, in {folder}. Nothing was run.")
+    if not all(line.measured for line in plan.lines):
+        typer.echo(
+            "Times that were not measured come from tokens, and may be off by a factor of a few;"
+            f" a look of one episode measures them: icl run {config} --limit 1"
+        )
 
 
 def _run(
@@ -179,4 +237,23 @@ def _show(outcome: Comparison) -> None:
     event("report", path=str(outcome.report))
     console = Console()
     print_table(outcome.records, console, outcome.meta_training)
-    console.print(f"Report: {outcome.report}", soft_wrap=True, highlight=False, markup=False)
+    _name_file(console, "Report", outcome.report)
+
+
+def _run_prompts(config: str, out: Path | None, data: Path | None, limit: int | None) -> None:
+    """Run a prompt study and print what it says."""
+    from rich.console import Console
+
+    from icl.experiments.prompt_study import load_study, run_study
+    from icl.reporting.prompts_terminal import print_sensitivity
+
+    study = load_study(find_config(config)).with_data(data)
+    command = f"icl prompts {config}" + ("" if limit is None else f" --limit {limit}")
+    found, page = run_study(study, study.folder(out), command=command, limit=limit)
+    console = Console()
+    print_sensitivity(found, console)
+    _name_file(console, "Report", page)
+
+
+def _name_file(console: Console, what: str, path: Path | None) -> None:
+    console.print(f"{what}: {path}", soft_wrap=True, highlight=False, markup=False)

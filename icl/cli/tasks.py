@@ -34,17 +34,9 @@ def list_() -> None:
     for name in family_names():
         family = read_definition(find_definition(name))
         kinds = dict.fromkeys(kind_name(task.kind) for task in family.tasks.values())
-        labels = max(len(task.labels) for task in family.tasks.values())
-        rows.append(
-            (
-                name,
-                str(len(family.tasks)),
-                str(len(_languages(family))),
-                str(labels) if labels else "–",
-                ", ".join(kinds).replace("_", " "),
-                family.description,
-            )
-        )
+        labels = max(len(task.labels) for task in family.tasks.values()) or "–"
+        numbers = (str(len(family.tasks)), str(len(_languages(family))), str(labels))
+        rows.append((name, *numbers, ", ".join(kinds).replace("_", " "), family.description))
     widths = [max(len(row[place]) for row in rows) for place in range(5)]
     for row in rows:
         cells = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +87,7 @@ def write_lm_eval(out: Path, name: str, documents: Iterable[Document], about: st
     Raises:
         IclError: there are no documents, or the folder cannot be written.
     """
-    rows = [
-        {"id": d.id, "prompt": d.prompt, "choices": list(d.choices), "gold": d.gold}
-        for d in documents
-    ]
+    rows = [asdict(document) for document in documents]
     if not rows:
         raise IclError(f"{name} has no examples to export.")
     definition = {
@@ -150,14 +147,8 @@ def prompt_rows(episodes: Iterable[Episode]) -> Iterator[dict[str, Any]]:
     """Return a row for each query: its whole prompt, the answers, and which is right."""
     for episode in episodes:
         for document in episode_documents(episode):
-            yield {
-                "id": document.id,
-                "task": episode.task,
-                "shots": episode.shots,
-                "prompt": document.prompt,
-                "choices": list(document.choices),
-                "gold": document.gold,
-            }
+            asked_of = {"id": document.id, "task": episode.task, "shots": episode.shots}
+            yield {**asked_of, **asdict(document), "choices": list(document.choices)}
 
 
 def dspy_rows(episodes: Iterable[Episode]) -> Iterator[dict[str, Any]]:

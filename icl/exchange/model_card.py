@@ -124,15 +124,16 @@ def _results(run: Path, found: Found) -> str:
         return "The run has judged it on no episode."
     summary = summarise(records)
     boards = summary.boards if len(summary.boards) > 1 else (summary.overall,)
-    lines = [
-        f"{summary.metric.capitalize()} on episodes of the split `{found.config.episodes.split}`,"
-        " mean and 95 % interval, clustered by draw and item; all learners were judged on the"
-        " same episodes.",
-        "| setting | shots | episodes | chance | this adapter | best other |\n"
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    rows = [_row(board, found.name) for board in boards]
-    return f"{lines[0]}\n\n{lines[1]}\n" + "\n".join(rows)
+    return "\n".join(
+        [
+            f"{summary.metric.capitalize()} on episodes of the split"
+            f" `{found.config.episodes.split}`, mean and 95 % interval, clustered by draw and item;"
+            " all learners were judged on the same episodes.\n",
+            "| setting | shots | episodes | chance | this adapter | best other |",
+            "| --- | --- | --- | --- | --- | --- |",
+            *(_row(board, found.name) for board in boards),
+        ]
+    )
 
 
 def _row(board: Board, name: str) -> str:

@@ -20,6 +20,7 @@ from pydantic import (
 
 from icl.episodes.schema import EpisodesConfig
 from icl.errors import IclError, did_you_mean, one_line
+from icl.learners import registry
 from icl.learners.base import Params
 from icl.models.base import PROMPTED, Sketch
 from icl.models.packaged.catalogue import PACKAGED
@@ -122,45 +123,35 @@ class LearnerConfig(BaseModel):
 
     def check_method(self) -> None:
         """Raise `IclError` for an unknown method."""
-        from icl.learners.registry import learner_class
-
         try:
-            learner_class(self.method)
+            registry.learner_class(self.method)
         except IclError as error:  # inside a sentence that names the field
             raise IclError(str(error)[0].lower() + str(error)[1:]) from error
 
     def check(self) -> None:
         """Raise `IclError` for a parameter, or for training, that the method does not take."""
-        from icl.learners.registry import is_meta_learner
-
         self.params().check_files()
-        if self.training is not None and not is_meta_learner(self.method):
+        if self.training is not None and not registry.is_meta_learner(self.method):
             raise IclError(f"the method {self.method!r} is not meta-trained; drop `training`.")
 
     def check_model(self, model: ModelConfig) -> None:
         """Raise `IclError` for a method that needs what the model is known not to do."""
-        from icl.learners.registry import check_model
-
         sketch = model.foresee()
         if sketch is None:
             return
         try:
-            check_model(self.method, self.params(), sketch)
+            registry.check_model(self.method, self.params(), sketch)
         except IclError as error:  # inside a sentence that names the field
             raise IclError(str(error)[0].lower() + str(error)[1:]) from error
 
     def params(self) -> Params:
         """Return the method's parameters, complete with defaults."""
-        from icl.learners.registry import validate
-
-        return validate(self.method, self.model_extra or {})
+        return registry.validate(self.method, self.model_extra or {})
 
     def complete(self) -> LearnerConfig:
         """Return the same learner with every default written out."""
-        from icl.learners.registry import is_meta_learner
-
         training = self.training
-        if training is None and is_meta_learner(self.method):
+        if training is None and registry.is_meta_learner(self.method):
             training = TrainingConfig()
         return LearnerConfig(method=self.method, training=training, **self.params().model_dump())
 
@@ -281,9 +272,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
             check()
         except IclError as error:
             where = (*part, *_field_at_fault(error))
-            raise IclError(
-                f"{spot(_place(places, where))}, field {_dotted(where)!r}: {error}"
-            ) from error
+            field = ".".join(map(str, where))
+            raise IclError(f"{spot(_place(places, where))}, field {field!r}: {error}") from error
     return config
 
 
@@ -309,7 +299,3 @@ def _place(places: Places, where: Loc) -> tuple[Path, int]:
     while where not in places:
         where = where[:-1]
     return places[where]
-
-
-def _dotted(where: Loc) -> str:
-    return ".".join(str(part) for part in where)

@@ -20,7 +20,7 @@ from icl.experiments.episodes import (
 from icl.experiments.models import make_model
 from icl.processes import ALONE, Processes
 from icl.reporting.comparison import Comparison
-from icl.runs.entrants import Entrant, Model
+from icl.runs.entrants import Entrant, Handle
 from icl.runs.finished import FinishedRun, read_run
 from icl.runs.folder import EPISODES, RunFolder
 from icl.runs.record import EpisodeRecord
@@ -123,7 +123,7 @@ def prepare(
     )
 
 
-def entrants_of(config: ExperimentConfig, family: TaskFamily, model: Model) -> list[Entrant]:
+def entrants_of(config: ExperimentConfig, family: TaskFamily, model: Handle) -> list[Entrant]:
     """Return an experiment's learners; raises `IclError` for training episodes there are none."""
     entrants = []
     for name, learner in config.learners.items():

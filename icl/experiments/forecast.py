@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icl.episodes import Episode
-from icl.experiments.config import ExperimentConfig
+from icl.errors import IclError
+from icl.experiments.config import ExperimentConfig, load_config
 from icl.learners.base import MetaLearner
 from icl.learners.registry import learner_class
 from icl.learners.work import TokenCounter
@@ -86,11 +89,8 @@ def forecast(config: ExperimentConfig, folder: Path, limit: int | None = None) -
     parameters = None if size is None else size.parameters
     rate = None if parameters is None else _rate()
     done, seconds = _known(config, folder, {e.fingerprint for e in episodes})
-    counter = None
-    if tokenizer is not None:
-        counter = TokenCounter(
-            tokenizer, 1 if size is None else size.layers, bool(size and size.encoder)
-        )
+    layers, encoder = (1, False) if size is None else (size.layers, size.encoder)
+    counter = None if tokenizer is None else TokenCounter(tokenizer, layers, encoder)
     lines = []
     for entrant in asked.entrants:
         name, training = entrant.name, entrant.training
@@ -101,12 +101,11 @@ def forecast(config: ExperimentConfig, folder: Path, limit: int | None = None) -
             trained = _trained(counter, entrant)
             work = None if trained is None else work + trained
         measured = bool(seconds[name]) and not steps
+        took: float | None = None
         if measured:
-            took: float | None = left * sum(seconds[name]) / len(seconds[name])
+            took = left * sum(seconds[name]) / len(seconds[name])
         elif work is not None and size is not None and rate is not None:
             took = 2.0 * size.working * work.passes / rate
-        else:
-            took = None
         tokens = None if work is None else work.tokens
         lines.append(
             Line(name, entrant.method, len(episodes), done[name], steps, tokens, took, measured)
@@ -133,9 +132,7 @@ def _judged(
 def _trained(counter: TokenCounter, entrant: Entrant) -> Work | None:
     """Estimate the work of meta-training, from the first of its episodes."""
     training, sampler, learner = entrant.training, entrant.sampler, learner_class(entrant.method)
-    assert training is not None
-    assert sampler is not None
-    assert issubclass(learner, MetaLearner)
+    assert training is not None and sampler is not None and issubclass(learner, MetaLearner)
     count = training.steps * training.meta_batch
     some = [e.posed() for e in sampler.episodes(min(_LOOKED_AT, count))]
     work = learner.training_work(counter, some, entrant.params)
@@ -149,8 +146,6 @@ def _known(
 
     Records count where the folder's roster has them under the same parameters.
     """
-    from icl.experiments.config import load_config
-
     done: defaultdict[str, int] = defaultdict(int)
     seconds: defaultdict[str, list[float]] = defaultdict(list)
     run = RunFolder(folder)
@@ -185,10 +180,10 @@ class _Size:
 
 def _model(config: ExperimentConfig) -> tuple[PreTrainedTokenizerBase | None, _Size | None]:
     """Return the tokenizer and the model's size, where its files are at hand."""
+    from huggingface_hub import try_to_load_from_cache
     from safetensors import safe_open
     from transformers import AutoConfig
 
-    from icl.errors import IclError
     from icl.models.loading.load import is_encoder, load_tokenizer
     from icl.models.loading.named import model_path
 
@@ -200,14 +195,15 @@ def _model(config: ExperimentConfig) -> tuple[PreTrainedTokenizerBase | None, _S
         return None, None
     path = Path(model_path(config.model.name))
     if not path.is_dir():
-        path = _cached(config.model.name, config.model.revision) or path
+        found = try_to_load_from_cache(
+            config.model.name, "config.json", revision=config.model.revision
+        )
+        path = Path(found).parent if isinstance(found, str) else path
     number = tables = 0
     for file in sorted(path.glob("*.safetensors")):
         with safe_open(file, "pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118  # it is no mapping
-                size = 1
-                for side in tensors.get_slice(name).get_shape():
-                    size *= side
+                size = math.prod(tensors.get_slice(name).get_shape())
                 number += size
                 tables += size * ("embed" in name or "lm_head" in name or "wte" in name)
     if not number:
@@ -220,17 +216,8 @@ def _model(config: ExperimentConfig) -> tuple[PreTrainedTokenizerBase | None, _S
     return tokenizer, _Size(number, number - tables, layers, is_encoder(said))
 
 
-def _cached(name: str, revision: str | None) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(name, "config.json", revision=revision)
-    return Path(found).parent if isinstance(found, str) else None
-
-
 def _rate() -> float:
     """Return floating-point operations a second of a matrix product in float32 on this machine."""
-    import time
-
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -8,24 +8,21 @@ from typing import TYPE_CHECKING, Any
 from icl.errors import IclError
 from icl.experiments.config import ModelConfig
 from icl.models.loading.identity import model_identity
-from icl.models.server.config import ServerConfig
 from icl.processes import ALONE, Processes
-from icl.runs.entrants import Model
+from icl.runs.entrants import Handle
 from icl.tools.own_class import is_own
 
 if TYPE_CHECKING:
-    from icl.models import base
+    from icl.models.base import Model, Sketch
 
 
-def make_model(config: ModelConfig, processes: Processes = ALONE) -> Model:
+def make_model(config: ModelConfig, processes: Processes = ALONE) -> Handle:
     """Return a configured model, to be loaded when something has to be computed.
 
     Each of several processes loads its own, on its own device, and takes its part of the memory.
     """
-    if config.server is not None:
-        return _served(config, config.server)
 
-    def load() -> base.Model:
+    def load() -> Model:
         from transformers.utils import logging
 
         from icl.models.loading.own_model import load_model
@@ -45,30 +42,27 @@ def make_model(config: ModelConfig, processes: Processes = ALONE) -> Model:
             model.share(processes.neighbours)
         return model
 
-    if is_own(config.name):  # which tells who it is when it is made
-        return Model(load, foresee=config.foresee)
-    deciding = config.model_dump(include={"revision", "dtype", "quantise", "trust_remote_code"})
-    foretell = partial(model_identity, config.name, **deciding)
-    return Model(load, foretell, partial(_foreseen, config.name, config.revision))
-
-
-def _foreseen(name: str, revision: str | None) -> base.Sketch | None:
-    from icl.models.loading.own_model import foresee
-
-    return foresee(name, revision)
-
-
-def _served(config: ModelConfig, server: ServerConfig) -> Model:
-    def load() -> base.Model:
+    def served() -> Model:
         from icl.models.server.model import ServerModel
 
-        return ServerModel(config.name, server, revision=config.revision)
+        assert config.server is not None
+        return ServerModel(config.name, config.server, revision=config.revision)
 
-    # Only the server knows what it serves today: it is asked each time.
-    return Model(load)
+    def foresee() -> Sketch | None:
+        from icl.models.loading.own_model import foresee
+
+        return foresee(config.name, config.revision)
+
+    if config.server is not None:  # which alone knows what it serves today: it is asked each time
+        return Handle(served)
+    if is_own(config.name):  # which tells who it is when it is made
+        return Handle(load, foresee=config.foresee)
+    deciding = config.model_dump(include={"revision", "dtype", "quantise", "trust_remote_code"})
+    foretell = partial(model_identity, config.name, **deciding)
+    return Handle(load, foretell, foresee)
 
 
-def given_model(model: str | base.Model) -> tuple[ModelConfig, Model]:
+def given_model(model: str | Model) -> tuple[ModelConfig, Handle]:
     """Return how a configuration names a model, and the model.
 
     One that was made in memory keeps the name that it was given; whatever is loaded by that name
@@ -79,7 +73,7 @@ def given_model(model: str | base.Model) -> tuple[ModelConfig, Model]:
         return config, make_model(config)
     loaded: Any = model
     if getattr(model, "origin", None) is None:  # it came from no files
-        return ModelConfig(name=model.name), Model(lambda: model)
+        return ModelConfig(name=model.name), Handle(lambda: model)
     dtype, quantise, *own_code = loaded.origin.settings
     fields = {
         "name": model.name,
@@ -88,4 +82,4 @@ def given_model(model: str | base.Model) -> tuple[ModelConfig, Model]:
         "quantise": quantise or None,
         "trust_remote_code": bool(own_code),
     }
-    return ModelConfig.model_validate(fields), Model(lambda: model)
+    return ModelConfig.model_validate(fields), Handle(lambda: model)

@@ -14,7 +14,8 @@ from icl.evaluation.sensitivity import SHOTS, Sensitivity, sensitivity
 from icl.experiments.config import RunConfig
 from icl.experiments.experiment import Experiment, carry_out
 from icl.experiments.models import make_model
-from icl.runs.entrants import Entrant, Model
+from icl.learners.registry import validate
+from icl.runs.entrants import Entrant, Handle
 from icl.runs.finished import FinishedRun
 from icl.tasks import TaskFamily, load_family
 from icl.tasks.sources.schema import Strict
@@ -116,14 +117,12 @@ class StudyConfig(RunConfig):
             for combination in product(*levels.values())
         }
 
-    def entrants(self, model: Model) -> list[Entrant]:
+    def entrants(self, model: Handle) -> list[Entrant]:
         """Return the prompts as learners.
 
         Raises:
             IclError: a parameter is unknown, or two do not fit; names the prompt.
         """
-        from icl.learners.registry import validate
-
         levels, entrants = self.levels(), []
         for prompt, chosen in self.prompts().items():
             params: dict[str, Any] = dict(self.fixed)

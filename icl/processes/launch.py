@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from icl.processes.watch import GRACE, INTERRUPTED, JOINED, LOST, stops
+from icl.tools.interrupt import ASKING, handled
 from icl.tools.progress import note
 
 # Like this process, the others import nothing from the folder in which the user happens to be.
@@ -24,7 +25,6 @@ _POLL = 0.05
 _JOINING = 600.0  # seconds that all have to start and find each other
 _LEFT = 12.0  # seconds that the others have to leave by themselves when one has failed
 _TERM = 3.0  # and then to heed a request
-_ASKING = (signal.SIGINT, signal.SIGTERM)
 
 
 def launched() -> bool:
@@ -37,6 +37,11 @@ def program() -> str:
     told = os.environ.get("ICL_PROGRAM")
     as_module = Path(sys.argv[0]).name == "__main__.py"
     return told or (f"{shlex.quote(sys.executable)} -m icl" if as_module else "icl")
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def launch(arguments: Sequence[str], count: int) -> int:
@@ -63,16 +68,13 @@ def launch(arguments: Sequence[str], count: int) -> int:
         asked.append(time.monotonic())
         _each(group, signal.Signals(number))
 
-    before = {n: signal.signal(n, hand_on) for n in _ASKING}
     try:
-        with tempfile.NamedTemporaryFile(prefix="icl-") as joined:
+        with handled(ASKING, hand_on), tempfile.NamedTemporaryFile(prefix="icl-") as joined:
             port = _port()
             for index in range(count):
                 group.append(_start(arguments, index, count, port, joined.name))
             return _wait(group, asked, Path(joined.name))
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         for process in group:
             if process.poll() is None:
                 process.kill()
@@ -82,9 +84,8 @@ def launch(arguments: Sequence[str], count: int) -> int:
 def _start(
     arguments: Sequence[str], index: int, count: int, port: int, joined: str
 ) -> subprocess.Popen[bytes]:
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     environment = {
-        "OMP_NUM_THREADS": str(max(1, cores // count)),
+        "OMP_NUM_THREADS": str(max(1, cores() // count)),
         **os.environ,
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
@@ -108,7 +109,7 @@ def _wait(group: Sequence[subprocess.Popen[bytes]], asked: Sequence[float], join
         for index, process in enumerate(group):
             if first is None and process.poll():
                 first, since = (index, process.returncode), time.monotonic()
-                ours = ended or (asked and -process.returncode in _ASKING)
+                ours = ended or (asked and -process.returncode in ASKING)
                 if process.returncode < 0 and not ours:
                     _tell(index, len(group), -process.returncode)
         now = time.monotonic()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, fields
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError, did_you_mean
 from icl.evaluation.board import Board, Row
@@ -16,8 +16,7 @@ from icl.reporting.numbers import board_title, markdown, metric_title, p_value, 
 if TYPE_CHECKING:
     from icl.evaluation.pairs import Pair
 
-TableFormat = Literal["csv", "md", "latex"]
-FILES: dict[TableFormat, str] = {"csv": "table.csv", "md": "table.md", "latex": "table.tex"}
+FILES = {"csv": "table.csv", "md": "table.md", "latex": "table.tex"}
 PAIRS = "pairs.csv"
 
 
@@ -30,16 +29,13 @@ def table(summary: Summary, form: str) -> str:
     Raises:
         IclError: an unknown format.
     """
-    writers: dict[str, Callable[[Sequence[Board]], str]] = {
-        "csv": _csv,
-        "md": _markdown,
-        "latex": _latex,
-    }
-    if form not in writers:
-        raise IclError(f"There is no table format {form!r}." + did_you_mean(form, writers))
-    assert set(writers) == set(get_args(TableFormat))
+    _check(form)
     parts = summary.boards if len(summary.boards) > 1 else ()
-    return writers[form]((summary.overall, *summary.further, *parts))
+    boards = (summary.overall, *summary.further, *parts)
+    if form == "csv":
+        return _csv(_COLUMNS, (_figures(board, row) for board in boards for row in board.rows))
+    write = _markdown if form == "md" else _latex
+    return "\n\n".join(map(write, boards)) + "\n"
 
 
 def pair_table(pairs: Sequence[Pair], form: str) -> str:
@@ -50,25 +46,18 @@ def pair_table(pairs: Sequence[Pair], form: str) -> str:
     """
     from icl.evaluation.pairs import Pair
 
-    if form not in get_args(TableFormat):
-        raise IclError(
-            f"There is no table format {form!r}." + did_you_mean(form, get_args(TableFormat))
-        )
+    _check(form)
     if form == "csv":
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([f.name for f in fields(Pair)])
-        writer.writerows(astuple(pair) for pair in pairs)
-        return text.getvalue()
+        return _csv([f.name for f in fields(Pair)], map(astuple, pairs))
     rows = [pair_cells(pair) for pair in pairs]
     if form == "md":
-        lines = [f"| {' | '.join(PAIR_HEADS)} |", "| --- | --- |" + " ---: |" * 7]
-        lines += [f"| {' | '.join(map(markdown, row))} |" for row in rows]
-        return "\n".join(lines) + "\n"
-    head = " & ".join(map(_tex, PAIR_HEADS)) + r" \\"
-    body = [" & ".join(map(_tex, row)) + r" \\" for row in rows]
-    lines = [r"\begin{tabular}{llrrrrrrr}", r"\toprule", head, r"\midrule", *body]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+        return "\n".join(_piped(PAIR_HEADS, [map(markdown, row) for row in rows], words=2)) + "\n"
+    return "\n".join(_tabular(map(_tex, PAIR_HEADS), rows, words=2)) + "\n"
+
+
+def _check(form: str) -> None:
+    if form not in FILES:
+        raise IclError(f"There is no table format {form!r}." + did_you_mean(form, FILES))
 
 
 def pair_cells(pair: Pair) -> list[str]:
@@ -99,81 +88,73 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _csv(boards: Sequence[Board]) -> str:
+def _figures(board: Board, row: Row) -> list[Any]:
+    cells = {
+        "setting": "all" if board.setting is None else board.setting,
+        "shots": "all" if board.shots is None else board.shots,
+        "value": row.accuracy,
+    }
+    return [
+        cells[name] if name in cells else getattr(board if hasattr(board, name) else row, name)
+        for name in _COLUMNS
+    ]
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for board in boards:
-        for row in board.rows:
-            cells = {
-                "setting": "all" if board.setting is None else board.setting,
-                "shots": "all" if board.shots is None else board.shots,
-                "value": row.accuracy,
-            }
-            writer.writerow(
-                [
-                    cells[name]
-                    if name in cells
-                    else getattr(board if hasattr(board, name) else row, name)
-                    for name in _COLUMNS
-                ]
-            )
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
     return text.getvalue()
 
 
-def _markdown(boards: Sequence[Board]) -> str:
-    found = []
-    for board in boards:
-        name = metric_title(board.metric)
-        lines = [
-            f"**{markdown(board_title(board))}**",
-            "",
-            f"| Learner | {name} | 95 % interval | To the best | p |",
-            "| --- | ---: | ---: | ---: | ---: |",
-            *(
-                f"| {' | '.join([markdown(row.learner), *_cells(board, row)])} |"
-                for row in board.rows
-            ),
-        ]
-        found.append("\n".join(lines))
-    return "\n\n".join(found) + "\n"
+def _markdown(board: Board) -> str:
+    heads = ("Learner", metric_title(board.metric), "95 % interval", "To the best", "p")
+    rows = [[markdown(row.learner), *row_cells(board, row)] for row in board.rows]
+    return "\n".join([f"**{markdown(board_title(board))}**", "", *_piped(heads, rows)])
 
 
-def _latex(boards: Sequence[Board]) -> str:
-    found = []
-    for board in boards:
-        lines = [
-            "% " + " ".join(board_title(board).split()),
-            r"\begin{tabular}{lrrrr}",
-            r"\toprule",
-            f"Learner & {_tex(metric_title(board.metric))} & "
-            r"95\,\% interval & To the best & $p$ \\",
-            r"\midrule",
-        ]
-        for row in board.rows:
-            cells = [_tex(row.learner), *map(_tex, _cells(board, row))]
-            lines.append(" & ".join(cells) + r" \\")
-        found.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}"]))
-    return "\n\n".join(found) + "\n"
+def _latex(board: Board) -> str:
+    name = _tex(metric_title(board.metric))
+    heads = ("Learner", name, r"95\,\% interval", "To the best", "$p$")
+    rows = [[row.learner, *row_cells(board, row)] for row in board.rows]
+    return "\n".join(["% " + " ".join(board_title(board).split()), *_tabular(heads, rows)])
 
 
-def _cells(board: Board, row: Row) -> list[str]:
+def _piped(heads: Sequence[str], rows: Iterable[Iterable[str]], words: int = 1) -> list[str]:
+    """Return the lines of a Markdown table whose first columns hold words, the others figures."""
+    rule = [*["---"] * words, *["---:"] * (len(heads) - words)]
+    return [f"| {' | '.join(row)} |" for row in (heads, rule, *rows)]
+
+
+def _tabular(heads: Iterable[str], rows: Iterable[Sequence[str]], words: int = 1) -> list[str]:
+    """Return the lines of a LaTeX table, likewise; the heads are LaTeX, the rows are not yet."""
+    first, *body = (" & ".join(row) + r" \\" for row in (heads, *(map(_tex, r) for r in rows)))
+    columns = "l" * words + "r" * (first.count(" & ") + 1 - words)
+    begin = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", first, r"\midrule"]
+    return [*begin, *body, r"\bottomrule", r"\end{tabular}"]
+
+
+def row_cells(board: Board, row: Row) -> list[str]:
+    """Return a learner's figures as people read them: value, interval, distance to the best, p."""
     best = row is board.best
-    mark = "" if row.above_chance or not board.chance else " °"
     return [
-        percent(row.accuracy) + mark,
+        percent(row.accuracy) + (" °" if at_chance(board, row) else ""),
         f"{100 * row.low:.1f}–{100 * row.high:.1f}",
         "best" if best else points(row.difference),
         "" if best else p_value(row.p),
     ]
 
 
-_TEX = {
+def at_chance(board: Board, row: Row) -> bool:
+    """Tell whether a learner's interval reaches chance, where there is a chance."""
+    return board.chance > 0 and not row.above_chance
+
+
+_TEX = str.maketrans({
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "%": r"\%", "_": r"\_", "^": r"\^{}", "~": r"\~{}", "–": "--", "−": "$-$", "<": "$<$",
     ">": "$>$", "°": r"$^\circ$", "\N{NO-BREAK SPACE}": r"\,",
-}  # fmt: skip
+})  # fmt: skip
 
 
 def _tex(text: str) -> str:
-    return "".join(_TEX.get(letter, letter) for letter in " ".join(text.split(" ")))
+    return text.translate(_TEX)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icl.evaluation.summary import Summary, summarise
+from icl.reporting.page import REPORT
 from icl.runs.finished import FinishedRun
-from icl.runs.folder import REPORT
 from icl.runs.record import EpisodeRecord
 
 if TYPE_CHECKING:

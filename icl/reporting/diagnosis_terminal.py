@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from icl.reporting.numbers import p_value, percent, points
+from icl.reporting.terminal import titled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,8 +38,6 @@ def finding_cells(finding: Finding) -> tuple[str, str, str, str, str]:
 
 def print_answers(answers: Sequence[Answer], console: Console) -> None:
     """Print each question with its answer and figures, or what it would take to have one."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     # `Text` everywhere: a learner may be named "[red]", which rich would take for markup.
@@ -49,11 +48,7 @@ def print_answers(answers: Sequence[Answer], console: Console) -> None:
             console.print(Text("To have it answered, put into the experiment:", style="dim"))
             console.print(Text(answer.lines, style="dim"))
         if answer.findings:
-            table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-            table.add_column("Learner", overflow="fold", min_width=8)
-            table.add_column("", overflow="fold", min_width=16)
-            for heading in ("", "95 % interval", "p"):
-                table.add_column(heading, justify="right", no_wrap=True)
+            table = titled(None, {"Learner": 8, "": 16}, ("", "95 % interval", "p"))
             for finding in answer.findings[:_MOST]:
                 table.add_row(*map(Text, finding_cells(finding)))
             console.print(table)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError
 from icl.evaluation.summary import Summary
+from icl.evaluation.transfer import Transfer
 from icl.reporting.numbers import metric_title
 from icl.reporting.palette import Style, styles
 from icl.reporting.plots import Plot, accuracy_by_cost, accuracy_by_shots, reliability
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 FOLDER = "plots"
 _DPI = 200
+_MARK: Mapping[str, Any] = {"markersize": 6.5, "linestyle": "none"}
 
 
 def write_plots(folder: Path, summary: Summary) -> list[Path]:
@@ -38,10 +40,11 @@ def write_plots(folder: Path, summary: Summary) -> list[Path]:
     written = []
     try:
         target.mkdir(parents=True, exist_ok=True)
-        for stem, draw in _plots(summary, styles(summary.learners)):
+        for stem, title, draw in _plots(summary, styles(summary.learners)):
             with drawing(paper=True), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Glyph .* missing")
                 figure = draw()
+                figure.suptitle(title, fontsize=11, color=ink()).set_parse_math(False)
                 for form, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
                     path = target / f"{stem}.{form}"
                     figure.savefig(
@@ -55,52 +58,40 @@ def write_plots(folder: Path, summary: Summary) -> list[Path]:
 
 def _plots(
     summary: Summary, looks: Mapping[str, Style]
-) -> Iterator[tuple[str, Callable[[], Figure]]]:
-    """Yield each plot's file name and what draws it."""
+) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
+    """Yield each plot's file name, its title and what draws it."""
     ranked = [row.learner for row in summary.overall.rows]
+    first = ranked[0]
 
-    def whole(draw: Callable[..., Plot], *arguments: Any, title: str = "") -> Figure:
+    def whole(draw: Callable[..., Plot], *arguments: Any) -> Figure:
         figure = draw(*arguments).figure
         _legend(figure, ranked, looks)
-        _title(figure, title)
         return figure
 
     for name, setting in _named(summary.settings):
-        of_setting = partial(whole, accuracy_by_shots, summary, setting, looks, title=setting)
-        yield f"shots-{name}", of_setting
-        yield f"languages-{name}", partial(_languages, summary, setting, ranked)
+        of_setting = partial(whole, accuracy_by_shots, summary, setting, looks)
+        yield f"shots-{name}", setting, of_setting
+        yield f"languages-{name}", setting, partial(_languages, summary, setting, ranked)
     for cost, what in (("seconds", "time"), ("computed_tokens", "tokens")):
-        yield f"cost-{what}", partial(whole, accuracy_by_cost, summary.overall, cost, looks)
+        yield f"cost-{what}", "", partial(whole, accuracy_by_cost, summary.overall, cost, looks)
     if summary.transfer is not None:
-        yield "transfer", partial(_transfer, summary, ranked[0])
-    if ranked[0] in summary.calibration:
-        yield "reliability", partial(_reliability, summary, ranked[0], looks)
-
-
-def _reliability(summary: Summary, learner: str, looks: Mapping[str, Style]) -> Figure:
-    figure = reliability(summary.calibration[learner], looks[learner]).figure
-    _title(figure, learner)
-    return figure
+        yield "transfer", first, partial(_transfer, summary, summary.transfer, first)
+    if first in summary.calibration:
+        found = summary.calibration[first]
+        yield "reliability", first, lambda: reliability(found, looks[first]).figure
 
 
 def _languages(summary: Summary, setting: str, ranked: Sequence[str]) -> Figure:
     lines = [line for line in summary.languages if line.setting == setting]
     rows = [[line.accuracy[name] for name in ranked] for line in lines]
-    figure = _heat(summary, rows, [line.language for line in lines], ranked)
-    _title(figure, setting)
-    return figure
+    return _heat(summary, rows, [line.language for line in lines], ranked)
 
 
-def _transfer(summary: Summary, learner: str) -> Figure:
-    found = summary.transfer
-    assert found is not None
+def _transfer(summary: Summary, found: Transfer, learner: str) -> Figure:
     cells = found.accuracy[learner]
     rows = [[cells.get((s, q), float("nan")) for q in found.queries] for s in found.supports]
     figure = _heat(summary, rows, found.supports, found.queries)
-    axes = figure.axes[0]
-    axes.set_ylabel("Language of the examples")
-    axes.set_xlabel("Language of the queries")
-    _title(figure, learner)
+    figure.axes[0].set(ylabel="Language of the examples", xlabel="Language of the queries")
     return figure
 
 
@@ -138,15 +129,8 @@ def _legend(figure: Figure, ranked: Sequence[str], looks: Mapping[str, Style]) -
     from matplotlib.lines import Line2D
 
     marks: list[Any] = [
-        Line2D(
-            [],
-            [],
-            color=learner_colour(looks[name].colour),
-            marker=looks[name].marker,
-            markersize=6.5,
-            linestyle="none",
-        )
-        for name in ranked
+        Line2D([], [], color=learner_colour(look.colour), marker=look.marker, **_MARK)
+        for look in map(looks.__getitem__, ranked)
     ]
     legend = figure.legend(
         marks,
@@ -160,10 +144,6 @@ def _legend(figure: Figure, ranked: Sequence[str], looks: Mapping[str, Style]) -
     for text, name in zip(legend.get_texts(), ranked, strict=True):
         text.set_parse_math(False)
         text.set_text(name)
-
-
-def _title(figure: Figure, title: str) -> None:
-    figure.suptitle(title, fontsize=11, color=ink()).set_parse_math(False)
 
 
 def _named(settings: Sequence[str]) -> list[tuple[str, str]]:

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from icl.evaluation.board import LanguageAccuracy
 from icl.evaluation.summary import Summary, summarise
-from icl.reporting import numbers as formats
+from icl.reporting import numbers
 from icl.reporting.boards import FILES, PAIRS, pair_table, table
 from icl.reporting.diagnosis_terminal import finding_cells
 from icl.reporting.html import fill, write_whole
-from icl.reporting.numbers import board_title
 from icl.reporting.palette import DARK, LIGHT, styles
 from icl.reporting.plots import Plot, accuracy_by_cost, accuracy_by_shots, reliability
 from icl.reporting.svg import drawing, inline_svg
 from icl.reporting.verdict import SIGNIFICANT, notes, verdict
 from icl.reporting.worst import Find, shown
-from icl.runs.folder import REPORT
 from icl.runs.record import EpisodeRecord
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
     from icl.evaluation.diagnosis import Answer
+
+REPORT = "report.html"
 
 
 def write_report(
@@ -60,14 +59,16 @@ def write_report(
     """
     path = Path(folder) / REPORT
     summary = summarise(records, meta_training)
-    page = render(
-        summary,
+    page = fill(
+        "report.html.j2",
+        _FILTERS,
         title=path.absolute().parent.name,
-        config=config,
-        environment=environment,
-        command=command,
-        episodes=episodes,
+        worst=shown(summary, episodes),
         answers=answers,
+        command=command,
+        config=_as_yaml(config),
+        environment=_as_yaml(environment),
+        **_parts(summary),
     )
     write_whole(path, page)
     for form, name in FILES.items():
@@ -76,65 +77,43 @@ def write_report(
     return path
 
 
-def render(
-    summary: Summary,
-    *,
-    title: str,
-    config: Mapping[str, Any],
-    environment: Mapping[str, Any],
-    command: str,
-    episodes: Find | None = None,
-    answers: Sequence[Answer] = (),
-) -> str:
-    """Return the page as HTML; everything that comes from the user is escaped."""
-    looks = styles(summary.learners)
-    return fill(
-        "report.html.j2",
-        (
-            formats.percent,
-            formats.span,
-            formats.points,
-            formats.p_value,
-            formats.duration,
-            formats.count,
-            formats.nats,
-            formats.metric_name,
-            formats.metric_title,
-        ),
-        board_title=board_title,
-        finding_cells=finding_cells,
-        title=title,
-        verdict=verdict(summary),
-        notes=notes(summary),
-        summary=summary,
-        boards=summary.boards if len(summary.boards) > 1 else (),
-        facts=_facts(summary),
-        styles=looks,
-        ranked=[row.learner for row in summary.overall.rows],
-        significant=SIGNIFICANT,
-        colours=list(zip(LIGHT, DARK, strict=True)),
-        shots={
+_FILTERS = (
+    numbers.percent, numbers.span, numbers.points, numbers.p_value, numbers.duration, numbers.count,
+    numbers.nats, numbers.metric_name, numbers.metric_title,
+)  # fmt: skip
+
+
+def _parts(summary: Summary) -> dict[str, Any]:
+    """Return what the page's template shows of a summary, by name."""
+    looks, overall = styles(summary.learners), summary.overall
+    return {
+        "board_title": numbers.board_title,
+        "finding_cells": finding_cells,
+        "verdict": verdict(summary),
+        "notes": notes(summary),
+        "summary": summary,
+        "boards": summary.boards if len(summary.boards) > 1 else (),
+        "facts": _facts(summary),
+        "styles": looks,
+        "ranked": [row.learner for row in overall.rows],
+        "significant": SIGNIFICANT,
+        "colours": list(zip(LIGHT, DARK, strict=True)),
+        "shots": {
             setting: _inline(f"s{i}", accuracy_by_shots, summary, setting, looks)
             for i, setting in enumerate(summary.settings)
         },
-        costs=[
-            _inline("c0", accuracy_by_cost, summary.overall, "seconds", looks),
-            _inline("c1", accuracy_by_cost, summary.overall, "computed_tokens", looks),
+        "costs": [
+            _inline(f"c{i}", accuracy_by_cost, overall, cost, looks)
+            for i, cost in enumerate(("seconds", "computed_tokens"))
         ],
-        has_flops=any(row.forward_flops is not None for row in summary.overall.rows),
-        has_shared=any(row.shared for row in summary.overall.rows),
-        heat_maps=_heat_maps(summary),
-        transfer=_transfer(summary),
-        worst=shown(summary, episodes),
-        answers=answers,
-        reliability={
+        "has_flops": any(row.forward_flops is not None for row in overall.rows),
+        "has_shared": any(row.shared for row in overall.rows),
+        "shade": partial(_shade, overall.chance),
+        "reliability": {
             name: _inline(f"r{i}", reliability, found, looks[name])
             for i, (name, found) in enumerate(summary.calibration.items())
         },
-        command=command,
-        config=_as_yaml(config),
-        environment=_as_yaml(environment),
-    )
+    }
 
 
 def _inline(prefix: str, draw: Callable[..., Plot], *arguments: Any) -> Markup:
@@ -146,59 +125,15 @@ def _inline(prefix: str, draw: Callable[..., Plot], *arguments: Any) -> Markup:
         return Markup(inline_svg(plot.figure, prefix, plot.label))
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
-    language: LanguageAccuracy
-    cells: tuple[tuple[float, float], ...]  # accuracy, shade from 0 (chance or less) to 1
-
-
-def _heat_maps(summary: Summary) -> dict[str, list[_Line]]:
-    """Lay out accuracies by setting and language, learners in the order of the leader board."""
-    maps: dict[str, list[_Line]] = {setting: [] for setting in summary.settings}
-    chance = summary.overall.chance
-    for line in summary.languages:
-        accuracies = [line.accuracy[row.learner] for row in summary.overall.rows]
-        cells = tuple((a, _shade(a, chance)) for a in accuracies)
-        maps[line.setting].append(_Line(line, cells))
-    return maps
-
-
-def _shade(accuracy: float, chance: float) -> float:
-    """Return how dark a cell is, from 0 (chance or less) to 1."""
+def _shade(chance: float, accuracy: float) -> float:
+    """Return how dark a cell of a heat map is, from 0 (chance or less) to 1."""
     return max(0.0, (accuracy - chance) / (1 - chance)) if chance < 1 else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Matrix:
-    learner: str
-    rows: tuple[tuple[str, tuple[tuple[float, float, int] | None, ...]], ...]  # …, shade, queries
-
-
-def _transfer(summary: Summary) -> tuple[_Matrix, ...]:
-    """Lay out the transfer matrices in the order of the leader board."""
-    found, chance = summary.transfer, summary.overall.chance
-    if found is None:
-        return ()
-
-    def cell(learner: str, at: tuple[str, str]) -> tuple[float, float, int] | None:
-        accuracy = found.accuracy[learner].get(at)
-        return None if accuracy is None else (accuracy, _shade(accuracy, chance), found.counts[at])
-
-    return tuple(
-        _Matrix(
-            row.learner,
-            tuple(
-                (s, tuple(cell(row.learner, (s, q)) for q in found.queries)) for s in found.supports
-            ),
-        )
-        for row in summary.overall.rows
-    )
 
 
 def _facts(summary: Summary) -> list[tuple[str, str]]:
     board = summary.overall
     shots = sorted({b.shots for b in summary.boards if b.shots is not None})
-    chance = [("chance", formats.percent(board.chance))] if board.chance else []
+    chance = [("chance", numbers.percent(board.chance))] if board.chance else []
     return [
         ("learners", str(len(summary.learners))),
         ("episodes, the same for all", str(board.episodes)),

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from icl.evaluation.board import Board
+from icl.evaluation.board import Board, Row
 from icl.evaluation.summary import Summary
 from icl.reporting.numbers import NBSP, metric_title
 from icl.reporting.palette import Style
@@ -44,18 +44,7 @@ def accuracy_by_shots(summary: Summary, setting: str, styles: Mapping[str, Style
         # Learners stand side by side, so that their intervals can be told apart.
         shift = width * ((i + 0.5) / len(summary.learners) - 0.5)
         rows = [board.row(name) for board in boards]
-        style = styles[name]
-        axes.errorbar(
-            [x + shift for x in range(len(boards))],
-            [100 * row.accuracy for row in rows],
-            yerr=[
-                [100 * max(row.accuracy - row.low, 0.0) for row in rows],
-                [100 * max(row.high - row.accuracy, 0.0) for row in rows],
-            ],
-            color=learner_colour(style.colour),
-            marker=style.marker,
-            **_LOOK,
-        )
+        _intervals(axes, [x + shift for x in range(len(boards))], rows, styles[name])
     axes.set_xticks(range(len(boards)), [str(board.shots) for board in boards])
     axes.set_xlim(-0.5, len(boards) - 0.5)
     axes.set_xlabel("Shots (examples per class)")
@@ -85,28 +74,16 @@ def accuracy_by_cost(
             frontier.append((place[row.learner], 100 * best))
     axes.plot(*zip(*frontier, strict=True), color=faint(), linestyle="--", linewidth=1, zorder=1)
     for row in board.rows:
-        style = styles[row.learner]
-        axes.errorbar(
-            [place[row.learner]],
-            [100 * row.accuracy],
-            yerr=[
-                [100 * max(row.accuracy - row.low, 0.0)],
-                [100 * max(row.high - row.accuracy, 0.0)],
-            ],
-            color=learner_colour(style.colour),
-            marker=style.marker,
-            **_LOOK,
-        )
+        _intervals(axes, [place[row.learner]], [row], styles[row.learner])
     low, high = math.floor(min(place.values())), math.ceil(max(place.values()))
     step = max(1, math.ceil((high - low) / 5))
-    ticks = sorted({*range(high, low - 1, -step), *([zero] if 0 in spent.values() else [])})
-    label = _seconds if cost == "seconds" else _tokens
     free = 0 in spent.values()
+    ticks = sorted({*range(high, low - 1, -step), *([zero] if free else [])})
+    label = _seconds if cost == "seconds" else _tokens
     axes.set_xticks(ticks, ["0" if free and t == zero else label(t) for t in ticks])
     axes.set_xlim(low - 0.3, max(high, low + 1) + 0.3)
     axes.set_xlabel("Time an episode" if cost == "seconds" else "Tokens computed an episode")
-    label_of_all = f"{metric_title(board.metric)} against cost; the tables hold the figures"
-    return Plot(figure, label_of_all)
+    return Plot(figure, f"{metric_title(board.metric)} against cost; the tables hold the figures")
 
 
 def reliability(calibration: Calibration, style: Style) -> Plot:
@@ -140,23 +117,29 @@ def reliability(calibration: Calibration, style: Style) -> Plot:
         clip_on=False,
         zorder=2,
     )
-    axes.set_xlim(0, 100)
-    axes.set_ylim(0, 100)
-    ticks = [0, 50, 100]
-    axes.set_xticks(ticks, [f"{tick}{NBSP}%" for tick in ticks])
-    axes.set_yticks(ticks, [f"{tick}{NBSP}%" for tick in ticks])
-    axes.set_xlabel("Confidence")
-    axes.set_ylabel("Right")
+    shares = {tick: f"{tick}{NBSP}%" for tick in (0, 50, 100)}
+    axes.set(xlim=(0, 100), ylim=(0, 100), xlabel="Confidence", ylabel="Right")
+    axes.set_xticks(list(shares), shares.values())
+    axes.set_yticks(list(shares), shares.values())
     return Plot(figure, "Share right by confidence; the table has the error")
 
 
-_LOOK: Mapping[str, Any] = {
-    "markersize": 6.5,
-    "linewidth": 1.4,
-    "elinewidth": 1.2,
-    "capsize": 2.5,
-    "zorder": 2,
-}
+def _intervals(axes: Axes, places: list[float], rows: list[Row], style: Style) -> None:
+    axes.errorbar(
+        places,
+        [100 * row.accuracy for row in rows],
+        yerr=[
+            [100 * max(row.accuracy - row.low, 0.0) for row in rows],
+            [100 * max(row.high - row.accuracy, 0.0) for row in rows],
+        ],
+        color=learner_colour(style.colour),
+        marker=style.marker,
+        markersize=6.5,
+        linewidth=1.4,
+        elinewidth=1.2,
+        capsize=2.5,
+        zorder=2,
+    )
 
 
 def _accuracy_axes(metric: str) -> tuple[Figure, Axes]:

@@ -5,17 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from icl.evaluation.sensitivity import Sensitivity
-from icl.reporting import numbers as formats
+from icl.reporting import numbers
+from icl.reporting import prompts_terminal as told
 from icl.reporting.html import fill, write_whole
-from icl.reporting.prompts_terminal import (
-    FORMULA,
-    HONEST,
-    against_default,
-    pairs,
-    sentence,
-    shots,
-    singles,
-)
 
 
 def write_prompts_page(
@@ -27,23 +19,19 @@ def write_prompts_page(
         IclError: it cannot be written.
     """
     path = Path(folder) / "prompts.html"
-    write_whole(path, render(found, title=title, config=config, command=command))
-    return path
-
-
-def render(found: Sensitivity, *, title: str, config: str, command: str) -> str:
-    """Return the page as HTML; everything that comes from the user is escaped."""
-    return fill(
+    page = fill(
         "prompts.html.j2",
-        (formats.percent, formats.span, formats.points, formats.p_value, shots),
+        (numbers.percent, numbers.span, numbers.points, numbers.p_value, told.shots),
         found=found,
         title=title,
-        sentence=sentence(found),
-        singles=singles(found),
-        pairs=pairs(found),
-        against_default=against_default,
-        formula=FORMULA,
-        honest=HONEST,
+        sentence=told.sentence(found),
+        singles=told.singles(found),
+        pairs=told.pairs(found),
+        against_default=told.against_default,
+        formula=told.FORMULA,
+        honest=told.HONEST,
         config=config,
         command=command,
     )
+    write_whole(path, page)
+    return path

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from icl.evaluation.decomposition import Effect
 from icl.evaluation.sensitivity import Choice, Sensitivity
 from icl.reporting.numbers import NBSP, p_value, percent, points, span
+from icl.reporting.terminal import titled
 from icl.reporting.verdict import SIGNIFICANT
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
 _PAIRS_SHOWN = 3
 FORMULA = (
@@ -71,17 +71,14 @@ def print_sensitivity(found: Sensitivity, console: Console) -> None:
 
     console.print(Text(sentence(found), style="bold"))
     console.print()
-    spread = _table("Spread of all prompts on the test episodes", "Shots")
-    for heading in ("Worst", "Mean", "Best", "Deviation", "Chance"):
-        spread.add_column(heading, justify="right", no_wrap=True)
+    figures = ("Worst", "Mean", "Best", "Deviation", "Chance")
+    spread = titled("Spread of all prompts on the test episodes", {"Shots": 1}, figures)
     for s in found.spreads:
         cells = (s.lowest, s.mean, s.highest, s.deviation, s.chance)
         spread.add_row(str(s.shots), *map(percent, cells))
     console.print(spread)
     console.print()
-    causes = _table("What explains the variance", "Factor")
-    for heading in ("Share", "By luck", "p"):
-        causes.add_column(heading, justify="right", no_wrap=True)
+    causes = titled("What explains the variance", {"Factor": 1}, ("Share", "By luck", "p"))
     for effect in (*singles(found), *pairs(found)):
         luck = "" if effect.luck is None else percent(effect.luck)
         p = "" if effect.p is None else p_value(effect.p)
@@ -89,7 +86,7 @@ def print_sensitivity(found: Sensitivity, console: Console) -> None:
     causes.add_row("three and more together", percent(found.rest), "", "")
     console.print(causes)
     console.print()
-    levels = _table("Mean test accuracy by level", "Factor")
+    levels = titled("Mean test accuracy by level", {"Factor": 1})
     levels.add_column("Level")
     levels.add_column("Accuracy", justify="right")
     for level in found.levels:
@@ -108,20 +105,3 @@ def print_sensitivity(found: Sensitivity, console: Console) -> None:
         )
     console.print()
     console.print(Text(f"{FORMULA} {HONEST}", style="dim"))
-
-
-def _table(title: str, first: str) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        title=Text(title),
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    table.add_column(first, overflow="fold")
-    return table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -88,15 +88,11 @@ def inline_svg(figure: Figure, prefix: str, label: str) -> str:
     # The page's fonts, which are the reader's own.
     text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
     text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
-    for colour, name in _page_colours().items():
+    learners = {f"#0300{i:02x}": f"learner-{i}" for i in range(len(LIGHT))}
+    for colour, name in {_INK: "ink", _FAINT: "faint", **learners}.items():
         text = text.replace(colour, f"var(--{name})")
     view_box = re.search(r'viewBox="([^"]*)"', text)
     assert view_box is not None
     opening = f'<svg viewBox="{view_box[1]}" role="img" aria-label="{html.escape(label)}">'
     text = re.sub(r"<svg.*?>", lambda _: opening, text, count=1, flags=re.DOTALL)
     return re.sub(r"\n\s*\n?", "\n", text).strip()
-
-
-def _page_colours() -> Mapping[str, str]:
-    learners = {f"#0300{i:02x}": f"learner-{i}" for i in range(len(LIGHT))}
-    return {_INK: "ink", _FAINT: "faint", **learners}

@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from icl.evaluation.board import Board, Row
+from icl.evaluation.board import Board
 from icl.evaluation.summary import Summary, summarise
-from icl.reporting.boards import PAIR_HEADS, pair_cells
-from icl.reporting.numbers import (
-    board_title,
-    count,
-    duration,
-    metric_name,
-    metric_title,
-    p_value,
-    percent,
-    points,
-)
+from icl.reporting.boards import PAIR_HEADS, at_chance, pair_cells, row_cells
+from icl.reporting.numbers import board_title, count, duration, metric_name, metric_title
 from icl.reporting.verdict import DAGGER, notes, verdict
 from icl.runs.record import EpisodeRecord
 
@@ -68,11 +59,8 @@ def print_pairs(pairs: Sequence[Pair], console: Console) -> None:
     """Print every pair of learners with every test."""
     from rich.text import Text
 
-    table = _table("All pairs")
-    table.columns[0].header = PAIR_HEADS[0]
-    table.add_column(PAIR_HEADS[1], overflow="fold", min_width=8)
-    for heading in PAIR_HEADS[2:]:
-        table.add_column(heading, justify="right")
+    words = dict.fromkeys(PAIR_HEADS[:2], 8)
+    table = titled("All pairs", words, PAIR_HEADS[2:], no_wrap=False)
     for pair in pairs:
         table.add_row(*map(Text, pair_cells(pair)))
     console.print(table)
@@ -90,29 +78,16 @@ def print_pairs(pairs: Sequence[Pair], console: Console) -> None:
 def _board(summary: Summary, board: Board) -> Table:
     from rich.text import Text
 
-    table = _table(board_title(board))
-    for heading in (metric_title(board.metric), "95 % interval", "To best", "p", "Time", "Tokens"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    name = metric_title(board.metric)
+    figures = (name, "95 % interval", "To best", "p", "Time", "Tokens")
+    table = titled(board_title(board), {"Learner": 8}, figures)
     for row in board.rows:
-        best = row is board.best
-        cells = (
-            percent(row.accuracy) + (" °" if _at_chance(board, row) else ""),
-            f"{100 * row.low:.1f}–{100 * row.high:.1f}",
-            "best" if best else points(row.difference),
-            "" if best else p_value(row.p),
-            duration(row.seconds),
-            count(row.computed_tokens),
-        )
-        table.add_row(
-            Text(_marked(summary, row.learner)), *map(Text, cells), style="bold" if best else ""
-        )
-    if any(_at_chance(board, row) for row in board.rows):
+        spent = (duration(row.seconds), count(row.computed_tokens))
+        cells = (_marked(summary, row.learner), *row_cells(board, row), *spent)
+        table.add_row(*map(Text, cells), style="bold" if row is board.best else "")
+    if any(at_chance(board, row) for row in board.rows):
         table.caption = Text("° not above chance: the interval reaches it")
     return table
-
-
-def _at_chance(board: Board, row: Row) -> bool:
-    return board.chance > 0 and not row.above_chance
 
 
 def _by_shots(summary: Summary, setting: str) -> Table:
@@ -120,10 +95,8 @@ def _by_shots(summary: Summary, setting: str) -> Table:
     from rich.text import Text
 
     boards = [board for board in summary.boards if board.setting == setting]
-    table = _table(f"{setting}: {metric_name(summary.metric)} in %")
-    for board in boards:
-        heading = f"{board.shots} shot{'s' * (board.shots != 1)}"
-        table.add_column(heading, justify="right", no_wrap=True)
+    shots = [f"{board.shots} shot{'s' * (board.shots != 1)}" for board in boards]
+    table = titled(f"{setting}: {metric_name(summary.metric)} in %", {"Learner": 8}, shots)
     for best in summary.overall.rows:
         rows = [board.row(best.learner) for board in boards]
         cells = (f"{100 * r.accuracy:.1f} ±{50 * (r.high - r.low):.1f}" for r in rows)
@@ -136,13 +109,27 @@ def _marked(summary: Summary, learner: str) -> str:
     return f"{learner} {DAGGER}" if learner in summary.transductive else learner
 
 
-def _table(title: str) -> Table:
+def titled(
+    title: str | None,
+    words: Mapping[str, int],
+    figures: Iterable[str] = (),
+    *,
+    no_wrap: bool = True,
+) -> Table:
+    """Return a table without rows.
+
+    Args:
+        title: stands above it.
+        words: its first columns, which fold on a narrow terminal down to so many letters.
+        figures: the columns after them, on the right.
+        no_wrap: whether figures are cut short rather than broken on a narrow terminal.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(
-        title=Text(title),
+        title=None if title is None else Text(title),
         title_justify="left",
         title_style="bold",
         caption_justify="left",
@@ -150,16 +137,18 @@ def _table(title: str) -> Table:
         show_edge=False,
         padding=(0, 1, 0, 0),
     )
-    table.add_column("Learner", overflow="fold", min_width=8)
+    for heading, least in words.items():
+        table.add_column(heading, overflow="fold", min_width=least)
+    for heading in figures:
+        table.add_column(heading, justify="right", no_wrap=no_wrap)
     return table
 
 
 def _meta_training(summary: Summary) -> Table:
     from rich.text import Text
 
-    table = _table("Meta-training (spent once)")
-    for heading in ("Time", "Tokens", "Steps"):
-        table.add_column(heading, justify="right")
+    figures = ("Time", "Tokens", "Steps")
+    table = titled("Meta-training (spent once)", {"Learner": 8}, figures, no_wrap=False)
     for name, spent in summary.meta_training.items():
         cells = (duration(spent.seconds), count(spent.tokens), count(spent.steps))
         table.add_row(Text(name), *map(Text, cells))

@@ -15,11 +15,11 @@ from icl.runs.judge import cannot_write
 from icl.training import TrainingConfig
 
 if TYPE_CHECKING:
-    from icl.models import base
+    from icl.models.base import Model, Sketch
 
 
 @dataclass(slots=True, eq=False)
-class Model:
+class Handle:
     """A model, loaded only when something has to be computed; entrants may share one.
 
     Attributes:
@@ -29,13 +29,13 @@ class Model:
         entrants: who will use it.
     """
 
-    load: Callable[[], base.Model]
+    load: Callable[[], Model]
     foretell: Callable[[], str | None] = lambda: None
-    foresee: Callable[[], base.Sketch | None] = lambda: None
+    foresee: Callable[[], Sketch | None] = lambda: None
     entrants: Sequence[Entrant] = ()
-    _backbone: base.Model | None = None
+    _backbone: Model | None = None
 
-    def backbone(self) -> base.Model:
+    def backbone(self) -> Model:
         """Return the model, loaded at the first call.
 
         Raises:
@@ -51,7 +51,7 @@ class Model:
             self._backbone = found
         return self._backbone
 
-    def _check(self, model: base.Model | base.Sketch) -> None:
+    def _check(self, model: Model | Sketch) -> None:
         for entrant in self.entrants:
             try:
                 check_model(entrant.method, entrant.params, model)
@@ -88,7 +88,7 @@ class Entrant:
     name: str
     method: str
     params: Params
-    model: Model
+    model: Handle
     training: TrainingConfig | None = None
     sampler: EpisodeSampler | None = None
     made: Learner | None = None

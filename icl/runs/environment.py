@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from icl.processes.launch import cores
 from icl.runs.keys import code_key
 from icl.version import __version__
 
 _PACKAGES = (
-    "accelerate",
-    "babel",
-    "datasets",
-    "evaluate",
-    "gguf",
-    "numpy",
-    "peft",
-    "safetensors",
-    "scikit-learn",
-    "scipy",
-    "tokenizers",
-    "torch",
-    "transformers",
-)
+    "accelerate", "babel", "datasets", "evaluate", "gguf", "numpy", "peft", "safetensors",
+    "scikit-learn", "scipy", "tokenizers", "torch", "transformers",
+)  # fmt: skip
 
 
 def environment() -> dict[str, Any]:
     """Return versions and machine as JSON values; no user name, host name, path or variable."""
+    import torch
+
     return {
         "icl": __version__,
         "code": code_key(),
@@ -38,9 +30,9 @@ def environment() -> dict[str, Any]:
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "cores": _cores(),
+        "cores": cores(),
         "memory_gib": _memory_gib(),
-        "accelerator": _accelerator(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
 
 
@@ -52,19 +44,11 @@ def _version(package: str) -> str | None:
 
 
 def _processor() -> str:
-    try:
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    except OSError:
-        pass
     return platform.processor()
-
-
-def _cores() -> int:
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _memory_gib() -> float | None:
@@ -72,9 +56,3 @@ def _memory_gib() -> float | None:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (AttributeError, ValueError, OSError):
         return None
-
-
-def _accelerator() -> str | None:
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else None

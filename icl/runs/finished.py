@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from icl.errors import IclError
-from icl.runs.episode_file import EpisodeFile
 from icl.runs.folder import EPISODES, RunFolder
 from icl.runs.record import EpisodeRecord
 from icl.runs.roster import episodes_of, meta_training, read_roster, training_logs
@@ -42,7 +41,13 @@ def read_run(run: RunFolder) -> FinishedRun:
         IclError: it is no run's folder, is damaged, or holds no records of its learners yet.
     """
     rows = read_roster(run)
-    fingerprints = list(whole_episodes(run).fingerprints())
+    episodes = run.episodes()
+    if episodes_of(run) not in {None, episodes.digest}:
+        raise IclError(
+            f"{run.path / EPISODES} is damaged, or of a run that has not begun; let `icl run` go"
+            " on."
+        )
+    fingerprints = list(episodes.fingerprints())
     keys = {row["name"]: row["key"] for row in rows if row["key"]}
     config = run.read_yaml("config.yaml")
     records = tuple(run.records(keys, fingerprints))
@@ -56,18 +61,3 @@ def read_run(run: RunFolder) -> FinishedRun:
         config=config,
         logs=training_logs(run.path, rows),
     )
-
-
-def whole_episodes(run: RunFolder) -> EpisodeFile:
-    """Return the episodes that a run's roster is of.
-
-    Raises:
-        IclError: there are none, or the file is another than the roster says.
-    """
-    episodes = run.episodes()
-    if episodes_of(run) not in {None, episodes.digest}:
-        raise IclError(
-            f"{run.path / EPISODES} is damaged, or of a run that has not begun; let `icl run` go"
-            " on."
-        )
-    return episodes

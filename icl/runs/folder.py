@@ -22,7 +22,7 @@ from icl.tools.disk import draft_of
 from icl.tools.yamlfile import read_yaml
 
 SCHEMA_VERSION = 1
-EPISODES, REPORT = "episodes.jsonl", "report.html"
+EPISODES = "episodes.jsonl"
 _DEPTHS = ("*", "meta/*", "meta/*/*")  # where a run writes
 
 
@@ -183,14 +183,6 @@ class RunFolder:
             IclError: there are none.
         """
         return EpisodeFile(self.path / EPISODES)
-
-    def read_episodes(self) -> list[Episode]:
-        """Return the episodes of the run, in their order.
-
-        Raises:
-            IclError: there are none, or the file is damaged.
-        """
-        return list(self.episodes())
 
     def records(self, keys: Mapping[str, str], fingerprints: Sequence[str]) -> list[EpisodeRecord]:
         """Return the records of some learners on some episodes, in that order.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 _MIB = 1 << 20
@@ -25,11 +26,8 @@ class PeakMemory:
 
             torch.cuda.reset_peak_memory_stats()
             return
-        try:
-            # proc(5): writing 5 resets the peak resident set size.
+        with suppress(OSError):  # proc(5): writing 5 resets the peak resident set size.
             Path("/proc/self/clear_refs").write_text("5")
-        except OSError:
-            return
 
     def read(self) -> float:
         """Return the peak in MiB."""
@@ -37,19 +35,13 @@ class PeakMemory:
             import torch
 
             return torch.cuda.max_memory_allocated() / _MIB
-        try:
+        with suppress(OSError):
             for line in Path("/proc/self/status").read_text().splitlines():
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) / 1024
-        except OSError:
-            pass
-        return _since_start()
+        if sys.platform == "win32":
+            return 0.0
+        import resource
 
-
-def _since_start() -> float:
-    if sys.platform == "win32":
-        return 0.0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / _MIB if sys.platform == "darwin" else peak / 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / _MIB if sys.platform == "darwin" else peak / 1024

@@ -203,9 +203,7 @@ class EpisodeRecord:
             for name, value in data["cost"].items()
             if value is not None and (value or not name.startswith("shared"))
         }
-        if not self.scoring:
-            del data["scoring"]
-        for name in ("transductive", "texts", "references", "scores", "chance"):
+        for name in ("scoring", "transductive", "texts", "references", "scores", "chance"):
             if not data[name]:
                 del data[name]
         text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

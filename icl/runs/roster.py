@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from icl.errors import IclError, NewerSchemaError
-from icl.runs.entrants import Entrant, Model
+from icl.runs.entrants import Entrant, Handle
 from icl.runs.folder import SCHEMA_VERSION, RunFolder
 from icl.runs.keys import learner_key, training_key
 from icl.tools.values import is_amount, is_text
@@ -43,7 +43,7 @@ class Roster:
         A model is loaded unless its files tell that the folder's roster knows it already.
         """
         known = self._known_models()
-        told: dict[Model, str] = {}
+        told: dict[Handle, str] = {}
         for entrant in self._entrants:
             if entrant.model not in told:
                 told[entrant.model] = entrant.model.identity(known)

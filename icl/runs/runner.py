@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -80,7 +80,11 @@ class Runner:
             return
         self._roster.rows, pending = plan
         self._episodes = self._folder.episodes()
-        self._check_models(pending)
+        if not self._processes.main and self._roster.exchanged(pending):
+            raise IclError(
+                f"Process {self._processes.index} has loaded another model than process 0; give"
+                " `model.revision`, or a directory that all machines share."
+            )
         todo = [entrant for entrant in self._entrants if entrant.name in pending]
         self._plan(todo, pending)
         main = self._processes.main
@@ -139,14 +143,6 @@ class Runner:
         """Return the places of each entrant's episodes that are not done, where there are any."""
         pending = {e.name: self._pending(e) for e in self._entrants}
         return {name: places for name, places in pending.items() if places}
-
-    def _check_models(self, pending: Collection[str]) -> None:
-        """Raise `IclError` where this process has loaded another model than the main one."""
-        if not self._processes.main and self._roster.exchanged(pending):
-            raise IclError(
-                f"Process {self._processes.index} has loaded another model than process 0; give"
-                " `model.revision`, or a directory that all machines share."
-            )
 
     def _pending(self, entrant: Entrant) -> list[int]:
         """Return the places of the episodes that an entrant has no record of."""

@@ -122,7 +122,8 @@ class RecordStore:
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
             descriptor = os.open(self.path, flags, 0o644)
             try:
-                _lock(descriptor)
+                if sys.platform != "win32":
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
                 _mend_tail(descriptor)
                 _write_whole(descriptor, lines)
             finally:
@@ -197,11 +198,6 @@ def _parse(line: bytes) -> EpisodeRecord | None:
         raise
     except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         return None
-
-
-def _lock(descriptor: int) -> None:
-    if sys.platform != "win32":
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def _mend_tail(descriptor: int) -> None:

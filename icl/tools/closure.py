@@ -170,12 +170,10 @@ def _file(name: str, owned: frozenset[str]) -> Path | None:
 @cache
 def _top(name: str) -> tuple[Path | None, list[Path]]:
     """Return the file of a module without a package, and where its own modules lie."""
-    spec = getattr(sys.modules.get(name), "__spec__", None)
-    if spec is None:
-        try:
-            spec = find_spec(name)
-        except (ImportError, ValueError):
-            spec = None
+    try:
+        spec = getattr(sys.modules.get(name), "__spec__", None) or find_spec(name)
+    except (ImportError, ValueError):
+        spec = None
     if spec is None:
         return None, []
     file = Path(spec.origin) if spec.has_location and spec.origin else None
@@ -206,7 +204,7 @@ def _source(file: Path) -> _Source:
         if isinstance(node, ast.ImportFrom)
         for one in _bound(node)
     }
-    return _Source(_hash("".join(shape.out)), tuple(map(tuple, shape.runs)), exported)
+    return _Source(_hash("".join(shape.out)), tuple(map(tuple, filter(None, shape.runs))), exported)
 
 
 class _Shape:
@@ -252,7 +250,7 @@ class _Shape:
                 continue
             if self._does_nothing(node):
                 continue
-            self._end(run)
+            self.runs.append(run)
             run = []
             if isinstance(node, ast.If) and _for_checkers(node.test):
                 self._list(node.orelse)
@@ -261,7 +259,7 @@ class _Shape:
             else:
                 self.walk(node)
             self.out.append(",")
-        self._end(run)
+        self.runs.append(run)
         self.out.append("]")
 
     def _does_nothing(self, node: Any) -> bool:
@@ -269,10 +267,6 @@ class _Shape:
             return isinstance(node.value, ast.Constant)
         named = self._local and isinstance(node, ast.AnnAssign) and node.value is None
         return named or isinstance(node, ast.Pass)
-
-    def _end(self, run: list[_Import]) -> None:
-        if run:
-            self.runs.append(run)
 
     def _constant(self, value: object) -> None:
         named = _NAMED.fullmatch(value) if isinstance(value, str) else None

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from icl.tools.progress import note
 
 _asked = threading.Event()
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # schedulers send SIGTERM before they kill
+ASKING = (signal.SIGINT, signal.SIGTERM)  # schedulers send SIGTERM before they kill
 
 
 def asked() -> bool:
@@ -36,18 +36,12 @@ def stop_if_asked() -> None:
 @contextmanager
 def like_ctrl_c() -> Iterator[None]:
     """Within the block SIGTERM raises `KeyboardInterrupt`, as Ctrl-C does, instead of killing."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def handle(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, handle)
-    try:
+    with handled((signal.SIGTERM,), handle):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -59,9 +53,6 @@ def at_the_next_step(*, say: bool = True) -> Iterator[None]:
     Args:
         say: tell the user, on standard error, that the present step is finished first.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def handle(number: int, frame: FrameType | None) -> None:
         if _asked.is_set():
@@ -71,10 +62,22 @@ def at_the_next_step(*, say: bool = True) -> Iterator[None]:
             again = "; press Ctrl-C again to stop at once" if number == signal.SIGINT else ""
             note(f"finishing this step{again}.")
 
-    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    try:
+        with handled(ASKING, handle):
+            yield
+    finally:
+        _asked.clear()
+
+
+@contextmanager
+def handled(
+    signals: Iterable[signal.Signals], handle: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Within the block, signals are handled so; elsewhere than in the main thread as before."""
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handle) for number in signals if main}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _asked.clear()

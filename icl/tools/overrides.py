@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +103,7 @@ def _put(data: Any, path: Sequence[str], value: Any, assignment: str) -> tuple[L
 
 
 def _inside(value: Any) -> list[Loc]:
+    pairs: Iterable[tuple[Any, Any]] = enumerate(value) if isinstance(value, list) else ()
     if isinstance(value, Mapping):
-        pairs = list(value.items())
-    elif isinstance(value, list):
-        pairs = list(enumerate(value))
-    else:
-        return [()]
+        pairs = value.items()
     return [(), *((key, *inner) for key, own in pairs for inner in _inside(own))]

@@ -130,15 +130,17 @@ class _RichBar(Bar):
 class _LineBar(Bar):
     """Lines now and then, also while the job is in the midst of one long piece."""
 
-    def __init__(self, title: str, *, counted: bool, every: float) -> None:
+    every = _SECONDS_BETWEEN_LINES
+
+    def __init__(self, title: str, *, counted: bool) -> None:
         super().__init__(counted=counted)
         self._title = title
-        self._every = every
         self._last = self._start
         self._lock = threading.Lock()  # the job and the heartbeat write
+        self._out = sys.stderr  # held, so that a redirection inside the job does not swallow it
 
     def _show(self) -> None:
-        self._show_after(self._every)
+        self._show_after(self.every)
 
     def _show_after(self, seconds: float) -> None:
         with self._lock:
@@ -148,8 +150,13 @@ class _LineBar(Bar):
                 self._write()
 
     def _write(self) -> None:
-        """Write a line."""
-        raise NotImplementedError
+        left = "" if self.left is None else f", about {duration(self.left)} left"
+        pace = f", {self._pace()}" if self._pace() else ""
+        doing = f": {self.doing}" if self.doing else ""
+        spent = duration(time.monotonic() - self._start)
+        done = f"{spent} so far" if self.share is None else f"{self.share:.0%} after {spent}"
+        self._out.write(f"{self._title}: {done}{left}{pace}{doing}\n")
+        self._out.flush()
 
     @contextmanager
     def beating(self) -> Iterator[None]:
@@ -169,26 +176,13 @@ class _LineBar(Bar):
             thread.join()
 
 
-class _PlainBar(_LineBar):
-    def __init__(self, title: str, *, counted: bool) -> None:
-        super().__init__(title, counted=counted, every=_SECONDS_BETWEEN_LINES)
-        self._out = sys.stderr  # held, so that a redirection inside the job does not swallow it
-
-    def _write(self) -> None:
-        left = "" if self.left is None else f", about {duration(self.left)} left"
-        pace = f", {self._pace()}" if self._pace() else ""
-        doing = f": {self.doing}" if self.doing else ""
-        spent = duration(time.monotonic() - self._start)
-        done = f"{spent} so far" if self.share is None else f"{self.share:.0%} after {spent}"
-        self._out.write(f"{self._title}: {done}{left}{pace}{doing}\n")
-        self._out.flush()
-
-
 class _JsonBar(_LineBar):
     """A line of JSON a second at most, the first at once, and one at the end."""
 
+    every = _SECONDS_BETWEEN_EVENTS
+
     def __init__(self, title: str, *, counted: bool) -> None:
-        super().__init__(title, counted=counted, every=_SECONDS_BETWEEN_EVENTS)
+        super().__init__(title, counted=counted)
         self._last = float("-inf")
 
     def end(self) -> None:
@@ -253,17 +247,13 @@ def progress(
     if not shown:
         yield Bar(counted=counted)
         return
-    if _format == "json":
-        bar = _JsonBar(title, counted=counted)
+    console = Console(file=sys.stderr)
+    json_ = _format == "json"
+    if json_ or not live or not console.is_terminal or os.environ.get("CI"):
+        bar = (_JsonBar if json_ else _LineBar)(title, counted=counted)
         with bar.beating():
             yield bar
         bar.end()
-        return
-    console = Console(file=sys.stderr)
-    if not live or not console.is_terminal or os.environ.get("CI"):
-        plain = _PlainBar(title, counted=counted)
-        with plain.beating():
-            yield plain
         return
     columns = (
         TextColumn("{task.description}"),

@@ -6,6 +6,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class Trackers:
 
     def __exit__(self, *_: object) -> None:
         """Let the trackers write what they hold."""
-        self._each(lambda tracker: tracker.finish())
+        self._each(_Tracker.finish)
 
     def line(self, learner: str, values: Mapping[str, Any]) -> None:
         """Pass on a line of a meta-training's log."""
@@ -61,12 +62,9 @@ class Trackers:
 
     def accuracies(self, means: Mapping[str, float]) -> None:
         """Pass on each learner's mean accuracy."""
-
-        def tell(tracker: _Tracker) -> None:
-            for learner, mean in means.items():
-                tracker.log(learner, {"accuracy": mean}, None)
-
-        self._each(tell)
+        for learner, mean in means.items():
+            told = partial(_Tracker.log, learner=learner, numbers={"accuracy": mean}, step=None)
+            self._each(told)
 
     def _each(self, work: Callable[[_Tracker], None]) -> None:
         """Do something with each tracker; one that fails is named and left out from then on."""
@@ -88,10 +86,8 @@ class _Tracker:
     def __init__(self, kind: Any, folder: Path, run: str, config: Mapping[str, Any]) -> None:
         self.name = str(kind.name)
         self._learners: set[str] = set()
-        if kind.requires_logging_directory:
-            self._tracker = kind(run, folder / "trackers")
-        else:
-            self._tracker = kind(run)
+        place = (folder / "trackers",) if kind.requires_logging_directory else ()
+        self._tracker = kind(run, *place)
         self._tracker.start()
         flat = {self._allowed(name): value for name, value in _flat(config).items()}
         self._tracker.store_init_configuration(flat)

@@ -90,7 +90,7 @@ def test_learners_that_write_are_compared_on_the_same_generation_episodes(
     said = capsys.readouterr().out
     assert "Token F1" in said and "chrF" in said and "Exact match" in said
     records = RecordStore(run).read()
-    episodes = {e.fingerprint: e for e in RunFolder(run).read_episodes()}
+    episodes = {e.fingerprint: e for e in RunFolder(run).episodes()}
     assert len(episodes) == 6 and len(records) == 18
     backbone = load_backbone(str(material / "model"))
     for record in records:

@@ -175,6 +175,6 @@ def test_demonstrations_of_a_study_may_come_from_a_pool(place: Place) -> None:
     config.write_text(text, "utf-8")
     code, _, err = place.icl("prompts", config, "--limit", 2)
     assert code == 0, err
-    episodes = RunFolder(Path("runs/study")).read_episodes()
+    episodes = RunFolder(Path("runs/study")).episodes()
     assert {len(episode.pool) for episode in episodes} == {3}
     assert RecordStore(Path("runs/study")).read()

@@ -22,7 +22,7 @@ def test_the_whole_road_ends_in_a_table_and_one_page(place: Place) -> None:
     assert code == 0, err
     folder = place.folder / "runs" / "tiny"
     records = RecordStore(folder).read()
-    fingerprints = Counter(e.fingerprint for e in RunFolder(folder).read_episodes())
+    fingerprints = Counter(e.fingerprint for e in RunFolder(folder).episodes())
     assert len(fingerprints) == 2 * 2 * 3
     methods = [
         "majority",

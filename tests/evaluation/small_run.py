@@ -11,7 +11,7 @@ from icl.episodes import Episode, EpisodeSampler, Setting
 from icl.learners.registry import validate
 from icl.models.backbone import Backbone
 from icl.processes import ALONE, Processes
-from icl.runs.entrants import Entrant, Model
+from icl.runs.entrants import Entrant, Handle
 from icl.runs.folder import RunFolder
 from icl.runs.runner import Runner
 from icl.tasks.loaded import Split, TaskFamily
@@ -61,7 +61,7 @@ def run(
     processes: Processes = ALONE,
 ) -> RunFolder:
     """Run the learners on the first so many episode indices."""
-    model = Model(load, lambda: foretold or tiny.backbone().identity)
+    model = Handle(load, lambda: foretold or tiny.backbone().identity)
     entrants = [
         Entrant(
             name,
@@ -75,5 +75,5 @@ def run(
     ]
     made = RunFolder(folder, processes.index)
     with made.locked() if processes.main else nullcontext():
-        Runner(made, entrants, episodes(count), "", lambda _: (), processes).run()
+        Runner(made, entrants, episodes(count), "", processes).run()
     return made

@@ -143,4 +143,4 @@ def test_a_folder_of_compare_is_read_as_one_of_icl_run(roads: Roads) -> None:
         assert code == 0, (command, err)
         assert out
     assert "stand nowhere else" in roads.place.icl("resume", "one", "--limit", 1)[2]
-    assert len(RunFolder(Path("one")).read_episodes()) == len(roads.drawn())
+    assert len(RunFolder(Path("one")).episodes()) == len(roads.drawn())

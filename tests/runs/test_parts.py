@@ -13,7 +13,7 @@ from icl.episodes import Episode
 from icl.errors import IclError
 from icl.learners.registry import validate
 from icl.runs import RecordStore
-from icl.runs.entrants import Entrant, Model
+from icl.runs.entrants import Entrant, Handle
 from icl.runs.episode_file import EpisodeFile
 from icl.runs.folder import RunFolder
 from icl.runs.runner import Runner
@@ -73,7 +73,7 @@ def test_episodes_on_disk_are_those_that_were_written(tmp_path: Path) -> None:
     write_episodes(folder, iter(episodes))
     found = folder.episodes()
     assert isinstance(found, EpisodeFile)
-    assert list(found) == episodes == folder.read_episodes()
+    assert list(found) == episodes == list(folder.episodes())
     assert found[-1] == episodes[-1]
     assert found[1:3] == episodes[1:3]
     assert list(found.fingerprints()) == [episode.fingerprint for episode in episodes]
@@ -84,7 +84,7 @@ def test_episodes_on_disk_are_those_that_were_written(tmp_path: Path) -> None:
     with pytest.raises(IclError, match="another fault"), folder.drawn(episodes[:1]):
         raise IclError("another fault")  # before they are put into their place
     assert [path.name for path in tmp_path.iterdir()] == ["episodes.jsonl"]
-    assert folder.read_episodes() == episodes
+    assert list(folder.episodes()) == episodes
 
 
 def test_a_damaged_episode_is_one_sentence(tmp_path: Path) -> None:
@@ -102,10 +102,10 @@ def test_memory_does_not_grow_with_the_number_of_episodes(tmp_path: Path) -> Non
     def peak(count: int) -> int:
         asked = small_run.sampler("test", (1,)).episodes(count)
         folder = RunFolder(tmp_path / str(count))
-        model = Model(lambda: backbone)
+        model = Handle(lambda: backbone)
         entrant = Entrant("majority", "majority", validate("majority", {}), model)
         tracemalloc.start()
-        Runner(folder, [entrant], asked, "", lambda _: ()).run()
+        Runner(folder, [entrant], asked, "").run()
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most
@@ -114,7 +114,7 @@ def test_memory_does_not_grow_with_the_number_of_episodes(tmp_path: Path) -> Non
     few, many = peak(20), peak(420)
     gc.collect()
     tracemalloc.start()
-    held = RunFolder(tmp_path / "420").read_episodes()
+    held = RunFolder(tmp_path / "420").episodes()
     whole, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (many - few) / 400 < 0.4 * whole / len(held)

@@ -41,7 +41,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 def test_all_learners_are_judged_on_the_same_episodes(whole_run: RunFolder) -> None:
-    fingerprints = Counter(e.fingerprint for e in whole_run.read_episodes())
+    fingerprints = Counter(e.fingerprint for e in whole_run.episodes())
     assert set(fingerprints.values()) == {1}
     records = whole_run.store.read()
     assert {r.learner for r in records} == set(small_run.LEARNERS)
@@ -50,7 +50,7 @@ def test_all_learners_are_judged_on_the_same_episodes(whole_run: RunFolder) -> N
 
 
 def test_records_tell_what_the_episode_holds(whole_run: RunFolder) -> None:
-    episodes = {e.fingerprint: e for e in whole_run.read_episodes()}
+    episodes = {e.fingerprint: e for e in whole_run.episodes()}
     for record in whole_run.store.read():
         episode = episodes[record.fingerprint]
         assert record.query_ids == tuple(e.id for e in episode.query)
@@ -79,13 +79,13 @@ def test_a_model_that_may_have_changed_is_loaded_and_asked(whole_run: RunFolder)
 def test_another_model_redoes_everything(tmp_path: Path) -> None:
     small_run.run(tmp_path, tiny.backbone, QUICK)
     run = small_run.run(tmp_path, lambda: tiny.backbone("qwen2"), QUICK, foretold="another")
-    assert len(run.store.read()) == 2 * len(QUICK) * len(run.read_episodes())
+    assert len(run.store.read()) == 2 * len(QUICK) * len(run.episodes())
 
 
 def test_a_changed_parameter_redoes_that_learner_only(tmp_path: Path) -> None:
     small_run.run(tmp_path, tiny.backbone, QUICK | {"lora": ("lora", {"steps": 1}, None)})
     run = small_run.run(tmp_path, tiny.backbone, QUICK | {"lora": ("lora", {"steps": 2}, None)})
-    episodes = len(run.read_episodes())
+    episodes = len(run.episodes())
     assert Counter(r.learner for r in run.store.read()) == {
         "majority": episodes,
         "prototypes": episodes,
@@ -108,7 +108,7 @@ def test_a_renamed_learner_keeps_its_records(tmp_path: Path) -> None:
     assert run.store.path.read_bytes() == before
     rows = run.read_json("run.json")["learners"]
     found = run.records(
-        {r["name"]: r["key"] for r in rows}, [e.fingerprint for e in run.read_episodes()]
+        {r["name"]: r["key"] for r in rows}, [e.fingerprint for e in run.episodes()]
     )
     assert {r.learner for r in found} == {"new"}
 
@@ -142,7 +142,7 @@ def test_a_failing_learner_is_named_with_its_episode_and_loses_nothing(
     monkeypatch.setattr(entrants_module, "make", lambda m, p, backbone: _Failing(backbone, p))
     with pytest.raises(IclError) as caught:
         small_run.run(tmp_path, tiny.backbone, {"fragile": ("majority", {}, None)})
-    fingerprint = RunFolder(tmp_path).read_episodes()[2].fingerprint
+    fingerprint = RunFolder(tmp_path).episodes()[2].fingerprint
     assert "'fragile'" in str(caught.value)
     assert fingerprint in str(caught.value)
     assert "RuntimeError: the third episode was too much;" in str(caught.value)

@@ -205,7 +205,7 @@ def test_a_record_changed_by_hand_is_refused_by_name_and_left_as_it_is(tmp_path,
     before = store.path.read_bytes()
     told = r"records\.jsonl, line 2: the record of 'prototypes' on episode 0{15}1 was changed"
     (tmp_path / "records.1.jsonl").write_bytes(lines[0])  # a part, without which none is gathered
-    for use in (store.read, store.keys, store.gather):
+    for use in (store.read, store.gather):
         with pytest.raises(IclError, match=told):
             use()
     assert store.path.read_bytes() == before

@@ -131,7 +131,7 @@ def test_methods_of_every_family_learn_it_and_are_judged_by_its_metrics(
     material: Path, run: Path
 ) -> None:
     records = RecordStore(run).read()
-    episodes = {e.fingerprint: e for e in RunFolder(run).read_episodes()}
+    episodes = {e.fingerprint: e for e in RunFolder(run).episodes()}
     assert {r.method for r in records} == METHODS.keys()
     assert len(records) == 4 * len(METHODS)
     for record in records:
