@@ -171,11 +171,7 @@ def _one_graph(
             )
             gradients = dict(zip(moved, found, strict=True))
             new, state = algorithm.optimiser.update(
-                {n: point[n] for n in moved},
-                gradients,
-                state,
-                algorithm.rates(rates, k, moved),
-                k,
+                {n: point[n] for n in moved}, gradients, state, algorithm.rates(rates, k, moved), k
             )
             point = {**point, **new}
     found = torch.autograd.grad(

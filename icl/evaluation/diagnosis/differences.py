@@ -58,9 +58,7 @@ def paired(
 
 
 def unpaired(
-    first: Sequence[Sequence[EpisodeRecord]],
-    second: Sequence[Sequence[EpisodeRecord]],
-    metric: str,
+    first: Sequence[Sequence[EpisodeRecord]], second: Sequence[Sequence[EpisodeRecord]], metric: str
 ) -> Difference:
     """Compare records of other episodes.
 

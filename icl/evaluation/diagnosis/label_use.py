@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from icl.episodes.variants import without_variant
 from icl.evaluation.diagnosis.differences import paired, same_queries, unpaired
-from icl.evaluation.diagnosis.material import (
-    Answer,
-    Finding,
-    Material,
-    corrected,
-    names,
-    sure,
-)
+from icl.evaluation.diagnosis.material import Answer, Finding, Material, corrected, names, sure
 from icl.runs.record import EpisodeRecord
 
 _VARIANTS = ("shuffled-labels", "flipped-labels", "abstract-labels")

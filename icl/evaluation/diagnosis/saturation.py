@@ -5,14 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from icl.evaluation.diagnosis.differences import paired, same_queries, unpaired
-from icl.evaluation.diagnosis.material import (
-    Answer,
-    Finding,
-    Material,
-    corrected,
-    names,
-    sure,
-)
+from icl.evaluation.diagnosis.material import Answer, Finding, Material, corrected, names, sure
 from icl.evaluation.draws import draws
 from icl.metrics.curves import area_under_shots
 from icl.runs.record import EpisodeRecord
@@ -65,9 +58,7 @@ def _until(tested: tuple[Finding, ...], steps: int, shots: list[int]) -> str:
     return f"gains end at {shots[max(useful) + 1]} shots"
 
 
-def _nested(
-    material: Material,
-) -> tuple[list[int], list[dict[int, tuple[EpisodeRecord, ...]]]]:
+def _nested(material: Material) -> tuple[list[int], list[dict[int, tuple[EpisodeRecord, ...]]]]:
     """Return the numbers of shots, and the queries that were asked at all of them."""
     by_queries: dict[tuple[object, ...], dict[int, tuple[EpisodeRecord, ...]]] = {}
     for row in material.plain:

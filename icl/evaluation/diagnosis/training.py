@@ -9,14 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from icl.evaluation.diagnosis.differences import paired
-from icl.evaluation.diagnosis.material import (
-    Answer,
-    Finding,
-    Material,
-    corrected,
-    names,
-    sure,
-)
+from icl.evaluation.diagnosis.material import Answer, Finding, Material, corrected, names, sure
 from icl.learners.base import MetaLearner
 from icl.learners.registry import known_class
 from icl.training.log import read_log

@@ -57,11 +57,7 @@ class StoppingParams(Params):
 
 
 def train(
-    start: Parameters,
-    forward: Forward,
-    wanted: Tensor,
-    ways: int,
-    params: StoppingParams,
+    start: Parameters, forward: Forward, wanted: Tensor, ways: int, params: StoppingParams
 ) -> tuple[dict[str, Tensor], int]:
     """Train copies of some parameters on a support set, with early stopping within it.
 

@@ -16,13 +16,7 @@ from icl.errors import IclError
 from icl.learners.base import MetaLearner, Predictor
 from icl.learners.gradient.algorithms import Joint, MetaAlgorithm, Problem
 from icl.learners.gradient.algorithms.optimisers import inner_optimiser
-from icl.learners.gradient.base import (
-    AdaptedPredictor,
-    LoraParams,
-    Support,
-    WordLoss,
-    rows_at_once,
-)
+from icl.learners.gradient.base import AdaptedPredictor, LoraParams, Support, WordLoss, rows_at_once
 from icl.learners.gradient.known_gradient import with_gradients
 from icl.learners.gradient.passes import passes
 from icl.learners.gradient.task_head import BIAS, WEIGHT, Begin, HeadedPredictor, HeadTasks
