@@ -188,7 +188,7 @@ class LoraMetaLearner(MetaLearner):
         first, second = 1.6 * row, 5.5 * row
         piece = math.inf if self._head is not None else rows_at_once(self.backbone)
         outer = first * min(query, piece)
-        if not (self.moves_body and self.algorithm.needs_second_order):
+        if not (self.moves_body and self.algorithm.second_order):
             return round(max(first * min(support, piece), outer))
         if self.algorithm.checkpointed:
             return round(max(second * min(support, piece), outer))

@@ -12,13 +12,9 @@ from icl.learners.gradient.algorithms.algorithm import (
     CURVED,
     MetaAlgorithm,
     MetaStep,
-    curve,
-    moved_names,
     outer_gradient,
-    start_leaves,
-    to_start,
 )
-from icl.learners.gradient.algorithms.problem import Params, Problem
+from icl.learners.gradient.algorithms.problem import Params, Problem, pull
 from icl.learners.gradient.algorithms.unroll import pull_back
 from icl.tools.amounts import Work, trained
 
@@ -41,11 +37,6 @@ class MAML(MetaAlgorithm):
     second_order: ClassVar[bool] = True
 
     @property
-    def needs_second_order(self) -> bool:
-        """Tell whether second derivatives are ever taken."""
-        return self.second_order
-
-    @property
     def checkpointed(self) -> bool:
         """Tell whether no more than one inner step's graph is in memory at a time."""
         return self.checkpoint
@@ -65,8 +56,7 @@ class MAML(MetaAlgorithm):
 
     def meta_step(self, start: Params, learned: Params, problem: Problem, done: float) -> MetaStep:
         """Return the meta-gradient; see `MetaAlgorithm.meta_step`."""
-        leaves = start_leaves(start)
-        begin = problem.begin(leaves, problem.tasks)
+        leaves, begin = problem.from_leaves(start)
         second = self.is_second_order(done)
         path = self.descend(
             begin,
@@ -83,7 +73,7 @@ class MAML(MetaAlgorithm):
                 problem.query, points[number], weight / problem.tasks
             )
             loss = loss + weight * losses.mean()
-        moved = moved_names(begin, problem)
+        moved = problem.moved(begin)
         back = pull_back(
             path,
             moved,
@@ -93,8 +83,8 @@ class MAML(MetaAlgorithm):
             at,
             second_order=second,
         )
-        gradients = {**to_start(leaves, begin, back.params), **back.meta}
-        return MetaStep(loss, gradients, curve(path))
+        gradients = {**pull(leaves, begin, back.params), **back.meta}
+        return MetaStep(loss, gradients, path.curve)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from icl.learners.gradient.algorithms.optimisers import InnerOptimiser
-from icl.learners.gradient.algorithms.problem import Loss, Params, parts
+from icl.learners.gradient.algorithms.problem import Loss, Params, gradients, parts, pull
 
 Rates = Callable[[Params, int], Mapping[str, Tensor]]  # meta-parameters, step -> rates by name
 
@@ -52,6 +52,11 @@ class Trajectory:
     steps: tuple[Step, ...]
     end: dict[str, Tensor]
 
+    @property
+    def curve(self) -> tuple[float, ...]:
+        """The mean support loss before each inner step."""
+        return tuple(float(step.before.mean()) for step in self.steps)
+
 
 @dataclass(slots=True)
 class Cotangents:
@@ -73,10 +78,7 @@ def gradient(loss: Loss, point: Params, names: list[str]) -> tuple[dict[str, Ten
     whole: Tensor | None = None
     for part in parts(loss):
         losses = part(leaves)
-        found = torch.autograd.grad(
-            losses.sum(), [leaves[n] for n in names], allow_unused=True, materialize_grads=True
-        )
-        more = dict(zip(names, found, strict=True))
+        more = gradients([losses.sum()], {n: leaves[n] for n in names})
         total = _add(total, more) if total else more
         whole = losses.detach() if whole is None else whole + losses.detach()
     assert whole is not None
@@ -86,29 +88,8 @@ def gradient(loss: Loss, point: Params, names: list[str]) -> tuple[dict[str, Ten
 def _with_graph(loss: Loss, point: Params, names: list[str]) -> tuple[Params, Params, Tensor]:
     leaves = {name: value.detach().requires_grad_() for name, value in point.items()}
     losses = loss(leaves)
-    found = torch.autograd.grad(
-        losses.sum(),
-        [leaves[n] for n in names],
-        create_graph=True,
-        allow_unused=True,
-        materialize_grads=True,
-    )
-    return leaves, dict(zip(names, found, strict=True)), losses.detach()
-
-
-def _pull(leaves: Params, gradients: Params, vector: Params) -> dict[str, Tensor]:
-    """Pull a cotangent of the gradient back to all parameters."""
-    outputs = [(gradients[n], v) for n, v in vector.items() if gradients[n].requires_grad]
-    if not outputs:  # a loss that is linear in everything
-        return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
-    found = torch.autograd.grad(
-        [g for g, _ in outputs],
-        list(leaves.values()),
-        [v for _, v in outputs],
-        allow_unused=True,
-        materialize_grads=True,
-    )
-    return dict(zip(leaves, found, strict=True))
+    found = gradients([losses.sum()], {n: leaves[n] for n in names}, create_graph=True)
+    return leaves, found, losses.detach()
 
 
 def hessian_vector(loss: Loss, point: Params, vector: Params) -> dict[str, Tensor]:
@@ -125,9 +106,9 @@ def hessian_vector(loss: Loss, point: Params, vector: Params) -> dict[str, Tenso
     """
     total: dict[str, Tensor] = {}
     for part in parts(loss):
-        leaves, gradients, _ = _with_graph(part, point, list(vector))
-        more = _pull(leaves, gradients, vector)
-        del leaves, gradients
+        leaves, live, _ = _with_graph(part, point, list(vector))
+        more = pull(leaves, live, vector)
+        del leaves, live
         total = _add(total, more) if total else more
     return total
 
@@ -213,16 +194,9 @@ def pull_back(
         if state is not None:
             outputs += [new_state[n] for n in state]
             vectors += list(state.values())
-        flat = [(kind, n) for kind, group in inputs.items() for n in group]
-        found = torch.autograd.grad(
-            outputs,
-            [inputs[kind][n] for kind, n in flat],
-            vectors,
-            allow_unused=True,
-            materialize_grads=True,
-        )
+        flat = {(kind, n): value for kind, group in inputs.items() for n, value in group.items()}
         back: dict[str, dict[str, Tensor]] = {kind: {} for kind in inputs}
-        for (kind, n), value in zip(flat, found, strict=True):
+        for (kind, n), value in gradients(outputs, flat, vectors).items():
             back[kind][n] = value
         total |= back["p"]
         state = back["s"]
@@ -231,7 +205,7 @@ def pull_back(
             curved = (
                 hessian_vector(step.loss, step.point, back["g"])
                 if step.graph is None
-                else _pull(*step.graph, back["g"])
+                else pull(*step.graph, back["g"])
             )
             total = _add(total, curved)
         total = _add(total, at.get(number, {}))
