@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
@@ -101,18 +102,18 @@ class Net(nn.Module):
         return self
 
 
+@dataclass(frozen=True)
 class Represent:
     """Embeds texts by a frozen copy of what was trained."""
 
-    def __init__(self, features: Features, net: Net, adapter: Adapter | None) -> None:
-        self._features = features
-        self._net = net
-        self._adapter = adapter
+    features: Features
+    net: Net
+    adapter: Adapter | None
 
     def __call__(self, texts: Sequence[Fields], labels: Labels) -> Tensor:
         """Embed and project texts: shape (texts, width)."""
-        shown = self._features.shown(texts, labels)
-        return self._net.represent(embed(self._features, shown, self._adapter))
+        shown = self.features.shown(texts, labels)
+        return self.net.represent(embed(self.features, shown, self.adapter))
 
 
 def embed(features: Features, shown: Sequence[str], adapter: Adapter | None) -> Tensor:
@@ -261,9 +262,7 @@ class EpisodicLearner(MetaLearner):
             vectors = represent([e.fields for e in ordered], labels)
             wanted = places(ordered, labels, columns)
             head = net.fit(vectors[None], wanted[None], len(columns))
-            predictor = HeadPredictor(represent, labels, columns, head)
-            predictor.trained_parameters = trained
-            found.append(predictor)
+            found.append(HeadPredictor(represent, labels, columns, replace(head, trained=trained)))
         return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -117,9 +118,8 @@ class SetFit(Learner):
         def represent(queries: Sequence[Fields], _: Labels) -> Tensor:
             return self._encode(model, [joined(fields) for fields in queries])
 
-        predictor = HeadPredictor(represent, labels, columns, head)
-        predictor.trained_parameters += sum(p.numel() for p in model.parameters())
-        return predictor
+        moved = head.trained + sum(p.numel() for p in model.parameters())
+        return HeadPredictor(represent, labels, columns, replace(head, trained=moved))
 
     def _tune(self, model: Any, texts: Sequence[str], wanted: Tensor) -> None:
         from sentence_transformers.losses import CosineSimilarityLoss

@@ -201,7 +201,16 @@ class LoraMetaLearner(MetaLearner):
     def problem(self, support: Sequence[Support], query: Sequence[Support] | None) -> Problem:
         """Pose tasks with equally many ways to the algorithm, as losses of the LoRA factors."""
         if self._head is not None:
-            tasks = self._with_heads(support, query)
+            tasks = HeadTasks(
+                self.backbone,
+                self.scale,
+                support,
+                query,
+                self.below,
+                self._head,
+                self._params.temperature,
+                frozen_body=not self.moves_body,
+            )
             return Problem(len(support), tasks.support, tasks.query, tasks.begin, self._moves)
         return Problem(
             len(support),
@@ -282,19 +291,6 @@ class LoraMetaLearner(MetaLearner):
 
     def _words(self, tasks: Sequence[Support]) -> WordLoss:
         return WordLoss(self.backbone, tasks, self.start, self.scale)
-
-    def _with_heads(self, support: Sequence[Support], query: Sequence[Support] | None) -> HeadTasks:
-        assert self._head is not None
-        return HeadTasks(
-            self.backbone,
-            self.scale,
-            support,
-            query,
-            self.below,
-            self._head,
-            self._params.temperature,
-            frozen_body=not self.moves_body,
-        )
 
     def _moves(self, name: str) -> bool:
         return name in (WEIGHT, BIAS) or (self.moves_body and name in self.start)

@@ -128,7 +128,8 @@ class MetaICL(MetaLearner):
         adapter = Adapter(
             {name: value.detach().clone() for name, value in self._factors.items()}, self._scale
         )
-        return PromptPredictor(self._backbone, support, labels, self._params.prompts(), adapter)
+        shown = tuple(support)
+        return PromptPredictor(self._backbone, shown, labels, self._params.prompts(), adapter)
 
     def _written(self, shown: Sequence[Example], labels: Labels, query: Example) -> tuple[str, str]:
         """Write a labelled query as (prompt, target), with the demonstrations that fit."""
