@@ -110,10 +110,6 @@ class Grid:
         column = self.learners.index(learner)
         return [row[column] for row in self.episodes]
 
-    def correct(self) -> ClusteredSample:
-        """Return which learner labels which query right; see `scores`."""
-        return self.scores(ACCURACY)
-
     def scores(self, metric: str) -> ClusteredSample:
         """Return each learner's score of each query, clustered by draw and by item.
 

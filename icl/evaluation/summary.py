@@ -169,6 +169,7 @@ def _board(part: Grid, metric: str, setting: str | None = None, shots: int | Non
     for i, name in enumerate(part.learners):
         records = part.of(name)
         costs = [record.cost for record in records]
+        difference = differences.of(i, best)
         rows.append(
             Row(
                 learner=name,
@@ -177,9 +178,9 @@ def _board(part: Grid, metric: str, setting: str | None = None, shots: int | Non
                 low=float(means.low[i]),
                 high=float(means.high[i]),
                 above_chance=bool(means.low[i] > chance),
-                difference=float(differences.difference[i, best]),
-                difference_low=float(differences.low[i, best]) if i != best else 0.0,
-                difference_high=float(differences.high[i, best]) if i != best else 0.0,
+                difference=difference.value,
+                difference_low=difference.low,
+                difference_high=difference.high,
                 p=float(corrected[i, best]),
                 seconds=sum(c.seconds for c in costs) / len(costs),
                 prompt_tokens=sum(c.prompt_tokens for c in costs) / len(costs),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from itertools import combinations
 
-from icl.evaluation.diagnosis.differences import Difference, paired
+from icl.evaluation.diagnosis.differences import paired
 from icl.evaluation.diagnosis.material import Answer, Finding, Material, corrected, names, sure
 
 # parameters that say how a model is asked, and nothing of what it learns from
@@ -29,7 +29,7 @@ def asking(material: Material) -> Answer:
     for group in groups.values():
         if len(group) < 2:
             continue
-        found: dict[tuple[str, str], Difference] = {
+        found = {
             (a, b): paired(material.of(a), material.of(b), material.metric)
             for a, b in combinations(group, 2)
         }
