@@ -11,13 +11,13 @@ from icl.errors import IclError, did_you_mean
 from icl.evaluation.amortise import BreakEven, break_even
 from icl.evaluation.board import Board, LanguageAccuracy, MetaTraining, Row
 from icl.evaluation.grid import Grid, grid
+from icl.evaluation.transfer import Transfer, transfer
+from icl.evaluation.worst import WorstEpisode, worst_episodes
 from icl.runs.record import ACCURACY, EpisodeRecord
 
 if TYPE_CHECKING:
     from icl.evaluation.pairs import Pair
     from icl.evaluation.reliability import Calibration
-    from icl.evaluation.transfer import Transfer
-    from icl.evaluation.worst import WorstEpisode
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,6 @@ def summarise(
     """
     from icl.evaluation.pairs import pairs
     from icl.evaluation.reliability import calibration
-    from icl.evaluation.transfer import transfer
-    from icl.evaluation.worst import worst_episodes
     from icl.learners.registry import known_class
 
     everything = grid(records)

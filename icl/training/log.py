@@ -48,7 +48,7 @@ class TrainingLog:
         """Forget steps after `step`, which will be taken again, and a last line that is torn."""
         if not self.path.exists():
             return
-        kept = [line for line in self.read() if line["step"] <= step]
+        kept = [line for line in read_log(self.path) if line["step"] <= step]
         draft = self.path.with_suffix(".tmp")
         try:
             with draft.open("w", encoding="utf-8", newline="\n") as file:
@@ -60,10 +60,6 @@ class TrainingLog:
             with suppress(OSError):
                 draft.unlink(missing_ok=True)
             raise self._unwritable(error) from error
-
-    def read(self) -> list[dict[str, Any]]:
-        """Return the lines that are whole, see `read_log`."""
-        return read_log(self.path)
 
     def _unwritable(self, error: OSError) -> IclError:
         return IclError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,7 +22,7 @@ class Majority(Learner):
     On balanced support sets all labels tie, and the runner breaks ties at random: chance.
     """
 
-    method: ClassVar[str] = "majority"
+    method = "majority"
 
     @classmethod
     def needs(cls, params: Any) -> frozenset[Ability]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import Field
@@ -54,7 +54,7 @@ class Stratified(Learner):
     A query's lot depends on its text and the seed alone, so a guess repeats.
     """
 
-    method: ClassVar[str] = "stratified"
+    method = "stratified"
     Params = StratifiedParams
 
     @classmethod
@@ -108,7 +108,7 @@ class Tfidf(Learner):
     Vocabulary and weights come from the support set alone. scikit-learn does the work.
     """
 
-    method: ClassVar[str] = "tfidf"
+    method = "tfidf"
     Params = TfidfParams
 
     @classmethod

@@ -12,7 +12,7 @@ out, and training stops when the support loss is small.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 from pydantic import Field
@@ -124,7 +124,7 @@ class HeadFineTuningParams(StoppingParams, FeatureParams):
 class HeadFineTuning(EmbeddingLearner):
     """Train a linear head on frozen embeddings by gradient descent."""
 
-    method: ClassVar[str] = "head-finetuning"
+    method = "head-finetuning"
     Params = HeadFineTuningParams
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
@@ -160,7 +160,7 @@ class LoraHeadParams(StoppingParams, AdapterParams, FeatureParams):
 class LoraHead(Learner):
     """Train LoRA factors and a linear head on the pooled embedding: usual encoder fine-tuning."""
 
-    method: ClassVar[str] = "lora-head"
+    method = "lora-head"
     Params = LoraHeadParams
 
     @classmethod

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import Field
@@ -56,7 +56,7 @@ class SetFitParams(Params):
 class SetFit(Learner):
     """Pull a class's sentences together and others apart; fit logistic regression on the result."""
 
-    method: ClassVar[str] = "setfit"
+    method = "setfit"
     Params = SetFitParams
 
     @classmethod

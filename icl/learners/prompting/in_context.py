@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -64,7 +64,7 @@ class PromptPredictor(Predictor):
     def log_probs(self, texts: Sequence[Fields]) -> Tensor:
         """Average over templates and orders the calibrated scores of the labels."""
         members = [
-            self._calibrated(scorer, self._queries(shown, texts))
+            self._calibrated(scorer, [Query(s, t) for s, t in zip(shown, texts, strict=True)])
             for scorer in self._scorers
             for shown in self._demonstrator.arrangements(texts, scorer)
         ]
@@ -153,10 +153,6 @@ class PromptPredictor(Predictor):
             self.adapter,
         )
 
-    @staticmethod
-    def _queries(shown: Sequence[tuple[Example, ...]], texts: Sequence[Fields]) -> list[Query]:
-        return [Query(s, fields) for s, fields in zip(shown, texts, strict=True)]
-
     def _calibrated(self, scorer: Scorer, queries: Sequence[Query]) -> Tensor:
         found, calibration = scorer.log_probs(queries), self.params.calibration
         if calibration == "none" or not queries:
@@ -173,8 +169,8 @@ class PromptPredictor(Predictor):
 class ZeroShot(Learner):
     """Zero-shot prompting: the instruction and the query only; the support set is ignored."""
 
-    method: ClassVar[str] = "zero-shot"
-    writes: ClassVar[bool] = True
+    method = "zero-shot"
+    writes = True
     Params = ZeroShotParams
 
     @classmethod
@@ -211,7 +207,7 @@ class ZeroShot(Learner):
 class InContext(ZeroShot):
     """Few-shot prompting: support examples before each query, by default all of them in order."""
 
-    method: ClassVar[str] = "in-context"
+    method = "in-context"
     Params = InContextParams
 
     @classmethod

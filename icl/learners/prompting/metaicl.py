@@ -9,7 +9,7 @@ nothing is trained: the support set stands in the prompt.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -65,7 +65,7 @@ class MetaICL(MetaLearner):
     demonstrations stand in an order drawn for each episode; afterwards in the episode's own.
     """
 
-    method: ClassVar[str] = "metaicl"
+    method = "metaicl"
     Params = MetaICLParams
 
     @classmethod

@@ -1,4 +1,4 @@
-"""MAML and first-order MAML (Finn, Abbeel & Levine 2017, arXiv 1703.03400)."""
+"""MAML, first-order MAML (Finn, Abbeel & Levine 2017, arXiv 1703.03400), and joint training."""
 
 from __future__ import annotations
 
@@ -92,3 +92,19 @@ class FOMAML(MAML):
     """MAML without the derivative of the inner gradients (section 5.2): ``grad L_Q(theta_K)``."""
 
     second_order: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Joint(MetaAlgorithm):
+    """Joint training, the loss of all tasks at the start itself: ``d/dtheta sum_i L_Q(theta)``.
+
+    The inner loop is for new tasks only; it is that of the other algorithms.
+    """
+
+    def work(self, support: float, query: float) -> Work:
+        """Pass over all examples once."""
+        return trained(support + query)
+
+    def meta_step(self, start: Params, learned: Params, problem: Problem, done: float) -> MetaStep:
+        """Return the plain gradient; see `MetaAlgorithm.meta_step`."""
+        return FOMAML(steps=0).meta_step(start, learned, problem, done)
