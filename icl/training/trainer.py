@@ -26,7 +26,7 @@ from icl.training.memory_needed import check_memory, too_large
 from icl.training.outcome import TrainingSummary
 from icl.training.outer import Outer, outer_gradient, pieces
 from icl.training.samplers import fine_tuning_sampler, validation_sampler
-from icl.training.snapshot import Best, State, pack, state_digest, unpack
+from icl.training.snapshot import Best, State, digest_of, pack, unpack
 from icl.training.validation import query_loss
 
 _MOST_HALVINGS = 6
@@ -80,7 +80,7 @@ class MetaTrainer:
         self._early_sampler = fine_tuning_sampler(self.sampler, config)
         self._validation = validation_sampler(self.sampler, config)
         self._cut = self._pieces(config.meta_batch, joint=self.learner.joins_episodes)
-        self._log = TrainingLog(self.folder, self.track)
+        self._log = TrainingLog(self.folder, self.track, writes=self.processes.main)
         self._state = State()
 
     def fit(self, progress: Progress = lambda step, steps, loss: None) -> TrainingSummary:
@@ -104,7 +104,7 @@ class MetaTrainer:
     def _fit(self, progress: Progress) -> TrainingSummary:
         self.backbone.meter.known = self._state.known
         step = self._resume()
-        self._cut_log(step)
+        self._log.cut(step)
         steps, every = self._early + self.config.steps, self.config.checkpoint_every
         if step == 0:
             if self.processes.main:
@@ -180,15 +180,14 @@ class MetaTrainer:
             return self._at_fault(step)
         self._optimiser.step()
         self._state.losses.append(found.loss)
-        if self.processes.main:
-            self._log.add(
-                step=step + 1,
-                loss=found.loss,
-                gradient_norm=norm,
-                learning_rate=rate,
-                seconds=round(time.perf_counter() - began, 3),
-                **found.metrics,
-            )
+        self._log.add(
+            step=step + 1,
+            loss=found.loss,
+            gradient_norm=norm,
+            learning_rate=rate,
+            seconds=round(time.perf_counter() - began, 3),
+            **found.metrics,
+        )
         return found
 
     def _rate(self, step: int) -> float:
@@ -220,8 +219,7 @@ class MetaTrainer:
             stop=lambda: False,
         )
         self._state.tokens += found.tokens
-        if self.processes.main:
-            self._log.add(step=step, event="validated", loss=found.loss)
+        self._log.add(step=step, event="validated", loss=found.loss)
         best = self._state.best
         if math.isfinite(found.loss) and (best is None or found.loss < best.loss):
             self._state.best = Best(step, found.loss, self.learner.state_dict())
@@ -250,24 +248,20 @@ class MetaTrainer:
         halvings = self._state.halvings + 1
         back = self._resume()
         self._state.halvings = halvings
-        self._cut_log(back)
+        self._log.cut(back)
+        self._log.add(
+            step=back,
+            event="diverged",
+            at=step + 1,
+            episodes=[episode.fingerprint for episode in faulty],
+            learning_rate=self._rate(back),
+        )
         if self.processes.main:
-            self._log.add(
-                step=back,
-                event="diverged",
-                at=step + 1,
-                episodes=[episode.fingerprint for episode in faulty],
-                learning_rate=self._rate(back),
-            )
             warnings.warn(
                 f"{told} Going on from step {back} with half the learning rate.", stacklevel=4
             )
         self.backbone.forget()
         return back
-
-    def _cut_log(self, step: int) -> None:
-        if self.processes.main:
-            self._log.cut(step)
 
     def _save(self, step: int) -> None:
         """Write a checkpoint, once all processes are seen to hold the same parameters.
@@ -275,7 +269,7 @@ class MetaTrainer:
         Raises:
             IclError: it cannot be written, or the processes have drifted apart.
         """
-        if len(set(self.processes.gather(state_digest(self.learner)))) > 1:
+        if len(set(self.processes.gather(digest_of(self.learner.state_dict())))) > 1:
             raise IclError(
                 f"After step {step} the processes hold different parameters; run on machines that"
                 " compute alike, or with fewer processes, to go on from the last checkpoint."
@@ -311,7 +305,7 @@ class MetaTrainer:
             trained_parameters=sum(value.numel() for value in self._parameters.values()),
             first_loss=sum(losses[:tenth]) / tenth,
             last_loss=sum(losses[-tenth:]) / tenth,
-            digest=state_digest(self.learner),
+            digest=digest_of(self.learner.state_dict()),
         )
 
 

@@ -188,7 +188,7 @@ def test_too_little_memory_is_told_before_the_start() -> None:
     assert isinstance(learner, MetaLearner)
     sampler = EpisodeSampler(regular_family(), "test", ways=3, shots=[2], queries=4)
     episodes = [sampler.episode(0, 2)]
-    needed = check_memory(learner, backbone, episodes)
+    needed = learner.memory_estimate(episodes)
     assert needed is not None
     backbone.memory_budget = needed // 2 - 10
     with pytest.warns(UserWarning, match="set fewer `queries`"):

@@ -74,7 +74,7 @@ class MAML(MetaAlgorithm):
             )
             loss = loss + weight * losses.mean()
         moved = problem.moved(begin)
-        back = pull_back(
+        back, spare = pull_back(
             path,
             moved,
             self.optimiser,
@@ -83,7 +83,7 @@ class MAML(MetaAlgorithm):
             at,
             second_order=second,
         )
-        gradients = {**pull(leaves, begin, back.params), **back.meta}
+        gradients = {**pull(leaves, begin, back), **spare}
         return MetaStep(loss, gradients, path.curve)
 
 

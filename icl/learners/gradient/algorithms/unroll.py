@@ -13,7 +13,7 @@ graphs instead (`keep_graphs`) saves the second run for memory that does grow.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -56,19 +56,6 @@ class Trajectory:
     def curve(self) -> tuple[float, ...]:
         """The mean support loss before each inner step."""
         return tuple(float(step.before.mean()) for step in self.steps)
-
-
-@dataclass(slots=True)
-class Cotangents:
-    """Derivatives of the outer objective, by name.
-
-    Attributes:
-        params: with respect to the parameters where the inner loop began, with a task axis.
-        meta: with respect to the meta-parameters that the rates come from.
-    """
-
-    params: dict[str, Tensor]
-    meta: dict[str, Tensor] = field(default_factory=dict)
 
 
 def gradient(loss: Loss, point: Params, names: list[str]) -> tuple[dict[str, Tensor], Tensor]:
@@ -161,7 +148,7 @@ def pull_back(
     at: Mapping[int, Params],
     *,
     second_order: bool,
-) -> Cotangents:
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the derivative of an outer objective through the inner loop.
 
     Args:
@@ -172,6 +159,10 @@ def pull_back(
         at: the objective's gradient at point k for each k that it looks at, ``len(steps)`` for
             the end.
         second_order: take the derivative through the inner gradients as well.
+
+    Returns:
+        Derivatives by name: with respect to the parameters where the inner loop began, with a task
+        axis, and with respect to the meta-parameters.
     """
     last = len(trajectory.steps)
     total = {n: torch.zeros_like(v) for n, v in trajectory.end.items()}
@@ -209,7 +200,7 @@ def pull_back(
             )
             total = _add(total, curved)
         total = _add(total, at.get(number, {}))
-    return Cotangents(total, spare)
+    return total, spare
 
 
 def _add(total: Params, more: Params) -> dict[str, Tensor]:
