@@ -69,15 +69,14 @@ def episode_frame(records: Iterable[EpisodeRecord]) -> pd.DataFrame:
                     for name in record.metrics
                 },
                 **{name: getattr(record.cost, name) for name in _COSTS},
-                **{name: _or_nan(getattr(record.cost, name)) for name in _FLOPS},
+                **{
+                    name: math.nan if (n := getattr(record.cost, name)) is None else float(n)
+                    for name in _FLOPS
+                },
             }
             for record in records
         ]
     )
-
-
-def _or_nan(number: int | None) -> float:
-    return math.nan if number is None else float(number)
 
 
 def write_parquet(records: Iterable[EpisodeRecord], path: Path) -> Path:

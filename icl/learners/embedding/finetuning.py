@@ -129,8 +129,7 @@ class HeadFineTuning(EmbeddingLearner):
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Train each task's head."""
-        width = support.shape[2]
-        start = {"weight": torch.zeros(width, ways), "bias": torch.zeros(ways)}
+        start = {"weight": torch.zeros(support.shape[2], ways), "bias": torch.zeros(ways)}
         weights, biases = [], []
         for vectors, columns in zip(support, wanted, strict=True):
 
@@ -140,8 +139,7 @@ class HeadFineTuning(EmbeddingLearner):
             found, _ = train(start, forward, columns, ways, self._params)
             weights.append(found["weight"])
             biases.append(found["bias"])
-        parameters = (torch.stack(weights), torch.stack(biases))
-        return Fitted(linear.apply, parameters, trained=(width + 1) * ways)
+        return linear.fitted(torch.stack(weights), torch.stack(biases))
 
 
 class LoraHeadParams(StoppingParams, AdapterParams, FeatureParams):

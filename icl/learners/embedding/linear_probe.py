@@ -94,5 +94,4 @@ class SVM(EmbeddingLearner):
             ]
             weights.append(torch.stack([torch.tensor(m.coef_[0]) for m in machines], 1))
             biases.append(torch.stack([torch.tensor(m.intercept_[0]) for m in machines]))
-        size = (support.shape[2] + 1) * ways
-        return Fitted(linear.apply, (torch.stack(weights), torch.stack(biases)), trained=size)
+        return linear.fitted(torch.stack(weights), torch.stack(biases))
