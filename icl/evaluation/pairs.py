@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -95,9 +95,7 @@ def pairs(
                 p_mcnemar=None
                 if graded
                 else mcnemar((sample.values[i] == 1).tolist(), (sample.values[j] == 1).tolist()),
-                d_z=size.d_z,
-                h=size.h,
-                superiority=size.superiority,
+                **asdict(size),
             )
         )
     return tuple(found)

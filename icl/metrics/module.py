@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeAlias
 import datasets
 import evaluate
 
+from icl.metrics.groups import worst
 from icl.metrics.probabilities import predicted
 
 _ROWS = datasets.Sequence(datasets.Value("float64"))
@@ -95,6 +96,15 @@ class ColumnMetric(LabelMetric):
     def of(self, right: Sequence[bool], more: Mapping[str, Any]) -> Figures:
         """Return the figures by name, from right and wrong, the columns and the options."""
         raise NotImplementedError
+
+
+class WorstMetric(ColumnMetric):
+    """Accuracy in the group where it is lowest, and which that is; groups stand in one column."""
+
+    def of(self, right: Sequence[bool], more: Mapping[str, Any]) -> Figures:
+        """Return that accuracy and the group."""
+        group, accuracy = worst(right, more[self.columns[0]])
+        return {f"{self.name}_accuracy": accuracy, self.name: group}
 
 
 class TextMetric(Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
@@ -100,20 +100,6 @@ class Net(nn.Module):
             elif "bias" in name:
                 nn.init.zeros_(parameter)
         return self
-
-
-@dataclass(frozen=True)
-class Represent:
-    """Embeds texts by a frozen copy of what was trained."""
-
-    features: Features
-    net: Net
-    adapter: Adapter | None
-
-    def __call__(self, texts: Sequence[Fields], labels: Labels) -> Tensor:
-        """Embed and project texts: shape (texts, width)."""
-        shown = self.features.shown(texts, labels)
-        return self.net.represent(embed(self.features, shown, self.adapter))
 
 
 def embed(features: Features, shown: Sequence[str], adapter: Adapter | None) -> Tensor:
@@ -246,9 +232,12 @@ class EpisodicLearner(MetaLearner):
         """
         net: Any = copy.deepcopy(self._net).requires_grad_(False)
         factors = {name: value.detach().clone() for name, value in self._factors.items()}
-        represent = Represent(
-            self._features, net, Adapter(factors, self._scale) if factors else None
-        )
+        adapter = Adapter(factors, self._scale) if factors else None
+
+        def represent(texts: Sequence[Fields], given: Labels) -> Tensor:
+            shown = self._features.shown(texts, given)
+            return cast("Tensor", net.represent(embed(self._features, shown, adapter)))
+
         trained = sum(value.numel() for value in self.trainable_parameters().values())
         found: list[Predictor] = []
         for support, labels in tasks:
