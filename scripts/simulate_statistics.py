@@ -30,7 +30,7 @@ from scipy.stats import norm
 from icl.episodes import EpisodeSampler, Setting
 from icl.episodes.variants import VARIANTS, without_variant
 from icl.evaluation.grid import grid
-from icl.evaluation.paired import mcnemar, permutation
+from icl.evaluation.paired import mcnemar, permutations
 from icl.evaluation.pairs import cluster_totals
 from icl.evaluation.statistics import ClusteredSample, clustered_sample, holm_pairs
 from icl.runs.record import ACCURACY, Cost, EpisodeRecord
@@ -225,7 +225,8 @@ def judged_by_peers(
     """Yield what people do instead, on one experiment: (learners, queries)."""
     truth, sample = layout.truth, replace(layout.sample, values=values)
     totals, _ = cluster_totals(sample)
-    yield "false alarms/permutation of draws", permutation(totals[0] - totals[1], draws=499) < 0.05
+    found = permutations([totals[0] - totals[1]], draws=499)
+    yield "false alarms/permutation of draws", found[0] < 0.05
     if not layout.world.graded:
         yield "false alarms/McNemar, clusters ignored", mcnemar(*(values[:2] == 1)) < 0.05
     for which, name in enumerate(("draws", "items")):

@@ -218,12 +218,8 @@ def _drawn_metrics(part: pd.DataFrame) -> dict[str, Callable[[Rows], float]]:
     def of_labels(function: Callable[[list[int], list[int]], float]) -> Callable[[Rows], float]:
         return lambda at: function(said[at].tolist(), truth[at].tolist())
 
-    found = {
-        "accuracy": of_labels(labels.accuracy),
-        "balanced_accuracy": of_labels(labels.balanced_accuracy),
-        "macro_f1": of_labels(labels.macro_f1),
-        "mcc": of_labels(labels.mcc),
-    }
+    hard = (labels.accuracy, labels.balanced_accuracy, labels.macro_f1, labels.mcc)
+    found = {function.__name__: of_labels(function) for function in hard}
     if {"log_probs", "gold_column"} <= set(part.columns):
         queries = list(zip(part["log_probs"], map(int, part["gold_column"]), strict=True))
         nll = np.array([probabilities.nll([row], [g]) for row, g in queries])

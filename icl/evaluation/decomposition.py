@@ -18,16 +18,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from icl.evaluation.statistics import holm
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
+from icl.evaluation.statistics import Floats, holm
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,19 @@ from icl.runs.record import EpisodeRecord
 if TYPE_CHECKING:
     import pandas as pd
 
+# columns that both tables have, and the attributes of a record that they are
+_EPISODE = {"learner": "learner", "method": "method", "episode": "fingerprint"} | {
+    name: name
+    for name in (
+        "task", "setting", "split", "index", "ways", "shots", "support_language", "query_language",
+    )
+}  # fmt: skip
+_COSTS = (
+    "prompt_tokens", "computed_tokens", "shared_tokens", "seconds", "peak_memory_mb",
+    "trained_parameters",
+)  # fmt: skip
+_FLOPS = ("forward_flops", "backward_flops")
+
 
 def query_frame(records: Iterable[EpisodeRecord]) -> pd.DataFrame:
     """Return a table with one row for each learner and query.
@@ -55,22 +68,15 @@ def episode_frame(records: Iterable[EpisodeRecord]) -> pd.DataFrame:
                     name: math.fsum(record.outcomes(name)) / len(record.query_ids)
                     for name in record.metrics
                 },
-                "prompt_tokens": record.cost.prompt_tokens,
-                "computed_tokens": record.cost.computed_tokens,
-                "shared_tokens": record.cost.shared_tokens,
-                "seconds": record.cost.seconds,
-                "peak_memory_mb": record.cost.peak_memory_mb,
-                "trained_parameters": record.cost.trained_parameters,
-                "forward_flops": _or_nan(record.cost.forward_flops),
-                "backward_flops": _or_nan(record.cost.backward_flops),
+                **{name: getattr(record.cost, name) for name in _COSTS},
+                **{
+                    name: math.nan if (n := getattr(record.cost, name)) is None else float(n)
+                    for name in _FLOPS
+                },
             }
             for record in records
         ]
     )
-
-
-def _or_nan(number: int | None) -> float:
-    return math.nan if number is None else float(number)
 
 
 def write_parquet(records: Iterable[EpisodeRecord], path: Path) -> Path:
@@ -90,19 +96,7 @@ def write_parquet(records: Iterable[EpisodeRecord], path: Path) -> Path:
 
 
 def _episode(record: EpisodeRecord) -> dict[str, Any]:
-    return {
-        "learner": record.learner,
-        "method": record.method,
-        "episode": record.fingerprint,
-        "task": record.task,
-        "setting": record.setting,
-        "split": record.split,
-        "index": record.index,
-        "ways": record.ways,
-        "shots": record.shots,
-        "support_language": record.support_language,
-        "query_language": record.query_language,
-    }
+    return {name: getattr(record, place) for name, place in _EPISODE.items()}
 
 
 def _queries(record: EpisodeRecord) -> Iterable[Mapping[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from icl.errors import IclError
@@ -110,10 +111,6 @@ class Grid:
         column = self.learners.index(learner)
         return [row[column] for row in self.episodes]
 
-    def correct(self) -> ClusteredSample:
-        """Return which learner labels which query right; see `scores`."""
-        return self.scores(ACCURACY)
-
     def scores(self, metric: str) -> ClusteredSample:
         """Return each learner's score of each query, clustered by draw and by item.
 
@@ -167,16 +164,9 @@ def _even(record: EpisodeRecord) -> bool:
 
 
 def _agree(row: Sequence[EpisodeRecord]) -> None:
-    first = row[0]
+    first, asked = row[0], attrgetter("gold", "query_ids", "labels", "references", "metrics")
     for other in row[1:]:
-        same = (
-            other.gold == first.gold
-            and other.query_ids == first.query_ids
-            and other.labels == first.labels
-            and other.references == first.references
-            and other.metrics == first.metrics
-        )
-        if not same:
+        if asked(other) != asked(first):
             raise IclError(
                 f"{first.learner!r} and {other.learner!r} have other queries under the episode "
                 f"fingerprint {first.fingerprint}; start a new run folder."

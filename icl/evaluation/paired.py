@@ -5,14 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
+from icl.evaluation.statistics import Floats
 
 _EXACT = 12  # up to so many clusters, all 2 ** n sign patterns are tried
 DRAWS = 9_999
@@ -41,43 +37,31 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
     return float(binomtest(only_a, only_a + only_b).pvalue)
 
 
-def permutation(
-    differences: Sequence[float] | Floats, *, draws: int = DRAWS, seed: int = 0
-) -> float:
-    """Return the two-sided p-value of a paired permutation test over clusters.
+def permutations(
+    differences: Sequence[Sequence[float]] | Floats, *, draws: int = DRAWS, seed: int = 0
+) -> Floats:
+    """Return the two-sided p-values of paired permutation tests over clusters, one a row.
 
     If two learners are equal, either could have been called the first in any cluster: the mean
     difference is compared with those under random signs. All signs are tried for up to 12
-    clusters; of more, `draws` random patterns, and the observed one counts as one of them, so
-    that the test holds its level (Phipson & Smyth 2010).
+    clusters; of more, `draws` random patterns, the same for all rows, and the observed one counts
+    as one of them, so that the test holds its level (Phipson & Smyth 2010).
 
     Args:
-        differences: of each independent cluster, e.g. draw, shape (clusters,): its mean, or where
-            clusters weigh unequally what it adds to the whole.
+        differences: of each independent cluster, e.g. draw, shape (rows, clusters): its mean, or
+            where clusters weigh unequally what it adds to the whole.
         draws: random sign patterns.
         seed: of the patterns.
 
     Raises:
         ValueError: no cluster.
 
-    >>> permutation([0.1, 0.2, 0.1, 0.3, 0.2, 0.1])
-    0.03125
+    >>> permutations([[0.1, 0.2, 0.1, 0.3, 0.2, 0.1]]).tolist()
+    [0.03125]
     """
     values = np.asarray(differences, dtype=np.float64)
-    if values.ndim != 1 or not len(values):
+    if values.ndim != 2 or not values.shape[1]:
         raise ValueError("give the mean difference of each cluster")
-    return float(permutations(values[None], draws=draws, seed=seed)[0])
-
-
-def permutations(differences: Floats, *, draws: int = DRAWS, seed: int = 0) -> Floats:
-    """Return what `permutation` does for each row of an array, with the same signs for all.
-
-    Args:
-        differences: shape (rows, clusters).
-        draws: random sign patterns.
-        seed: of the patterns.
-    """
-    values = np.asarray(differences, dtype=np.float64)
     rows, clusters = values.shape
     observed = np.abs(values.sum(1)) - 1e-9
     if clusters <= _EXACT:

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from icl.evaluation.paired import effect, mcnemar, permutations
-from icl.evaluation.statistics import LEVEL, ClusteredSample, holm
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
+from icl.evaluation.statistics import LEVEL, ClusteredSample, Floats, holm
 
 _DRAWS = 2_000
 
@@ -85,15 +79,15 @@ def pairs(
     graded = bool(np.any((sample.values != 0) & (sample.values != 1)))
     found = []
     for n, (i, j) in enumerate(asked):
-        size = effect(by_draw[i], by_draw[j])
+        size, paired = effect(by_draw[i], by_draw[j]), d.of(i, j)
         found.append(
             Pair(
                 first=learners[i],
                 second=learners[j],
-                difference=float(d.difference[i, j]),
-                low=float(d.low[i, j]),
-                high=float(d.high[i, j]),
-                p=float(d.p[i, j]),
+                difference=paired.value,
+                low=paired.low,
+                high=paired.high,
+                p=paired.p,
                 p_holm=float(p_holm[n]),
                 low_bootstrap=float(low[n]),
                 high_bootstrap=float(high[n]),
@@ -101,9 +95,7 @@ def pairs(
                 p_mcnemar=None
                 if graded
                 else mcnemar((sample.values[i] == 1).tolist(), (sample.values[j] == 1).tolist()),
-                d_z=size.d_z,
-                h=size.h,
-                superiority=size.superiority,
+                **asdict(size),
             )
         )
     return tuple(found)

@@ -23,17 +23,12 @@ draw is done at two numbers of shots, N draws are 2 N episodes.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from icl.evaluation.statistics import ClusteredSample
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
+from icl.evaluation.statistics import ClusteredSample, Codes, Floats
 
 _MOST = 1_000_000
 ALPHA = 0.05
@@ -151,19 +146,14 @@ def episodes_needed(
         raise ValueError("difference and power must lie between 0 and 1")
     if power(found, difference, _MOST, alpha) < wanted:
         return None
-    low, high = 1, 2
+    high = 2
     while power(found, difference, high, alpha) < wanted:
-        low, high = high, min(2 * high, _MOST)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if power(found, difference, middle, alpha) < wanted:
-            low = middle
-        else:
-            high = middle
-    return high
+        high = min(2 * high, _MOST)
+    few = range(high)
+    return bisect_left(few, wanted, high // 2, key=lambda n: power(found, difference, n, alpha))
 
 
-def _clustered(scores: Floats, codes: NDArray[np.int64], lost: int) -> float:
+def _clustered(scores: Floats, codes: Codes, lost: int) -> float:
     totals = np.bincount(codes, weights=scores)
     groups = len(np.unique(codes))
     return float(totals @ totals) * groups / max(groups - lost, 1)

@@ -8,18 +8,14 @@ has no closed form: it gets a bootstrap of whole clusters.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from icl.evaluation.statistics import LEVEL, ClusteredSample
+from icl.evaluation.statistics import LEVEL, ClusteredSample, Floats
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
-
-Rows: TypeAlias = "NDArray[np.int64]"
+Rows: TypeAlias = NDArray[np.int64]
 
 DRAWS = 2_000
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,12 +20,8 @@ from icl.errors import IclError
 from icl.evaluation.decomposition import Effect, decompose
 from icl.evaluation.draws import draws
 from icl.evaluation.grid import Grid, grid
+from icl.evaluation.statistics import Difference, Floats
 from icl.runs.record import ACCURACY, EpisodeRecord
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
 
 SHOTS = "shots"
 
@@ -212,10 +207,14 @@ def _array(
     return values
 
 
+def _means(part: Grid) -> dict[str, float]:
+    return dict(zip(part.learners, part.scores(ACCURACY).mean.tolist(), strict=True))
+
+
 def _spread(part: Grid, prompts: Mapping[str, object], shots: int) -> Spread:
-    found = part.where(setting=None, shots=shots)
-    mean = dict(zip(found.learners, found.correct().mean.tolist(), strict=True))
-    accuracies = {name: float(mean[name]) for name in prompts}
+    found = part.where(shots=shots)
+    mean = _means(found)
+    accuracies = {name: mean[name] for name in prompts}
     values = list(accuracies.values())
     return Spread(
         shots=shots,
@@ -237,38 +236,32 @@ def _choice(
     test: str,
 ) -> Choice:
     default = next(iter(spread.accuracies))
-    tried = validation_part.where(setting=None, shots=spread.shots)
-    mean = dict(zip(tried.learners, tried.correct().mean.tolist(), strict=True))
+    mean = _means(validation_part.where(shots=spread.shots))
     # of equals the earlier in the grid, which is nearer to the default
     chosen = max(spread.accuracies, key=lambda name: round(mean[name], 12))
 
-    def pair(split: str) -> tuple[dict[str, Estimate], Estimate, float]:
+    def pair(split: str) -> tuple[dict[str, Estimate], Difference]:
         wanted = {chosen, default}
         part = grid([r for r in records if r.split == split and r.learner in wanted])
-        part = part.where(setting=None, shots=spread.shots)
-        sample = part.correct()
-        means, differences = sample.means(), sample.differences()
+        part = part.where(shots=spread.shots)
+        sample = part.scores(ACCURACY)
+        means = sample.means()
         estimates = {
             name: Estimate(float(means.mean[i]), float(means.low[i]), float(means.high[i]))
             for i, name in enumerate(part.learners)
         }
-        i, j = part.learners.index(chosen), part.learners.index(default)
-        difference = Estimate(
-            float(differences.difference[i, j]),
-            float(differences.low[i, j]) if i != j else 0.0,
-            float(differences.high[i, j]) if i != j else 0.0,
-        )
-        return estimates, difference, float(differences.p[i, j])
+        d = sample.differences().of(part.learners.index(chosen), part.learners.index(default))
+        return estimates, d
 
-    at_validation, _, _ = pair(validation)
-    at_test, difference, p = pair(test)
+    at_validation, _ = pair(validation)
+    at_test, d = pair(test)
     return Choice(
         shots=spread.shots,
         prompt=chosen,
         validation=at_validation[chosen],
         test=at_test[chosen],
         default=at_test[default],
-        difference=difference,
-        p=p,
+        difference=Estimate(d.value, d.low, d.high),
+        p=d.p,
         hindsight=spread.highest,
     )

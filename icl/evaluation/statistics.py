@@ -31,15 +31,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
-    Codes = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+Codes: TypeAlias = NDArray[np.int64]
 
 LEVEL = 0.95
 NIL = 1e-15  # variances up to this are rounding
@@ -55,6 +53,16 @@ class Means:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """The first mean less the second, with its interval and p-value (not corrected)."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+@dataclass(frozen=True, slots=True)
 class Differences:
     """Row's mean less column's mean, paired; every array has shape (series, series).
 
@@ -65,6 +73,12 @@ class Differences:
     low: Floats
     high: Floats
     p: Floats
+
+    def of(self, i: int, j: int) -> Difference:
+        """Return one of them; a series less itself has an interval of zeros."""
+        low, high = (self.low, self.high) if i != j else (np.zeros_like(self.low),) * 2
+        parts = (self.difference, low, high, self.p)
+        return Difference(*(float(part[i, j]) for part in parts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,13 @@ from icl.errors import IclError, did_you_mean
 from icl.evaluation.amortise import BreakEven, break_even
 from icl.evaluation.board import Board, LanguageAccuracy, MetaTraining, Row
 from icl.evaluation.grid import Grid, grid
+from icl.evaluation.transfer import Transfer, transfer
+from icl.evaluation.worst import WorstEpisode, worst_episodes
 from icl.runs.record import ACCURACY, EpisodeRecord
 
 if TYPE_CHECKING:
     from icl.evaluation.pairs import Pair
     from icl.evaluation.reliability import Calibration
-    from icl.evaluation.transfer import Transfer
-    from icl.evaluation.worst import WorstEpisode
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,6 @@ def summarise(
     """
     from icl.evaluation.pairs import pairs
     from icl.evaluation.reliability import calibration
-    from icl.evaluation.transfer import transfer
-    from icl.evaluation.worst import worst_episodes
     from icl.learners.registry import known_class
 
     everything = grid(records)
@@ -169,6 +167,7 @@ def _board(part: Grid, metric: str, setting: str | None = None, shots: int | Non
     for i, name in enumerate(part.learners):
         records = part.of(name)
         costs = [record.cost for record in records]
+        difference = differences.of(i, best)
         rows.append(
             Row(
                 learner=name,
@@ -177,9 +176,9 @@ def _board(part: Grid, metric: str, setting: str | None = None, shots: int | Non
                 low=float(means.low[i]),
                 high=float(means.high[i]),
                 above_chance=bool(means.low[i] > chance),
-                difference=float(differences.difference[i, best]),
-                difference_low=float(differences.low[i, best]) if i != best else 0.0,
-                difference_high=float(differences.high[i, best]) if i != best else 0.0,
+                difference=difference.value,
+                difference_low=difference.low,
+                difference_high=difference.high,
                 p=float(corrected[i, best]),
                 seconds=sum(c.seconds for c in costs) / len(costs),
                 prompt_tokens=sum(c.prompt_tokens for c in costs) / len(costs),

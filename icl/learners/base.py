@@ -45,9 +45,8 @@ class Params(BaseModel):
         """Raise `IclError` where a file that a parameter names is missing or does not fit."""
 
 
-LOG_ZERO = (
-    -1.0e4
-)  # the log-probability of what a learner rules out: finite, so that it is valid JSON
+# the log-probability of what a learner rules out: finite, so that it is valid JSON
+LOG_ZERO = -1.0e4
 
 
 class Predictor(ABC):

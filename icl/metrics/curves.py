@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from icl.metrics.groups import by_group
+
 Scale = Literal["log", "linear"]
 
 
@@ -55,7 +57,4 @@ def by_shots(right: Sequence[bool], shots: Sequence[int]) -> dict[int, float]:
     """
     if len(right) != len(shots):
         raise ValueError("give the number of shots of every query")
-    found: dict[int, list[bool]] = {}
-    for hit, k in zip(right, shots, strict=True):
-        found.setdefault(int(k), []).append(bool(hit))
-    return {k: sum(hits) / len(hits) for k, hits in sorted(found.items())}
+    return dict(sorted(by_group(right, [int(k) for k in shots]).items())) if len(right) else {}

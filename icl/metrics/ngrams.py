@@ -9,6 +9,7 @@ and ROUGE reads the tokens of `icl.metrics.texts`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from icl.errors import IclError
@@ -66,20 +67,18 @@ def _tokeniser(references: Sequence[str]) -> str:
 
 
 def _sacrebleu() -> Any:
-    try:
-        import sacrebleu
-    except ImportError as error:
-        raise _missing("sacrebleu") from error
-    return sacrebleu
+    return _library("sacrebleu", "sacrebleu")
 
 
 def _rouge(kinds: Sequence[str]) -> Any:
+    scorer = _library("rouge_score.rouge_scorer", "rouge-score").RougeScorer
+    return scorer(list(kinds), tokenizer=_Tokens())
+
+
+def _library(module: str, package: str) -> Any:
     try:
-        from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
+        return import_module(module)
     except ImportError as error:
-        raise _missing("rouge-score") from error
-    return RougeScorer(list(kinds), tokenizer=_Tokens())
-
-
-def _missing(package: str) -> IclError:
-    return IclError(f"This metric needs {package}; install icl with the extra `generation`.")
+        raise IclError(
+            f"This metric needs {package}; install icl with the extra `generation`."
+        ) from error

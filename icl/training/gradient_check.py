@@ -12,7 +12,7 @@ from torch import Tensor
 
 from icl.episodes import Episode
 from icl.learners.gradient.algorithms import MAML, Params, Problem
-from icl.learners.gradient.algorithms.algorithm import moved_names
+from icl.learners.gradient.algorithms.problem import gradients
 from icl.learners.gradient.meta_learner import LoraMetaLearner
 from icl.models.weights.in_dtype import held_in
 
@@ -153,7 +153,7 @@ def _one_graph(
     point = {
         n: v.clone() if v.requires_grad else v.detach().requires_grad_() for n, v in begin.items()
     }
-    moved = moved_names(point, problem)
+    moved = problem.moved(point)
     state = algorithm.optimiser.begin({n: point[n] for n in moved})
     weights = algorithm.weights(1.0)
     total = next(iter(leaves.values())).new_zeros(())
@@ -161,27 +161,18 @@ def _one_graph(
         if k in weights:
             total = total + weights[k] * problem.query(point).mean()
         if k < algorithm.steps:
-            found = torch.autograd.grad(
-                problem.support(point).sum(),
-                [point[n] for n in moved],
+            own = {n: point[n] for n in moved}
+            found = gradients(
+                [problem.support(point).sum()],
+                own,
                 create_graph=algorithm.second_order,
                 retain_graph=True,
-                allow_unused=True,
-                materialize_grads=True,
             )
-            gradients = dict(zip(moved, found, strict=True))
             new, state = algorithm.optimiser.update(
-                {n: point[n] for n in moved},
-                gradients,
-                state,
-                algorithm.rates(rates, k, moved),
-                k,
+                own, found, state, algorithm.rates(rates, k, moved), k
             )
             point = {**point, **new}
-    found = torch.autograd.grad(
-        total, list(leaves.values()), allow_unused=True, materialize_grads=True
-    )
-    return dict(zip(leaves, found, strict=True))
+    return gradients([total], leaves)
 
 
 @contextmanager

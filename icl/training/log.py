@@ -27,14 +27,21 @@ class TrainingLog:
     """
 
     def __init__(
-        self, folder: Path, track: Callable[[Mapping[str, Any]], None] | None = None
+        self,
+        folder: Path,
+        track: Callable[[Mapping[str, Any]], None] | None = None,
+        *,
+        writes: bool = True,
     ) -> None:
-        """Name the folder, and who else is told each line."""
+        """Name the folder, who else is told each line, and whether this process writes at all."""
         self.path = folder / NAME
         self._track = track
+        self._writes = writes
 
     def add(self, **values: Any) -> None:
         """Append one line; raises `IclError` where the file cannot be written."""
+        if not self._writes:
+            return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8", newline="\n") as file:
@@ -46,9 +53,9 @@ class TrainingLog:
 
     def cut(self, step: int) -> None:
         """Forget steps after `step`, which will be taken again, and a last line that is torn."""
-        if not self.path.exists():
+        if not (self._writes and self.path.exists()):
             return
-        kept = [line for line in self.read() if line["step"] <= step]
+        kept = [line for line in read_log(self.path) if line["step"] <= step]
         draft = self.path.with_suffix(".tmp")
         try:
             with draft.open("w", encoding="utf-8", newline="\n") as file:
@@ -60,10 +67,6 @@ class TrainingLog:
             with suppress(OSError):
                 draft.unlink(missing_ok=True)
             raise self._unwritable(error) from error
-
-    def read(self) -> list[dict[str, Any]]:
-        """Return the lines that are whole, see `read_log`."""
-        return read_log(self.path)
 
     def _unwritable(self, error: OSError) -> IclError:
         return IclError(

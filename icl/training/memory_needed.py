@@ -14,15 +14,11 @@ if TYPE_CHECKING:
     from icl.models.backbone import Backbone
 
 
-def check_memory(learner: MetaLearner, model: Model, episodes: Sequence[Episode]) -> int | None:
-    """Estimate the memory that a step on these episodes takes; warn where it is not there.
-
-    Returns:
-        Bytes, or None where the method gives no estimate.
-    """
+def check_memory(learner: MetaLearner, model: Model, episodes: Sequence[Episode]) -> None:
+    """Warn where the memory that a step on these episodes takes, as far as known, is not there."""
     needed = learner.memory_estimate(episodes)
     if needed is None:
-        return None
+        return
     free = 2 * cast("Backbone", model).budget()  # that of one pass is half of what is free
     if needed > free:
         warnings.warn(
@@ -30,7 +26,6 @@ def check_memory(learner: MetaLearner, model: Model, episodes: Sequence[Episode]
             f" and {free / 2**30:.1f} GiB are free; set {less_memory(len(episodes))}.",
             stacklevel=4,
         )
-    return needed
 
 
 def less_memory(tasks: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from operator import itemgetter
 
@@ -32,16 +32,6 @@ class Outer:
     metrics: Mapping[str, float]
     tokens: float
     stop: bool
-
-
-@dataclass(slots=True)
-class _Piece:
-    """A piece of a meta-batch: its place, its share of the mean, and what it gave."""
-
-    index: int
-    share: float
-    loss: float
-    metrics: dict[str, float] = field(default_factory=dict)
 
 
 def pieces(
@@ -113,7 +103,7 @@ def outer_gradient(
     batch = sum(map(len, cut))
     for value in parameters.values():
         value.grad = None
-    found: list[_Piece] = []
+    found: list[tuple[int, float, float, dict[str, float]]] = []
     rows: list[Tensor] = []
     before = tokens()
     for index in processes.share(range(len(cut))):
@@ -121,19 +111,14 @@ def outer_gradient(
         share = len(cut[index]) / batch
         episodes = [episode(place) for place in cut[index]]
         value, metrics = loss(episodes)
-        found.append(_Piece(index, share, float(value.detach()), dict(metrics)))
+        found.append((index, share, float(value.detach()), dict(metrics)))
         if parameters:
             torch.autograd.backward(value * share)
         if parameters and processes.count > 1:
             rows.append(_flat(parameters))
             for parameter in parameters.values():
                 parameter.grad = None
-    told = {
-        "pieces": [(p.index, p.share, p.loss, p.metrics) for p in found],
-        "tokens": tokens() - before,
-        "stop": stop(),
-    }
-    everyone = processes.gather(told)
+    everyone = processes.gather({"pieces": found, "tokens": tokens() - before, "stop": stop()})
     if parameters and processes.count > 1:
         _add_up(rows, len(cut), parameters, processes)
     total, means = 0.0, dict[str, float]()

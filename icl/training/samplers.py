@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from icl.episodes import EpisodeSampler
 from icl.training.config import TrainingConfig
 
@@ -14,17 +16,7 @@ def validation_sampler(sampler: EpisodeSampler, config: TrainingConfig) -> Episo
     """
     if config.validation is None:
         return None
-    return EpisodeSampler(
-        sampler.family,
-        config.validation.split,
-        ways=sampler.ways,
-        shots=sampler.shots,
-        queries=sampler.queries,
-        setting=sampler.setting,
-        composition=sampler.composition,
-        near=sampler.near,
-        seed=sampler.seed,
-    )
+    return _like(sampler, config.validation.split, setting=sampler.setting)
 
 
 def fine_tuning_sampler(sampler: EpisodeSampler, config: TrainingConfig) -> EpisodeSampler:
@@ -36,14 +28,11 @@ def fine_tuning_sampler(sampler: EpisodeSampler, config: TrainingConfig) -> Epis
     if config.fine_tune is None:
         return sampler
     language = config.fine_tune.language
+    return _like(sampler, sampler.split, languages=None if language is None else [language])
+
+
+def _like(sampler: EpisodeSampler, split: str, **which: Any) -> EpisodeSampler:
+    same = ("ways", "shots", "queries", "composition", "near", "seed")
     return EpisodeSampler(
-        sampler.family,
-        sampler.split,
-        ways=sampler.ways,
-        shots=sampler.shots,
-        queries=sampler.queries,
-        languages=None if language is None else [language],
-        composition=sampler.composition,
-        near=sampler.near,
-        seed=sampler.seed,
+        sampler.family, split, **{name: getattr(sampler, name) for name in same}, **which
     )

@@ -113,13 +113,8 @@ def trained(saved: Checkpoint) -> dict[str, Tensor]:
     return _under(saved.tensors, _BEST) or _under(saved.tensors, _PARAMETER)
 
 
-def state_digest(learner: MetaLearner) -> str:
-    """Return a hash of a meta-learner's parameters: 16 hexadecimal digits."""
-    return digest_of(learner.state_dict())
-
-
 def digest_of(state: Mapping[str, Tensor]) -> str:
-    """Return the hash that a meta-learner with these parameters has."""
+    """Return the hash of a meta-learner's state: 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for name, value in sorted(state.items()):
         digest.update(name.encode())

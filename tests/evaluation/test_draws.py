@@ -112,7 +112,7 @@ def test_shots_at_which_everybody_answers_as_before_change_no_interval() -> None
     for name in ("low", "p", "low_bootstrap", "high_bootstrap", "p_permutation", "d_z"):
         assert getattr(ours, name) == pytest.approx(getattr(theirs, name)), name
     assert theirs.p_mcnemar < ours.p_mcnemar  # the one that is said to be blind
-    plans = [components(grid(r).correct(), 0, 1) for r in (once, [*once, *again])]
+    plans = [components(grid(r).scores("accuracy"), 0, 1) for r in (once, [*once, *again])]
     assert np.allclose(*[[p.episode, p.item, p.rest, p.queries] for p in plans])
 
 

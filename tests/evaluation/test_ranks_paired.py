@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from icl.evaluation.paired import effect, mcnemar, permutation
+from icl.evaluation.paired import effect, mcnemar, permutations
 from icl.evaluation.ranks import rank
 from icl.evaluation.resampling import bootstrap, probability_of_best
 from icl.evaluation.statistics import clustered_sample
@@ -76,7 +76,7 @@ def test_few_clusters_are_permuted_in_every_way(values):
     sums = [abs(sum(s * v for s, v in zip(signs, values, strict=True)))
             for signs in product((1, -1), repeat=len(values))]  # fmt: skip
     expected = np.mean([s >= abs(sum(values)) for s in sums])
-    assert permutation(values) == pytest.approx(expected)
+    assert permutations([values])[0] == pytest.approx(expected)
 
 
 def test_many_clusters_give_scipys_permutation_test_and_never_nought():
@@ -84,9 +84,9 @@ def test_many_clusters_give_scipys_permutation_test_and_never_nought():
     expected = stats.permutation_test(
         (values,), np.mean, permutation_type="samples", n_resamples=20_000, rng=0
     ).pvalue
-    assert permutation(values, draws=20_000) == pytest.approx(expected, abs=0.012)
-    assert permutation(np.ones(200), draws=99) == 0.01
-    assert permutation(values) == permutation(values)
+    assert permutations([values], draws=20_000)[0] == pytest.approx(expected, abs=0.012)
+    assert permutations([np.ones(200)], draws=99)[0] == 0.01
+    assert permutations([values])[0] == permutations([values])[0]
 
 
 def test_effect_sizes_are_cohens():
@@ -143,6 +143,6 @@ def test_too_little_to_rank_is_refused(scores):
     with pytest.raises(ValueError, match="none missing"):
         rank(np.array(scores))
     with pytest.raises(ValueError, match="each cluster"):
-        permutation([])
+        permutations([[]])[0]
     with pytest.raises(ValueError, match="every query"):
         mcnemar([True], [])

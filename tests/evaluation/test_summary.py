@@ -124,7 +124,7 @@ def test_a_translation_of_an_item_is_the_same_item_and_another_task_has_its_own(
     a = record(0)
     b = replace(record(1), query_language="de", query_ids=("de1", "de2"))
     c = replace(record(2), task="other")
-    sample = grid([a, b, c]).correct()
+    sample = grid([a, b, c]).scores("accuracy")
     assert sample.clusters[1].tolist() == [0, 1, 0, 1, 2, 3]
     assert sample.clusters[0].tolist() == [0, 0, 1, 1, 2, 2]
 

@@ -39,6 +39,6 @@ def newest(folder: Path) -> str:
 
 
 def log(folder: Path) -> list[tuple[int, float]]:
-    from icl.training.log import TrainingLog
+    from icl.training.log import read_log
 
-    return [(line["step"], line["loss"]) for line in TrainingLog(folder).read()]
+    return [(line["step"], line["loss"]) for line in read_log(folder / "log.jsonl")]

@@ -13,12 +13,12 @@ from icl.errors import IclError
 from icl.tools import interrupt
 from icl.training import TrainingConfig
 from icl.training.checkpoint import load_checkpoint
-from icl.training.log import TrainingLog
+from icl.training.log import TrainingLog, read_log
 from tests.faults import toy
 
 
 def steps(folder: Path) -> list[int]:
-    return [line["step"] for line in TrainingLog(folder).read() if "event" not in line]
+    return [line["step"] for line in read_log(folder / "log.jsonl") if "event" not in line]
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +210,7 @@ def test_the_best_state_on_validation_is_kept_through_a_resumption(tmp_path: Pat
     }  # fmt: skip
     run, made = toy.trainer(tmp_path / "a", **wild)
     run.fit()
-    looks = [x for x in TrainingLog(tmp_path / "a").read() if x.get("event") == "validated"]
+    looks = [x for x in read_log(tmp_path / "a" / "log.jsonl") if x.get("event") == "validated"]
     assert [x["step"] for x in looks] == list(range(1, 13))
     best = min(looks, key=lambda x: x["loss"])
     saved = load_checkpoint(tmp_path / "a", "toy")

@@ -13,7 +13,8 @@ from icl.learners.registry import make
 from icl.models.meter import Spent
 from icl.training import TrainingConfig
 from icl.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from icl.training.trainer import MetaTrainer, TrainingSummary, state_digest
+from icl.training.snapshot import digest_of
+from icl.training.trainer import MetaTrainer, TrainingSummary
 from tests import tiny, tiny_encoders
 from tests.episodes.toy_families import regular_family
 
@@ -73,7 +74,7 @@ def test_finished_training_is_not_repeated(tmp_path: Path) -> None:
     again, learner, seen = train(tmp_path)
     assert seen == []
     assert again == first
-    assert state_digest(learner) == first.digest
+    assert digest_of(learner.state_dict()) == first.digest
 
 
 def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(

@@ -13,7 +13,7 @@ from icl.learners.base import MetaLearner
 from icl.learners.registry import is_meta_learner, make, methods
 from icl.tasks.loaded import Split
 from icl.training import TrainingConfig
-from icl.training.log import TrainingLog
+from icl.training.log import read_log
 from icl.training.samplers import validation_sampler
 from icl.training.trainer import MetaTrainer
 from tests import tiny, tiny_encoders
@@ -52,7 +52,7 @@ def train(
     seen = validation_sampler(sampler, config)
     assert seen is not None
     MetaTrainer(learner, backbone, sampler, config, folder, "a").fit()
-    looks = [x for x in TrainingLog(folder).read() if x.get("event") == "validated"]
+    looks = [x for x in read_log(folder / "log.jsonl") if x.get("event") == "validated"]
     return looks, learner, seen
 
 
@@ -103,7 +103,7 @@ def test_how_often_is_looked_changes_no_step(tmp_path: Path) -> None:
     )
     assert (len(often), len(seldom)) == (2, 1)
     first, second = (
-        [x["loss"] for x in TrainingLog(tmp_path / str(every)).read() if "event" not in x]
+        [x["loss"] for x in read_log(tmp_path / str(every) / "log.jsonl") if "event" not in x]
         for every in (1, 2)
     )
     assert first == second

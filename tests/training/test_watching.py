@@ -15,7 +15,7 @@ from icl.errors import IclError
 from icl.learners.base import MetaLearner
 from icl.learners.registry import make
 from icl.training import TrainingConfig
-from icl.training.log import TrainingLog
+from icl.training.log import TrainingLog, read_log
 from icl.training.memory_needed import check_memory
 from icl.training.trainer import MetaTrainer
 from tests import tiny
@@ -65,7 +65,7 @@ def fingerprint(index: int) -> str:
 
 def test_the_log_tells_each_step_and_resuming_keeps_it_whole(tmp_path: Path) -> None:
     trainer(tmp_path)[0].fit()
-    lines = TrainingLog(tmp_path).read()
+    lines = read_log(tmp_path / "log.jsonl")
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     assert all(line["gradient_norm"] > 0 and line["support_loss_0"] > 0 for line in lines)
     assert {"support_loss_after", "query_loss_before"} <= lines[0].keys()
@@ -74,7 +74,7 @@ def test_the_log_tells_each_step_and_resuming_keeps_it_whole(tmp_path: Path) -> 
     path.write_text(path.read_text() + '{"step": 5, "lo')
     max(tmp_path.glob("checkpoint-*")).unlink()
     trainer(tmp_path)[0].fit()
-    again = TrainingLog(tmp_path).read()
+    again = read_log(tmp_path / "log.jsonl")
     assert [(x["step"], x["loss"]) for x in again] == [(x["step"], x["loss"]) for x in lines]
 
 
@@ -96,7 +96,7 @@ def test_training_goes_back_to_the_last_good_checkpoint_with_half_the_rate(
     with pytest.warns(UserWarning, match=f"Going on from step {back} with half"):
         summary = held[0].fit()
     assert torch.isfinite(torch.tensor(summary.last_loss))
-    lines = TrainingLog(tmp_path).read()
+    lines = read_log(tmp_path / "log.jsonl")
     steps = [line for line in lines if "event" not in line]
     assert [line["step"] for line in steps] == [1, 2, 3, 4]
     assert [line["learning_rate"] for line in steps] == [0.02] * back + [0.01] * (4 - back)
@@ -120,7 +120,7 @@ def test_the_outer_rate_follows_its_schedule(
     tmp_path: Path, schedule: str, expected: list[float]
 ) -> None:
     trainer(tmp_path, schedule=schedule, learning_rate=1e-3)[0].fit()
-    rates = [line["learning_rate"] / 1e-3 for line in TrainingLog(tmp_path).read()]
+    rates = [line["learning_rate"] / 1e-3 for line in read_log(tmp_path / "log.jsonl")]
     assert rates == pytest.approx(expected, abs=1e-4)
 
 
@@ -178,7 +178,7 @@ def test_a_fine_tuned_start_is_trained_without_an_inner_loop_in_its_language(
     summary = run.fit()
     assert summary.steps == 4
     assert {e.query_language for e in seen} == {"en"}
-    lines = TrainingLog(tmp_path).read()
+    lines = read_log(tmp_path / "log.jsonl")
     assert [("support_loss_0" in line) for line in lines] == [False, False, False, True]
 
 
@@ -188,7 +188,7 @@ def test_too_little_memory_is_told_before_the_start() -> None:
     assert isinstance(learner, MetaLearner)
     sampler = EpisodeSampler(regular_family(), "test", ways=3, shots=[2], queries=4)
     episodes = [sampler.episode(0, 2)]
-    needed = check_memory(learner, backbone, episodes)
+    needed = learner.memory_estimate(episodes)
     assert needed is not None
     backbone.memory_budget = needed // 2 - 10
     with pytest.warns(UserWarning, match="set fewer `queries`"):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from icl.errors import IclError
 from icl.evaluation.diagnosis.asking import asking
 from icl.evaluation.diagnosis.label_use import labels, memory
-from icl.evaluation.diagnosis.material import Answer, Finding, Material
+from icl.evaluation.diagnosis.material import Answer, Finding, Material, Said
 from icl.evaluation.diagnosis.saturation import saturation, sources
 from icl.evaluation.diagnosis.training import breadth, inner_loop, rival
 from icl.evaluation.grid import grid
@@ -18,7 +18,19 @@ from icl.runs.record import EpisodeRecord
 
 __all__ = ["Answer", "Finding", "diagnose", "diagnose_run"]
 
-_QUESTIONS = (labels, memory, asking, rival, breadth, sources, saturation, inner_loop)
+_QUESTIONS: Mapping[str, tuple[str, Callable[[Material], Said]]] = {
+    "labels": ("Does it use the labels of its examples?", labels),
+    "memory": ("Does it know its training tasks by heart?", memory),
+    "asking": ("How sensitive is it to order, template and label words?", asking),
+    "multi-task": (
+        "Does meta-learning beat multi-task training then fine-tuning at equal compute?",
+        rival,
+    ),
+    "breadth": ("How narrow was the task distribution?", breadth),
+    "sources": ("Which language helps which?", sources),
+    "saturation": ("Where does accuracy saturate with shots?", saturation),
+    "inner-loop": ("Is the inner loop stable?", inner_loop),
+}
 
 
 def diagnose(
@@ -63,7 +75,9 @@ def diagnose(
                 lines="episodes:\n  variants: [plain, shuffled-labels]",
             ),
         )
-    return tuple(question(material) for question in _QUESTIONS)
+    return tuple(
+        Answer(name, question, *ask(material)) for name, (question, ask) in _QUESTIONS.items()
+    )
 
 
 def diagnose_run(run: FinishedRun, beside: Sequence[FinishedRun] = ()) -> tuple[Answer, ...]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from itertools import combinations
 
-from icl.evaluation.diagnosis.differences import Difference, paired
-from icl.evaluation.diagnosis.material import Answer, Finding, Material, corrected, names, sure
+from icl.evaluation.diagnosis.differences import paired
+from icl.evaluation.diagnosis.material import Finding, Material, Said, corrected, names, sure
 
 # parameters that say how a model is asked, and nothing of what it learns from
 _ASKING = frozenset(
@@ -16,9 +16,8 @@ _ASKING = frozenset(
 )  # fmt: skip
 
 
-def asking(material: Material) -> Answer:
+def asking(material: Material) -> Said:
     """Answer by learners that differ only in how they ask, all pairs of them corrected for."""
-    question = "How sensitive is it to order, template and label words?"
     groups: dict[str, list[str]] = {}
     for name in material.ranked:
         learner = dict(material.learners.get(name, {}))
@@ -29,7 +28,7 @@ def asking(material: Material) -> Answer:
     for group in groups.values():
         if len(group) < 2:
             continue
-        found: dict[tuple[str, str], Difference] = {
+        found = {
             (a, b): paired(material.of(a), material.of(b), material.metric)
             for a, b in combinations(group, 2)
         }
@@ -41,9 +40,7 @@ def asking(material: Material) -> Answer:
         of_best = [f for f in tested if f.subject.startswith(f"{group[0]} less ")]
         findings += sorted(of_best, key=lambda f: -abs(f.value))
     if not findings:
-        return Answer(
-            "asking",
-            question,
+        return Said(
             "No two learners differ only in how they ask.",
             lines=(
                 "learners:\n  in-context: {}\n  other-order:\n    method: in-context\n"
@@ -59,7 +56,7 @@ def asking(material: Material) -> Answer:
         if parted
         else ", which may be luck."
     )
-    return Answer("asking", question, said, tuple(findings))
+    return Said(said, tuple(findings))
 
 
 def _differing(material: Material, pair: tuple[str, str]) -> str:

@@ -4,30 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from icl.episodes.variants import without_variant
 from icl.evaluation.draws import clustered
-from icl.evaluation.statistics import LEVEL, NIL
+from icl.evaluation.statistics import LEVEL, NIL, ClusteredSample, Difference, Floats
 from icl.runs.record import EpisodeRecord
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from icl.evaluation.statistics import ClusteredSample
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """The first mean less the second, with its 95 % interval and p-value (not corrected)."""
-
-    value: float
-    low: float
-    high: float
-    p: float
 
 
 def same_queries(record: EpisodeRecord) -> tuple[object, ...]:
@@ -47,20 +30,11 @@ def paired(
         first, second: of equal length; those of one place are about the same queries.
         metric: what they are scored by.
     """
-    sample = clustered([first, second], metric)
-    found = sample.differences()
-    return Difference(
-        float(found.difference[0, 1]),
-        float(found.low[0, 1]),
-        float(found.high[0, 1]),
-        float(found.p[0, 1]),
-    )
+    return clustered([first, second], metric).differences().of(0, 1)
 
 
 def unpaired(
-    first: Sequence[Sequence[EpisodeRecord]],
-    second: Sequence[Sequence[EpisodeRecord]],
-    metric: str,
+    first: Sequence[Sequence[EpisodeRecord]], second: Sequence[Sequence[EpisodeRecord]], metric: str
 ) -> Difference:
     """Compare records of other episodes.
 
@@ -84,7 +58,7 @@ def unpaired(
     return Difference(value, max(value - reach, -most), min(value + reach, most), p)
 
 
-def _reach(sample: ClusteredSample, contrast: NDArray[np.float64], bound: float) -> float:
+def _reach(sample: ClusteredSample, contrast: Floats, bound: float) -> float:
     """Return half the interval of a mean or a lead; where no draw differs, the Wilson one's."""
     parts = [np.asarray(contrast @ part @ contrast) for part in sample.covariances()]
     variance = float(sample.variances(parts))
@@ -93,6 +67,5 @@ def _reach(sample: ClusteredSample, contrast: NDArray[np.float64], bound: float)
     if len(contrast) == 1:
         one = sample.means()
         return float(one.high[0] - one.low[0])
-    two = sample.differences()
-    lead = two.difference[0, 1]
-    return float(max(two.high[0, 1] - lead, lead - two.low[0, 1]))
+    lead = sample.differences().of(0, 1)
+    return max(lead.high - lead.value, lead.value - lead.low)

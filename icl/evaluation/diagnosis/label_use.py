@@ -4,28 +4,18 @@ from __future__ import annotations
 
 from icl.episodes.variants import without_variant
 from icl.evaluation.diagnosis.differences import paired, same_queries, unpaired
-from icl.evaluation.diagnosis.material import (
-    Answer,
-    Finding,
-    Material,
-    corrected,
-    names,
-    sure,
-)
+from icl.evaluation.diagnosis.material import Finding, Material, Said, corrected, names, sure
 from icl.runs.record import EpisodeRecord
 
 _VARIANTS = ("shuffled-labels", "flipped-labels", "abstract-labels")
 SHUFFLED = "shuffled-labels"
 
 
-def labels(material: Material) -> Answer:
+def labels(material: Material) -> Said:
     """Answer by the same episodes with shuffled, flipped or abstract labels against plain ones."""
-    question = "Does it use the labels of its examples?"
     findings = corrected(_variant_findings(material))
     if not findings:
-        return Answer(
-            "labels",
-            question,
+        return Said(
             "There are no episodes with changed labels beside the same ones with plain labels.",
             lines=f"episodes:\n  variants: [plain, {', '.join(_VARIANTS)}]",
         )
@@ -34,7 +24,7 @@ def labels(material: Material) -> Answer:
     said = f"Changed labels make {names(lost)} worse" if lost else "Changed labels harm nobody"
     if kept:
         said += f"; {names(kept)} {'loses' if len(kept) == 1 else 'lose'} nothing that can be told"
-    return Answer("labels", question, said + ".", findings)
+    return Said(said + ".", findings)
 
 
 def _variant_findings(material: Material, only: str | None = None) -> list[Finding]:
@@ -60,7 +50,7 @@ def _variant_findings(material: Material, only: str | None = None) -> list[Findi
     return found
 
 
-def memory(material: Material) -> Answer:
+def memory(material: Material) -> Said:
     """Answer by shuffled labels, and by held-in against held-out tasks where two splits are there.
 
     A meta-learner that knows its tasks by heart labels queries right whatever the examples say (Yin
@@ -68,7 +58,6 @@ def memory(material: Material) -> Answer:
     than their difficulty explains: its lead over the best learner that was not meta-trained is
     larger there.
     """
-    question = "Does it know its training tasks by heart?"
     trained = [name for name in material.ranked if name in material.meta_training]
     reference = next((n for n in material.ranked if n not in material.meta_training), None)
     lines = (
@@ -77,14 +66,12 @@ def memory(material: Material) -> Answer:
         "#   episodes:\n#     split: train"
     )
     if not trained:
-        return Answer("memory", question, "No learner was meta-trained.", lines=lines)
+        return Said("No learner was meta-trained.", lines=lines)
     shuffled = [f for f in _variant_findings(material, SHUFFLED) if f.subject in trained]
     held = [] if reference is None else _held_in(material, trained, reference)
     findings = corrected([*shuffled, *held])
     if not findings:
-        return Answer(
-            "memory",
-            question,
+        return Said(
             "There are neither shuffled labels nor episodes of the training tasks.",
             lines=lines,
         )
@@ -103,7 +90,7 @@ def memory(material: Material) -> Answer:
             if heart
             else "No meta-trained learner's lead is clearly larger on its training tasks."
         )
-    return Answer("memory", question, " ".join(said), findings)
+    return Said(" ".join(said), findings)
 
 
 def _held_in(material: Material, trained: list[str], reference: str) -> list[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from icl.evaluation.grid import Grid
 from icl.evaluation.statistics import holm
@@ -39,6 +39,20 @@ class Finding:
     unit: Unit = "points"
 
 
+class Said(NamedTuple):
+    """What a run says to a question.
+
+    Attributes:
+        said: one sentence; why there is no answer, where there is none.
+        findings: the figures behind it; empty where there is no answer.
+        lines: where there is no answer, what to put into the experiment's file to get one.
+    """
+
+    said: str
+    findings: tuple[Finding, ...] = ()
+    lines: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A question that the field argues about, and what a run says to it.
@@ -46,9 +60,7 @@ class Answer:
     Attributes:
         name: a short name of the question.
         question: in full.
-        said: one sentence; why there is no answer, where there is none.
-        findings: the figures behind it; empty where there is no answer.
-        lines: where there is no answer, what to put into the experiment's file to get one.
+        said, findings, lines: see `Said`.
     """
 
     name: str

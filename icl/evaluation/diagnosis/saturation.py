@@ -5,14 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from icl.evaluation.diagnosis.differences import paired, same_queries, unpaired
-from icl.evaluation.diagnosis.material import (
-    Answer,
-    Finding,
-    Material,
-    corrected,
-    names,
-    sure,
-)
+from icl.evaluation.diagnosis.material import Finding, Material, Said, corrected, names, sure
 from icl.evaluation.draws import draws
 from icl.metrics.curves import area_under_shots
 from icl.runs.record import EpisodeRecord
@@ -20,14 +13,11 @@ from icl.runs.record import EpisodeRecord
 _ENOUGH = 5  # draws on either side of what is tested unpaired
 
 
-def saturation(material: Material) -> Answer:
+def saturation(material: Material) -> Said:
     """Answer by each step of shots, on the same queries, support sets nested."""
-    question = "Where does accuracy saturate with shots?"
     shots, rows_of = _nested(material)
     if len(shots) < 2:
-        return Answer(
-            "saturation",
-            question,
+        return Said(
             "There is one number of shots, or no query was answered at several.",
             lines="episodes:\n  shots: [0, 1, 2, 4, 8]",
         )
@@ -54,7 +44,7 @@ def saturation(material: Material) -> Answer:
             f"The last step, {shots[-2]} to {shots[-1]} shots, helps nobody that can be told:"
             f" {_until(tested, last, shots)}."
         )
-    return Answer("saturation", question, said, (*tested, *curves))
+    return Said(said, (*tested, *curves))
 
 
 def _until(tested: tuple[Finding, ...], steps: int, shots: list[int]) -> str:
@@ -65,9 +55,7 @@ def _until(tested: tuple[Finding, ...], steps: int, shots: list[int]) -> str:
     return f"gains end at {shots[max(useful) + 1]} shots"
 
 
-def _nested(
-    material: Material,
-) -> tuple[list[int], list[dict[int, tuple[EpisodeRecord, ...]]]]:
+def _nested(material: Material) -> tuple[list[int], list[dict[int, tuple[EpisodeRecord, ...]]]]:
     """Return the numbers of shots, and the queries that were asked at all of them."""
     by_queries: dict[tuple[object, ...], dict[int, tuple[EpisodeRecord, ...]]] = {}
     for row in material.plain:
@@ -84,12 +72,11 @@ def _mean(records: list[EpisodeRecord], metric: str) -> float:
     return sum(sum(r.outcomes(metric)) / len(r.query_ids) for r in records) / len(records)
 
 
-def sources(material: Material) -> Answer:
+def sources(material: Material) -> Said:
     """Answer, for the best learner, by each target language: other sources against its own.
 
     The episodes are others, so these differences are not paired.
     """
-    question = "Which language helps which?"
     best = material.ranked[0]
     cells: dict[str, dict[str, list[EpisodeRecord]]] = {}
     for record in material.of(best):
@@ -113,9 +100,7 @@ def sources(material: Material) -> Answer:
                 share = _mean(records, material.metric)
                 findings.append(Finding(best, what, share, unit="share"))
     if not findings:
-        return Answer(
-            "sources",
-            question,
+        return Said(
             "No examples are in another language than the queries.",
             lines=(
                 "episodes:\n  settings:\n    - {name: within}\n"
@@ -138,4 +123,4 @@ def sources(material: Material) -> Answer:
             if worse
             else "; the queries' own language is not clearly better for any"
         ) + (f", worse for {names(better)}" if better else "")
-    return Answer("sources", question, said + ".", tested)
+    return Said(said + ".", tested)

@@ -9,14 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from icl.evaluation.diagnosis.differences import paired
-from icl.evaluation.diagnosis.material import (
-    Answer,
-    Finding,
-    Material,
-    corrected,
-    names,
-    sure,
-)
+from icl.evaluation.diagnosis.material import Finding, Material, Said, corrected, names, sure
 from icl.learners.base import MetaLearner
 from icl.learners.registry import known_class
 from icl.training.log import read_log
@@ -26,9 +19,8 @@ _EQUAL = 1.1  # compute within a factor of this counts as equal
 _SUPPORT = re.compile(r"support_loss_(\d+)$")
 
 
-def inner_loop(material: Material) -> Answer:
+def inner_loop(material: Material) -> Said:
     """Answer by the logs of meta-training: does the support loss fall in the inner loop?"""
-    question = "Is the inner loop stable?"
     findings: list[Finding] = []
     shaky: list[str] = []
     for name, path in sorted(material.logs.items()):
@@ -48,9 +40,7 @@ def inner_loop(material: Material) -> Answer:
         if falls < _STABLE or blown:
             shaky.append(name)
     if not findings:
-        return Answer(
-            "inner-loop",
-            question,
+        return Said(
             "No learner was meta-trained through an inner loop of gradient steps.",
             lines="learners:\n  maml:\n    method: maml\n    training: {steps: 100}",
         )
@@ -61,7 +51,7 @@ def inner_loop(material: Material) -> Answer:
         else f"Yes: for {names(looked)} the inner loop lowers the support loss in 95 % of steps or"
         " more."
     )
-    return Answer("inner-loop", question, said, tuple(findings))
+    return Said(said, tuple(findings))
 
 
 def _before_and_after(line: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -74,7 +64,7 @@ def _before_and_after(line: Mapping[str, Any]) -> tuple[float, float] | None:
     return found if all(map(math.isfinite, found)) else (0.0, math.inf)
 
 
-def rival(material: Material) -> Answer:
+def rival(material: Material) -> Said:
     """Answer by meta-trained learners against plain training on all tasks, then adapting to each.
 
     Each stands against the plain training of its own kind, of a head on embeddings or of an adapter
@@ -82,13 +72,10 @@ def rival(material: Material) -> Answer:
     embedded before, by another learner of the run, tokens say little and the time stands beside
     them.
     """
-    question = "Does meta-learning beat multi-task training then fine-tuning at equal compute?"
     plain = [n for n in material.ranked if _class(material, n).plain]
     meta = [n for n in material.ranked if n in material.meta_training and n not in plain]
     if not plain or not meta:
-        return Answer(
-            "multi-task",
-            question,
+        return Said(
             "There is no learner by multi-task training beside a meta-trained one."
             if not plain
             else "There is no meta-trained learner beside the one by multi-task training.",
@@ -120,7 +107,7 @@ def rival(material: Material) -> Answer:
         if equal
         else "No meta-trained learner had an equal compute of training, so mind the ratios."
     )
-    return Answer("multi-task", question, said, tested)
+    return Said(said, tested)
 
 
 def _class(material: Material, name: str) -> type[MetaLearner]:
@@ -135,9 +122,8 @@ def _ratio(material: Material, name: str, other: str, what: str) -> float:
     return spent / least if least > 0 else 0.0
 
 
-def breadth(material: Material) -> Answer:
+def breadth(material: Material) -> Said:
     """Answer by learners that differ in the languages of their meta-training alone."""
-    question = "How narrow was the task distribution?"
     groups: dict[str, list[tuple[int, str]]] = {}
     for name in material.ranked:
         learner = material.learners.get(name, {})
@@ -158,9 +144,7 @@ def breadth(material: Material) -> Answer:
             what = f"{count} training languages, less {narrow[1]} with {narrow[0]}"
             findings.append(Finding(name, what, d.value, d.low, d.high, d.p))
     if not findings:
-        return Answer(
-            "breadth",
-            question,
+        return Said(
             "No two learners differ in the number of their training languages alone.",
             lines=(
                 "learners:\n  maml-1:\n    method: maml\n    training: {languages: [en]}\n"
@@ -173,4 +157,4 @@ def breadth(material: Material) -> Answer:
     said = f"More training languages help {names(gained)} and harm {names(lost)}."
     if not gained and not lost:
         said = "More training languages make no difference that can be told."
-    return Answer("breadth", question, said, tested)
+    return Said(said, tested)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from icl.learners.base import LOG_ZERO, Learner, Params, Predictor
+from icl.learners.base import LOG_ZERO, Params, Predictor
+from icl.learners.baselines.without_model import WithoutModel
 from icl.learners.support import in_order, present_columns, uniform
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
-
-if TYPE_CHECKING:
-    from icl.models.base import Ability
 
 
 class StratifiedParams(Params):
@@ -48,29 +46,20 @@ class _Die(Predictor):
         return torch.tensor(rows).log().clamp_min(LOG_ZERO)
 
 
-class Stratified(Learner):
+class Stratified(WithoutModel):
     """Guess at random, each label as often as it stands in the support set.
 
     A query's lot depends on its text and the seed alone, so a guess repeats.
     """
 
-    method: ClassVar[str] = "stratified"
+    method = "stratified"
     Params = StratifiedParams
-
-    @classmethod
-    def needs(cls, params: Any) -> frozenset[Ability]:
-        """No model."""
-        return frozenset()
-
-    def __init__(self, backbone: object, params: StratifiedParams) -> None:
-        """Take the common arguments; the backbone is not used."""
-        self._seed = params.seed
 
     def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
         """Count the support labels; without support, all are alike."""
         counts = Counter(example.label for example in support) or Counter(labels.names)
         shares = {name: count / counts.total() for name, count in counts.items()}
-        return _Die(shares, labels, self._seed)
+        return _Die(shares, labels, self._params.seed)
 
 
 class TfidfParams(Params):
@@ -102,23 +91,14 @@ class _Counting(Predictor):
         return full.clamp_min(LOG_ZERO)
 
 
-class Tfidf(Learner):
+class Tfidf(WithoutModel):
     """TF-IDF of words and character n-grams with logistic regression: the floor.
 
     Vocabulary and weights come from the support set alone. scikit-learn does the work.
     """
 
-    method: ClassVar[str] = "tfidf"
+    method = "tfidf"
     Params = TfidfParams
-
-    @classmethod
-    def needs(cls, params: Any) -> frozenset[Ability]:
-        """No model."""
-        return frozenset()
-
-    def __init__(self, backbone: object, params: TfidfParams) -> None:
-        """Take the common arguments; the backbone is not used."""
-        self._params = params
 
     def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
         """Count and fit; with fewer than two labels in support every label is alike."""

@@ -28,31 +28,25 @@ Support = tuple[Sequence[Example], Labels]
 Embed = Callable[[Sequence[Fields], Labels], Tensor]
 
 
+@dataclass(eq=False)
 class HeadPredictor(Predictor):
     """One task's head: embeds queries and scores them."""
 
-    def __init__(
-        self,
-        embed: Embed,
-        labels: Labels,
-        columns: Sequence[int],
-        head: Fitted,
-        whitening: Whitening | None = None,
-    ) -> None:
-        self._embed = embed
-        self._labels = labels
-        self._columns = tuple(columns)
-        self._head = head
-        self._whitening = whitening
-        self.trained_parameters = head.trained
+    embed: Embed
+    labels: Labels
+    columns: Sequence[int]
+    head: Fitted
+
+    def __post_init__(self) -> None:
+        self.trained_parameters = self.head.trained
 
     def log_probs(self, texts: Sequence[Fields]) -> Tensor:
         """Score the queries; a label without support gets no mass."""
-        return fill_columns(self.scores(texts), self._columns, self._labels)
+        return fill_columns(self.scores(texts), self.columns, self.labels)
 
     def scores(self, texts: Sequence[Fields]) -> Tensor:
         """Return scores before the softmax, of the labels with support: (queries, labels there)."""
-        return self._head_of(texts, Fitted.scores)
+        return self._asked(self.head.scores, texts)
 
     def in_scope(self, texts: Sequence[Fields]) -> Tensor:
         """Return how much each query seems to belong to any label at all, shape (queries,).
@@ -60,25 +54,22 @@ class HeadPredictor(Predictor):
         It is the best label's score before the softmax (the nearest prototype's negative distance,
         the largest logit): higher for queries in scope. Compare within one predictor only.
         """
-        return self._head_of(texts, Fitted.in_scope)
+        return self._asked(self.head.in_scope, texts)
 
     @torch.no_grad()
-    def _head_of(self, texts: Sequence[Fields], what: Callable[[Fitted, Tensor], Tensor]) -> Tensor:
-        queries = self._embed(texts, self._labels)
-        if self._whitening is not None:
-            queries = self._whitening(queries)
-        return what(self._head, queries[None])[0]
+    def _asked(self, head: Callable[[Tensor], Tensor], texts: Sequence[Fields]) -> Tensor:
+        return head(self.embed(texts, self.labels)[None])[0]
 
 
 @dataclass(frozen=True)
 class _Draft:
-    """One task, embedded."""
+    """One task: its labels, how its texts are embedded, its support embedded, and columns."""
 
     labels: Labels
     columns: list[int]
     vectors: Tensor
     wanted: Tensor
-    whitening: Whitening | None
+    embed: Embed
 
 
 class EmbeddingLearner(Learner):
@@ -117,22 +108,16 @@ class EmbeddingLearner(Learner):
     def adapt_batch(self, tasks: Sequence[Support]) -> list[Predictor]:
         """Fit the heads of tasks with equally many examples and labels at once."""
         drafts = [self._draft(support, labels) for support, labels in tasks]
-        shapes: dict[tuple[int, int], list[int]] = {}
+        shapes: dict[tuple[int, int], list[tuple[int, _Draft]]] = {}
         for i, draft in enumerate(drafts):
             if draft is not None:
-                shapes.setdefault((len(draft.vectors), len(draft.columns)), []).append(i)
+                shapes.setdefault((len(draft.vectors), len(draft.columns)), []).append((i, draft))
         found = [uniform(labels) for _, labels in tasks]
-        for (_, ways), members in shapes.items():
-            group = [draft for i in members if (draft := drafts[i]) is not None]
-            head = self.fit(
-                torch.stack([draft.vectors for draft in group]),
-                torch.stack([draft.wanted for draft in group]),
-                ways,
-            )
-            for place, (i, draft) in enumerate(zip(members, group, strict=True)):
-                found[i] = HeadPredictor(
-                    self._features, draft.labels, draft.columns, head.task(place), draft.whitening
-                )
+        for (_, ways), group in shapes.items():
+            vectors = torch.stack([draft.vectors for _, draft in group])
+            head = self.fit(vectors, torch.stack([draft.wanted for _, draft in group]), ways)
+            for place, (i, own) in enumerate(group):
+                found[i] = HeadPredictor(own.embed, own.labels, own.columns, head.task(place))
         return found
 
     def _draft(self, support: Sequence[Example], labels: Labels) -> _Draft | None:
@@ -140,8 +125,11 @@ class EmbeddingLearner(Learner):
         if len(columns) < 2:
             return None
         ordered = in_order(support)
+        wanted = places(ordered, labels, columns)
         vectors = self._features([example.fields for example in ordered], labels)
-        whitening = Whitening.fit(vectors) if self._params.whiten else None
-        if whitening is not None:
-            vectors = whitening(vectors)
-        return _Draft(labels, columns, vectors, places(ordered, labels, columns), whitening)
+        if not self._params.whiten:
+            return _Draft(labels, columns, vectors, wanted, self._features)
+        white = Whitening.fit(vectors)
+        return _Draft(
+            labels, columns, white(vectors), wanted, lambda x, y: white(self._features(x, y))
+        )

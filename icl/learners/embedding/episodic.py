@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
@@ -99,20 +100,6 @@ class Net(nn.Module):
             elif "bias" in name:
                 nn.init.zeros_(parameter)
         return self
-
-
-class Represent:
-    """Embeds texts by a frozen copy of what was trained."""
-
-    def __init__(self, features: Features, net: Net, adapter: Adapter | None) -> None:
-        self._features = features
-        self._net = net
-        self._adapter = adapter
-
-    def __call__(self, texts: Sequence[Fields], labels: Labels) -> Tensor:
-        """Embed and project texts: shape (texts, width)."""
-        shown = self._features.shown(texts, labels)
-        return self._net.represent(embed(self._features, shown, self._adapter))
 
 
 def embed(features: Features, shown: Sequence[str], adapter: Adapter | None) -> Tensor:
@@ -245,9 +232,12 @@ class EpisodicLearner(MetaLearner):
         """
         net: Any = copy.deepcopy(self._net).requires_grad_(False)
         factors = {name: value.detach().clone() for name, value in self._factors.items()}
-        represent = Represent(
-            self._features, net, Adapter(factors, self._scale) if factors else None
-        )
+        adapter = Adapter(factors, self._scale) if factors else None
+
+        def represent(texts: Sequence[Fields], given: Labels) -> Tensor:
+            shown = self._features.shown(texts, given)
+            return cast("Tensor", net.represent(embed(self._features, shown, adapter)))
+
         trained = sum(value.numel() for value in self.trainable_parameters().values())
         found: list[Predictor] = []
         for support, labels in tasks:
@@ -261,9 +251,7 @@ class EpisodicLearner(MetaLearner):
             vectors = represent([e.fields for e in ordered], labels)
             wanted = places(ordered, labels, columns)
             head = net.fit(vectors[None], wanted[None], len(columns))
-            predictor = HeadPredictor(represent, labels, columns, head)
-            predictor.trained_parameters = trained
-            found.append(predictor)
+            found.append(HeadPredictor(represent, labels, columns, replace(head, trained=trained)))
         return found
 
 

@@ -12,7 +12,7 @@ out, and training stops when the support loss is small.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 from pydantic import Field
@@ -57,11 +57,7 @@ class StoppingParams(Params):
 
 
 def train(
-    start: Parameters,
-    forward: Forward,
-    wanted: Tensor,
-    ways: int,
-    params: StoppingParams,
+    start: Parameters, forward: Forward, wanted: Tensor, ways: int, params: StoppingParams
 ) -> tuple[dict[str, Tensor], int]:
     """Train copies of some parameters on a support set, with early stopping within it.
 
@@ -128,13 +124,12 @@ class HeadFineTuningParams(StoppingParams, FeatureParams):
 class HeadFineTuning(EmbeddingLearner):
     """Train a linear head on frozen embeddings by gradient descent."""
 
-    method: ClassVar[str] = "head-finetuning"
+    method = "head-finetuning"
     Params = HeadFineTuningParams
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Train each task's head."""
-        width = support.shape[2]
-        start = {"weight": torch.zeros(width, ways), "bias": torch.zeros(ways)}
+        start = {"weight": torch.zeros(support.shape[2], ways), "bias": torch.zeros(ways)}
         weights, biases = [], []
         for vectors, columns in zip(support, wanted, strict=True):
 
@@ -144,8 +139,7 @@ class HeadFineTuning(EmbeddingLearner):
             found, _ = train(start, forward, columns, ways, self._params)
             weights.append(found["weight"])
             biases.append(found["bias"])
-        parameters = (torch.stack(weights), torch.stack(biases))
-        return Fitted(linear.apply, parameters, trained=(width + 1) * ways)
+        return linear.fitted(torch.stack(weights), torch.stack(biases))
 
 
 class LoraHeadParams(StoppingParams, AdapterParams, FeatureParams):
@@ -164,7 +158,7 @@ class LoraHeadParams(StoppingParams, AdapterParams, FeatureParams):
 class LoraHead(Learner):
     """Train LoRA factors and a linear head on the pooled embedding: usual encoder fine-tuning."""
 
-    method: ClassVar[str] = "lora-head"
+    method = "lora-head"
     Params = LoraHeadParams
 
     @classmethod

@@ -34,14 +34,11 @@ def probe_layers(
     Returns:
         Layer -> accuracy, in the order of `layers`; the first of the highest is the one to take.
     """
-    drawn = list(episodes)
-    chosen = layers or [*range(1, backbone.depth), -1]
-    base = params or FeatureParams()
-    found = {}
-    for layer in chosen:
-        features = Features(backbone, base.model_copy(update={"layer": layer}))
-        found[layer] = _accuracy(features, drawn)
-    return found
+    drawn, base = list(episodes), params or FeatureParams()
+    return {
+        layer: _accuracy(Features(backbone, base.model_copy(update={"layer": layer})), drawn)
+        for layer in layers or [*range(1, backbone.depth), -1]
+    }
 
 
 def best_layer(accuracies: Mapping[int, float]) -> int:

@@ -6,8 +6,6 @@ which agree with scikit-learn's and fit many tasks at once.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -16,8 +14,6 @@ from icl.learners.embedding.base import EmbeddingLearner
 from icl.learners.embedding.features import FeatureParams
 from icl.learners.embedding.heads import linear
 from icl.learners.embedding.heads.fitted import Fitted
-
-STRENGTHS = (0.1, 1.0, 10.0, 100.0)
 
 
 class LinearProbeParams(FeatureParams):
@@ -29,7 +25,7 @@ class LinearProbeParams(FeatureParams):
 class LinearProbe(EmbeddingLearner):
     """Fit multinomial logistic regression on the support embeddings."""
 
-    method: ClassVar[str] = "linear-probe"
+    method = "linear-probe"
     Params = LinearProbeParams
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
@@ -40,7 +36,7 @@ class LinearProbe(EmbeddingLearner):
 class LogisticParams(FeatureParams):
     """Embedding parameters, and the strengths C that cross-validation chooses from."""
 
-    strengths: tuple[float, ...] = Field(default=STRENGTHS, min_length=1)
+    strengths: tuple[float, ...] = Field(default=(0.1, 1.0, 10.0, 100.0), min_length=1)
 
 
 class Logistic(EmbeddingLearner):
@@ -50,7 +46,7 @@ class Logistic(EmbeddingLearner):
     strengths is taken.
     """
 
-    method: ClassVar[str] = "logistic"
+    method = "logistic"
     Params = LogisticParams
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
@@ -72,7 +68,7 @@ class RidgeParams(FeatureParams):
 class Ridge(EmbeddingLearner):
     """Ridge regression onto targets of 1 and -1, its penalty by leave-one-out in closed form."""
 
-    method: ClassVar[str] = "ridge"
+    method = "ridge"
     Params = RidgeParams
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
@@ -80,17 +76,11 @@ class Ridge(EmbeddingLearner):
         return linear.ridge(support, wanted, ways, self._params.strengths, self._params.temperature)
 
 
-class SVMParams(FeatureParams):
-    """Embedding parameters, and the inverse strength of the penalty, as scikit-learn's C."""
-
-    C: float = Field(default=10.0, gt=0)
-
-
 class SVM(EmbeddingLearner):
     """A linear support vector machine for each label against the rest (scikit-learn's SVC)."""
 
-    method: ClassVar[str] = "svm"
-    Params = SVMParams
+    method = "svm"
+    Params = LinearProbeParams
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Fit one machine a task and label; scores are signed distances in margins."""
@@ -104,5 +94,4 @@ class SVM(EmbeddingLearner):
             ]
             weights.append(torch.stack([torch.tensor(m.coef_[0]) for m in machines], 1))
             biases.append(torch.stack([torch.tensor(m.intercept_[0]) for m in machines]))
-        size = (support.shape[2] + 1) * ways
-        return Fitted(linear.apply, (torch.stack(weights), torch.stack(biases)), trained=size)
+        return linear.fitted(torch.stack(weights), torch.stack(biases))

@@ -9,7 +9,6 @@ filled: tasks with more labels are refused.
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -165,8 +164,8 @@ class _SNAILNet(_MemoryNet):
 class SNAIL(EpisodicLearner):
     """Attention and dilated causal convolutions over (example, label) pairs and the query."""
 
-    method: ClassVar[str] = "snail"
-    trains_columns: ClassVar[bool] = True
+    method = "snail"
+    trains_columns = True
     Params = SNAILParams
     network = _SNAILNet
 
@@ -261,7 +260,7 @@ class MANN(EpisodicLearner):
     The support set is read once, one example a step; each query then reads the memory that it left.
     """
 
-    method: ClassVar[str] = "mann"
-    trains_columns: ClassVar[bool] = True
+    method = "mann"
+    trains_columns = True
     Params = MANNParams
     network = _MANNNet

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -37,7 +37,7 @@ class MetaPrototypes(EpisodicLearner):
     Snell et al. 2017 (arXiv 1703.05175); best with more ways than at test (`training.ways`).
     """
 
-    method: ClassVar[str] = "meta-prototypes"
+    method = "meta-prototypes"
     Params = MetaPrototypeParams
     network = _PrototypeNet
 
@@ -99,7 +99,7 @@ class MetaMatching(EpisodicLearner):
     over the support set, and a query reads that set `reads` times through an attention LSTM.
     """
 
-    method: ClassVar[str] = "meta-matching"
+    method = "meta-matching"
     Params = MetaMatchingParams
     network = _MatchingNet
 
@@ -150,6 +150,6 @@ class Relation(EpisodicLearner):
     trained with five shots can be used with one.
     """
 
-    method: ClassVar[str] = "relation"
+    method = "relation"
     Params = RelationParams
     network = _RelationNet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -53,9 +53,9 @@ class MultiTask(EpisodicLearner):
     the support set. The head's labels of two names may share a row once in `buckets` squared.
     """
 
-    method: ClassVar[str] = "multitask"
-    plain: ClassVar[bool] = True
-    joins_episodes: ClassVar[bool] = True  # each example is told from all labels of the meta-batch
+    method = "multitask"
+    plain = True
+    joins_episodes = True  # each example is told from all labels of the meta-batch
     Params = MultiTaskParams
     network = _SharedNet
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from pydantic import Field
 from torch import Tensor
 
@@ -25,7 +23,7 @@ class Matching(EmbeddingLearner):
     On frozen embeddings, without full context embeddings; `meta-matching` learns both.
     """
 
-    method: ClassVar[str] = "matching"
+    method = "matching"
     Params = MatchingParams
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
@@ -42,7 +40,7 @@ class NeighbourParams(MatchingParams):
 class Neighbours(EmbeddingLearner):
     """k nearest neighbours by cosine, each vote weighing ``exp(cos / temperature)``."""
 
-    method: ClassVar[str] = "knn"
+    method = "knn"
     Params = NeighbourParams
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:

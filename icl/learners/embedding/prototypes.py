@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -31,7 +31,7 @@ class PrototypeParams(FeatureParams):
 class Prototypes(EmbeddingLearner):
     """Label a query by the nearest class mean (Snell et al. 2017, arXiv 1703.05175)."""
 
-    method: ClassVar[str] = "prototypes"
+    method = "prototypes"
     Params = PrototypeParams
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
@@ -52,7 +52,7 @@ class NearestCentroidParams(FeatureParams):
 class NearestCentroid(EmbeddingLearner):
     """Rocchio's nearest centroid in plain Euclidean distance, as scikit-learn's."""
 
-    method: ClassVar[str] = "nearest-centroid"
+    method = "nearest-centroid"
     Params = NearestCentroidParams
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:

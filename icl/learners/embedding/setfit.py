@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import Field
@@ -55,7 +56,7 @@ class SetFitParams(Params):
 class SetFit(Learner):
     """Pull a class's sentences together and others apart; fit logistic regression on the result."""
 
-    method: ClassVar[str] = "setfit"
+    method = "setfit"
     Params = SetFitParams
 
     @classmethod
@@ -117,9 +118,8 @@ class SetFit(Learner):
         def represent(queries: Sequence[Fields], _: Labels) -> Tensor:
             return self._encode(model, [joined(fields) for fields in queries])
 
-        predictor = HeadPredictor(represent, labels, columns, head)
-        predictor.trained_parameters += sum(p.numel() for p in model.parameters())
-        return predictor
+        moved = head.trained + sum(p.numel() for p in model.parameters())
+        return HeadPredictor(represent, labels, columns, replace(head, trained=moved))
 
     def _tune(self, model: Any, texts: Sequence[str], wanted: Tensor) -> None:
         from sentence_transformers.losses import CosineSimilarityLoss

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from pydantic import Field
 from torch import Tensor
 
@@ -23,9 +21,9 @@ class SoftKMeansParams(FeatureParams):
 class SoftKMeans(EmbeddingLearner):
     """Prototypes refined by the queries' soft assignments (Ren et al. 2018, arXiv 1803.00676)."""
 
-    method: ClassVar[str] = "soft-k-means"
+    method = "soft-k-means"
     Params = SoftKMeansParams
-    transductive: ClassVar[bool] = True
+    transductive = True
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Average each class's vectors; refinement waits for the queries."""
@@ -45,9 +43,9 @@ class LaplacianParams(FeatureParams):
 class Laplacian(EmbeddingLearner):
     """Prototypes whose labels agree among neighbouring queries (LaplacianShot, Ziko 2020)."""
 
-    method: ClassVar[str] = "laplacian"
+    method = "laplacian"
     Params = LaplacianParams
-    transductive: ClassVar[bool] = True
+    transductive = True
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Average each class's vectors; smoothing waits for the queries."""

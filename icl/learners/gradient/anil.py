@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from pydantic import Field
 
 from icl.learners.gradient.algorithms import MAML
@@ -24,7 +22,7 @@ class LoraANIL(LoraMetaLearner):
     ways shares the factors, and the derivative through the inner loop is taken exactly.
     """
 
-    method: ClassVar[str] = "anil"
+    method = "anil"
     Params = ANILParams
     Algorithm = MAML
     head = "words"

@@ -216,32 +216,6 @@ def _cut(backbone: Backbone, tasks: Sequence[Support]) -> list[list[tuple[int, S
     return pieces
 
 
-def task_losses(backbone: Backbone, batch: TaskBatch, adapter: Adapter) -> Tensor:
-    """Return each task's mean cross-entropy over its examples, shape (tasks,).
-
-    Args:
-        backbone: the model.
-        batch: what `compile_batch` compiled.
-        adapter: factors with a task axis.
-    """
-    return torch.stack([piece_losses(backbone, batch, p, adapter) for p in batch.pieces]).sum(0)
-
-
-def piece_losses(backbone: Backbone, batch: TaskBatch, piece: Piece, adapter: Adapter) -> Tensor:
-    """Return what one piece adds to each task's loss, shape (tasks,); see `task_losses`."""
-    scores = score(
-        backbone,
-        piece.plan,
-        adapter=of_tasks(adapter, piece, len(batch.sizes)),
-        trunk=piece.trunk,
-        start=piece.start,
-        relative=True,
-    )
-    right = scores.log_softmax(1).gather(1, piece.targets[:, None])[:, 0]
-    sums = right.new_zeros(len(batch.sizes))
-    return sums.index_add(0, piece.tasks[piece.owner], -right) / batch.sizes
-
-
 def of_tasks(adapter: Adapter, piece: Piece, tasks: int) -> Adapter:
     """Return the factors of a piece's tasks, out of those of all `tasks`."""
     if len(piece.tasks) == tasks:
@@ -261,11 +235,23 @@ class WordLoss:
         self.parts = [partial(self._part, piece) for piece in self.batch.pieces]
 
     def __call__(self, params: Factors) -> Tensor:
-        """Return each task's loss, shape (tasks,)."""
-        return task_losses(self.backbone, self.batch, Adapter(params, self.scale))
+        """Return each task's mean cross-entropy over its examples, shape (tasks,)."""
+        return torch.stack([part(params) for part in self.parts]).sum(0)
 
     def _part(self, piece: Piece, params: Factors) -> Tensor:
-        return piece_losses(self.backbone, self.batch, piece, Adapter(params, self.scale))
+        """Return what one piece adds to each task's loss, shape (tasks,)."""
+        sizes = self.batch.sizes
+        scores = score(
+            self.backbone,
+            piece.plan,
+            adapter=of_tasks(Adapter(params, self.scale), piece, len(sizes)),
+            trunk=piece.trunk,
+            start=piece.start,
+            relative=True,
+        )
+        right = scores.log_softmax(1).gather(1, piece.targets[:, None])[:, 0]
+        sums = right.new_zeros(len(sizes)).index_add(0, piece.tasks[piece.owner], -right)
+        return sums / sizes
 
 
 def mean_by_task(values: Tensor, owner: Tensor, tasks: int) -> Tensor:

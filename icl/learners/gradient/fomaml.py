@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from icl.learners.gradient.algorithms import FOMAML
 from icl.learners.gradient.meta_learner import LoraMetaLearner
 
@@ -11,5 +9,5 @@ from icl.learners.gradient.meta_learner import LoraMetaLearner
 class LoraFOMAML(LoraMetaLearner):
     """The meta-gradient is the query gradient where the inner loop ended."""
 
-    method: ClassVar[str] = "fomaml"
+    method = "fomaml"
     Algorithm = FOMAML

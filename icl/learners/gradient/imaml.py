@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from pydantic import Field
 
 from icl.learners.gradient.algorithms import IMAML
@@ -26,6 +24,6 @@ class IMAMLParams(MetaParams):
 class LoraIMAML(LoraMetaLearner):
     """The meta-gradient is that of the regularised optimum; the way there leaves no trace."""
 
-    method: ClassVar[str] = "imaml"
+    method = "imaml"
     Params = IMAMLParams
     Algorithm = IMAML

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import Field
@@ -38,7 +38,7 @@ class LoraFineTuning(Learner):
     is zero-shot prompting.
     """
 
-    method: ClassVar[str] = "lora"
+    method = "lora"
     Params = LoraFineTuningParams
 
     @classmethod
@@ -76,11 +76,8 @@ class LoraFineTuning(Learner):
                 for part in loss.parts:
                     torch.autograd.backward(part(factors).sum())
                 optimiser.step()
-        each = [
-            {name: value[i].detach().clone() for name, value in factors.items()}
-            for i in range(len(tasks))
-        ]
-        return [
-            AdaptedPredictor(self._backbone, labels, Adapter(own, self._scale))
-            for (_, labels), own in zip(tasks, each, strict=True)
-        ]
+        found: list[Predictor] = []
+        for i, (_, labels) in enumerate(tasks):
+            own = {name: value[i].detach().clone() for name, value in factors.items()}
+            found.append(AdaptedPredictor(self._backbone, labels, Adapter(own, self._scale)))
+        return found

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from icl.learners.gradient.algorithms import MAML
 from icl.learners.gradient.meta_learner import LoraMetaLearner, MetaParams
 
@@ -22,6 +20,6 @@ class MAMLParams(MetaParams):
 class LoraMAML(LoraMetaLearner):
     """The meta-gradient goes through the inner steps."""
 
-    method: ClassVar[str] = "maml"
+    method = "maml"
     Params = MAMLParams
     Algorithm = MAML

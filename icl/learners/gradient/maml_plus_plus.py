@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from pydantic import Field
 
 from icl.learners.gradient.algorithms import MAMLPlusPlus
@@ -32,6 +30,6 @@ class LoraMAMLPlusPlus(LoraMetaLearner):
     Its cosine outer rate is ``training.schedule: cosine``.
     """
 
-    method: ClassVar[str] = "maml++"
+    method = "maml++"
     Params = MAMLPlusPlusParams
     Algorithm = MAMLPlusPlus

@@ -16,13 +16,7 @@ from icl.errors import IclError
 from icl.learners.base import MetaLearner, Predictor
 from icl.learners.gradient.algorithms import Joint, MetaAlgorithm, Problem
 from icl.learners.gradient.algorithms.optimisers import inner_optimiser
-from icl.learners.gradient.base import (
-    AdaptedPredictor,
-    LoraParams,
-    Support,
-    WordLoss,
-    rows_at_once,
-)
+from icl.learners.gradient.base import AdaptedPredictor, LoraParams, Support, WordLoss, rows_at_once
 from icl.learners.gradient.known_gradient import with_gradients
 from icl.learners.gradient.passes import passes
 from icl.learners.gradient.task_head import BIAS, WEIGHT, Begin, HeadedPredictor, HeadTasks
@@ -194,7 +188,7 @@ class LoraMetaLearner(MetaLearner):
         first, second = 1.6 * row, 5.5 * row
         piece = math.inf if self._head is not None else rows_at_once(self.backbone)
         outer = first * min(query, piece)
-        if not (self.moves_body and self.algorithm.needs_second_order):
+        if not (self.moves_body and self.algorithm.second_order):
             return round(max(first * min(support, piece), outer))
         if self.algorithm.checkpointed:
             return round(max(second * min(support, piece), outer))
@@ -207,7 +201,16 @@ class LoraMetaLearner(MetaLearner):
     def problem(self, support: Sequence[Support], query: Sequence[Support] | None) -> Problem:
         """Pose tasks with equally many ways to the algorithm, as losses of the LoRA factors."""
         if self._head is not None:
-            tasks = self._with_heads(support, query)
+            tasks = HeadTasks(
+                self.backbone,
+                self.scale,
+                support,
+                query,
+                self.below,
+                self._head,
+                self._params.temperature,
+                frozen_body=not self.moves_body,
+            )
             return Problem(len(support), tasks.support, tasks.query, tasks.begin, self._moves)
         return Problem(
             len(support),
@@ -288,19 +291,6 @@ class LoraMetaLearner(MetaLearner):
 
     def _words(self, tasks: Sequence[Support]) -> WordLoss:
         return WordLoss(self.backbone, tasks, self.start, self.scale)
-
-    def _with_heads(self, support: Sequence[Support], query: Sequence[Support] | None) -> HeadTasks:
-        assert self._head is not None
-        return HeadTasks(
-            self.backbone,
-            self.scale,
-            support,
-            query,
-            self.below,
-            self._head,
-            self._params.temperature,
-            frozen_body=not self.moves_body,
-        )
 
     def _moves(self, name: str) -> bool:
         return name in (WEIGHT, BIAS) or (self.moves_body and name in self.start)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from pydantic import Field
 
 from icl.learners.gradient.algorithms import MetaSGD
@@ -20,6 +18,6 @@ class MetaSGDParams(MAMLParams):
 class LoraMetaSGD(LoraMetaLearner):
     """A rate is learned for each element of each factor."""
 
-    method: ClassVar[str] = "meta-sgd"
+    method = "meta-sgd"
     Params = MetaSGDParams
     Algorithm = MetaSGD

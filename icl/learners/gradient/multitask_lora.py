@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -28,8 +28,8 @@ class LoraMultiTask(LoraMetaLearner):
     see the method ``multitask`` with ``tune: lora``.
     """
 
-    method: ClassVar[str] = "multitask-lora"
-    plain: ClassVar[bool] = True
+    method = "multitask-lora"
+    plain = True
     Algorithm = Joint
 
     @classmethod

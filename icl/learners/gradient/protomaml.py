@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from icl.learners.gradient.maml import LoraMAML
 
 
@@ -14,5 +12,5 @@ class LoraProtoMAML(LoraMAML):
     network on the adapted model's states.
     """
 
-    method: ClassVar[str] = "protomaml"
+    method = "protomaml"
     head = "prototypes"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from pydantic import Field
 
 from icl.learners.gradient.algorithms import Reptile
@@ -23,6 +21,6 @@ class LoraReptile(LoraMetaLearner):
     ``start: orthogonal``.
     """
 
-    method: ClassVar[str] = "reptile"
+    method = "reptile"
     Params = ReptileParams
     Algorithm = Reptile

@@ -20,6 +20,7 @@ Label words mean something without it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -44,45 +45,39 @@ _NEVER = 2 * LOG_ZERO  # a bias under which a label has `LOG_ZERO` whatever the 
 _STATES = "states/"  # before the names of states that are held as parameters
 
 
+@dataclass(eq=False)
 class HeadTasks:
     """The losses of a meta-batch whose tasks each have a head, as a meta-algorithm asks for them.
 
-    Args:
+    Attributes:
         backbone: the model.
         scale: of the LoRA factors.
-        support: each task's support set and labels; equally many labels.
-        query: each task's query set and labels, or None.
-        start: the lowest adapted layer.
-        begin: where heads begin.
+        shown: each task's support set and labels; equally many labels.
+        asked: each task's query set and labels, or None.
+        below: the lowest adapted layer.
+        start: where heads begin.
         temperature: divides squared distances where heads begin at prototypes or at zero.
         frozen_body: compute states once, where the inner loop begins: it moves heads only.
     """
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        scale: float,
-        support: Sequence[Support],
-        query: Sequence[Support] | None,
-        start: int,
-        begin: Begin,
-        temperature: float,
-        frozen_body: bool,
-    ) -> None:
-        self._backbone = backbone
-        self._scale = scale
-        self._labels = [labels for _, labels in support]
-        self._begin = begin
-        self._temperature = temperature
-        self._frozen = frozen_body
-        if begin == "words":
-            for labels in self._labels:
-                check_words(backbone.tokenizer, labels)
+    backbone: Backbone
+    scale: float
+    shown: Sequence[Support]
+    asked: Sequence[Support] | None
+    below: int
+    start: Begin
+    temperature: float
+    frozen_body: bool
+
+    def __post_init__(self) -> None:
+        if self.start == "words":
+            for _, labels in self.shown:
+                check_words(self.backbone.tokenizer, labels)
         self._batches: dict[str, StateBatch] = {}
-        if any(len(examples) for examples, _ in support):
-            self._batches["support"] = compile_states(backbone, support, start)
-        if query is not None:
-            self._batches["query"] = compile_states(backbone, query, start)
+        if any(len(examples) for examples, _ in self.shown):
+            self._batches["support"] = compile_states(self.backbone, self.shown, self.below)
+        if self.asked is not None:
+            self._batches["query"] = compile_states(self.backbone, self.asked, self.below)
 
     def begin(self, start: Mapping[str, Tensor], tasks: int) -> dict[str, Tensor]:
         """Return the parameters where the inner loop begins: the body, the head, maybe states."""
@@ -90,7 +85,7 @@ class HeadTasks:
         states = {name: self._states(name, body) for name in self._batches}
         support = states.get("support")
         found = {**body, **self._first_head(support, next(iter(start.values())))}
-        if self._frozen:
+        if self.frozen_body:
             found |= {f"{_STATES}{name}": value for name, value in states.items()}
         return found
 
@@ -107,7 +102,7 @@ class HeadTasks:
         held = f"{_STATES}{name}"
         states = params[held] if held in params else self._states(name, params)
         return head_logits(
-            self._backbone, states, params, self._batches[name].owner, self._temperature
+            self.backbone, states, params, self._batches[name].owner, self.temperature
         )
 
     def _loss(self, name: str, params: Mapping[str, Tensor]) -> Tensor:
@@ -117,20 +112,21 @@ class HeadTasks:
 
     def _states(self, name: str, params: Mapping[str, Tensor]) -> Tensor:
         factors = {n: v for n, v in params.items() if not n.startswith(("head.", _STATES))}
-        return pooled(self._backbone, self._batches[name], Adapter(factors, self._scale))
+        return pooled(self.backbone, self._batches[name], Adapter(factors, self.scale))
 
     def _first_head(self, states: Tensor | None, like: Tensor) -> dict[str, Tensor]:
-        tasks, ways = len(self._labels), len(self._labels[0])
-        width = int(self._backbone.model.config.get_text_config().hidden_size)
+        each = [labels for _, labels in self.shown]
+        tasks, ways = len(each), len(each[0])
+        width = int(self.backbone.model.config.get_text_config().hidden_size)
         bias = like.new_zeros(tasks, ways)
         weight = like.new_zeros(tasks, ways, width)
-        if self._begin == "words":
+        if self.start == "words":
             size = like.new_ones(tasks)
             if states is not None:
                 batch = self._batches["support"]
                 size = mean_by_task(states.detach().norm(dim=1), batch.owner, tasks)
-            rows = torch.stack([word_rows(self._backbone, labels) for labels in self._labels])
-            own = [self._backbone.word_bias(firsts(self._backbone, y)) for y in self._labels]
+            rows = torch.stack([word_rows(self.backbone, labels) for labels in each])
+            own = [self.backbone.word_bias(firsts(self.backbone, y)) for y in each]
             if known := [bias for bias in own if bias is not None]:
                 bias = torch.stack(known).to(like)
             return {WEIGHT: rows.to(like) * size[:, None, None], BIAS: bias, SCALE: size}
@@ -139,45 +135,38 @@ class HeadTasks:
         batch = self._batches["support"]
         place = batch.owner * ways + batch.targets
         counts = place.bincount(minlength=tasks * ways)
-        if self._begin == "prototypes":
+        if self.start == "prototypes":
             sums = states.new_zeros(tasks * ways, states.shape[1]).index_add(
-                0, place, unit(states, self._temperature)
+                0, place, unit(states, self.temperature)
             )
             means = (sums / counts.clamp_min(1)[:, None]).reshape(tasks, ways, -1)
             weight, bias = 2 * means, -means.square().sum(-1)
         return {WEIGHT: weight, BIAS: bias.masked_fill(counts.view(tasks, ways) == 0, _NEVER)}
 
 
+@dataclass(eq=False)
 class HeadedPredictor(Predictor):
     """Labels texts by one task's factors and head."""
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        labels: Labels,
-        params: dict[str, Tensor],
-        scale: float,
-        below: int,
-        temperature: float,
-    ) -> None:
-        self._backbone = backbone
-        self._labels = labels
-        self._head = {n: v[None] for n, v in params.items() if n.startswith("head.")}
-        factors = {n: v[None] for n, v in params.items() if not n.startswith("head.")}
-        self._adapter = Adapter(factors, scale)
-        self._below = below
-        self._temperature = temperature
-        self.trained_parameters = sum(value.numel() for value in params.values())
+    backbone: Backbone
+    labels: Labels
+    params: dict[str, Tensor]
+    scale: float
+    below: int
+    temperature: float
+
+    def __post_init__(self) -> None:
+        self.trained_parameters = sum(value.numel() for value in self.params.values())
 
     def log_probs(self, texts: Sequence[Fields]) -> Tensor:
         """Score the labels by the head."""
-        unseen = [
-            Example(str(i), t, self._labels.names[0], "", str(i)) for i, t in enumerate(texts)
-        ]
-        batch = compile_states(self._backbone, [(unseen, self._labels)], self._below)
+        unseen = [Example(str(i), t, self.labels.names[0], "", str(i)) for i, t in enumerate(texts)]
+        own = {name: value[None] for name, value in self.params.items()}
+        factors = {n: v for n, v in own.items() if not n.startswith("head.")}
+        batch = compile_states(self.backbone, [(unseen, self.labels)], self.below)
         with torch.no_grad():
-            states = pooled(self._backbone, batch, self._adapter)
-            logits = head_logits(self._backbone, states, self._head, batch.owner, self._temperature)
+            states = pooled(self.backbone, batch, Adapter(factors, self.scale))
+            logits = head_logits(self.backbone, states, own, batch.owner, self.temperature)
         return logits.float().log_softmax(1).clamp_min(LOG_ZERO).cpu()
 
 

@@ -9,8 +9,9 @@ docs/in-context.md, and one idea a file in `icl.prompting`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -44,29 +45,24 @@ if TYPE_CHECKING:
     from icl.tools.amounts import Work
 
 
+@dataclass(eq=False)
 class PromptPredictor(Predictor):
     """Labels texts by prompts, as `InContextParams` say."""
 
-    def __init__(
-        self,
-        backbone: Model,
-        support: Sequence[Example],
-        labels: Labels,
-        params: InContextParams,
-        adapter: Adapter | None = None,
-    ) -> None:
-        self._backbone = backbone
-        self._support = tuple(support)
-        self._labels = labels
-        self._params = params
-        self._adapter = adapter
-        if adapter is not None:
-            self.trained_parameters = sum(value.numel() for value in adapter.factors.values())
+    backbone: Model
+    support: tuple[Example, ...]
+    labels: Labels
+    params: InContextParams
+    adapter: Adapter | None = None
+
+    def __post_init__(self) -> None:
+        if self.adapter is not None:
+            self.trained_parameters = sum(v.numel() for v in self.adapter.factors.values())
 
     def log_probs(self, texts: Sequence[Fields]) -> Tensor:
         """Average over templates and orders the calibrated scores of the labels."""
         members = [
-            self._calibrated(scorer, self._queries(shown, texts))
+            self._calibrated(scorer, [Query(s, t) for s, t in zip(shown, texts, strict=True)])
             for scorer in self._scorers
             for shown in self._demonstrator.arrangements(texts, scorer)
         ]
@@ -82,19 +78,19 @@ class PromptPredictor(Predictor):
         """
         from icl.models.scoring.generate import generate
 
-        params = self._params
-        params.check_task(self._labels, self._support)
-        tokenizer = self._backbone.tokenizer
-        room = self._backbone.context_length - params.max_new_tokens
+        params = self.params
+        params.check_task(self.labels, self.support)
+        tokenizer = self.backbone.tokenizer
+        room = self.backbone.context_length - params.max_new_tokens
         votes: list[list[str]] = [[] for _ in texts]
         for name in params.names:
-            labels = params.worded(self._labels, name)
+            labels = params.worded(self.labels, name)
             chain = params.chain(tokenizer, labels.template)
             words = dict(zip(labels.names, labels.words, strict=True))
             asked = self._within(chain, words, texts)
             for shown in self._demonstrator.arrangements(texts, None):
                 samples = generate(
-                    self._backbone,
+                    self.backbone,
                     [
                         chain.fitted(tokenizer, s, words, fields, room)
                         for s, fields in zip(shown, asked, strict=True)
@@ -104,7 +100,7 @@ class PromptPredictor(Predictor):
                     samples=params.samples,
                     temperature=params.temperature,
                     seed=params.seed,
-                    adapter=self._adapter,
+                    adapter=self.adapter,
                 )
                 for own, written in zip(votes, samples, strict=True):
                     own += [chain.answer(text) for text in written]
@@ -114,18 +110,18 @@ class PromptPredictor(Predictor):
         self, chain: ChainOfThought, words: Mapping[str, str], texts: Sequence[Fields]
     ) -> list[Fields]:
         return fit_fields(
-            self._backbone,
+            self.backbone,
             texts,
             lambda fields: [chain.prompt((), words, fields)],
-            reserve=self._params.max_new_tokens,
+            reserve=self.params.max_new_tokens,
         )
 
     @cached_property
     def _demonstrator(self) -> Demonstrator:
-        params = self._params
+        params = self.params
         return Demonstrator(
-            self._backbone,
-            self._support,
+            self.backbone,
+            self.support,
             choice=params.choice,
             count=params.demonstrations,
             diversity=params.diversity,
@@ -139,34 +135,30 @@ class PromptPredictor(Predictor):
 
     @cached_property
     def _scorers(self) -> list[Scorer]:
-        scorers = [self._scorer(self._params.worded(self._labels, n)) for n in self._params.names]
-        return [best(scorers, self._support)] if self._params.template == "best" else scorers
+        scorers = [self._scorer(self.params.worded(self.labels, n)) for n in self.params.names]
+        return [best(scorers, self.support)] if self.params.template == "best" else scorers
 
     def _scorer(self, labels: Labels) -> Scorer:
-        params, tokenizer = self._params, self._backbone.tokenizer
+        params, tokenizer = self.params, self.backbone.tokenizer
         check_words(tokenizer, labels)
         return Scorer(
-            self._backbone,
+            self.backbone,
             labels,
             params.format(tokenizer, labels.template),
             params.scoring,
             params.normalise,
             params.domain_prompt,
-            self._adapter,
+            self.adapter,
         )
 
-    @staticmethod
-    def _queries(shown: Sequence[tuple[Example, ...]], texts: Sequence[Fields]) -> list[Query]:
-        return [Query(s, fields) for s, fields in zip(shown, texts, strict=True)]
-
     def _calibrated(self, scorer: Scorer, queries: Sequence[Query]) -> Tensor:
-        found, calibration = scorer.log_probs(queries), self._params.calibration
+        found, calibration = scorer.log_probs(queries), self.params.calibration
         if calibration == "none" or not queries:
             return found
         if calibration == "batch":
             return calibrated(found, batch_bias(found))
-        if calibration == "domain" and self._support:
-            free = domain_inputs(self._support, self._params.seed)
+        if calibration == "domain" and self.support:
+            free = domain_inputs(self.support, self.params.seed)
         else:  # without support there are no words of the domain
             free = content_free(queries[0].fields)
         return calibrated(found, prior_bias(scorer, queries, free))
@@ -175,8 +167,8 @@ class PromptPredictor(Predictor):
 class ZeroShot(Learner):
     """Zero-shot prompting: the instruction and the query only; the support set is ignored."""
 
-    method: ClassVar[str] = "zero-shot"
-    writes: ClassVar[bool] = True
+    method = "zero-shot"
+    writes = True
     Params = ZeroShotParams
 
     @classmethod
@@ -213,7 +205,7 @@ class ZeroShot(Learner):
 class InContext(ZeroShot):
     """Few-shot prompting: support examples before each query, by default all of them in order."""
 
-    method: ClassVar[str] = "in-context"
+    method = "in-context"
     Params = InContextParams
 
     @classmethod
@@ -233,4 +225,4 @@ class InContext(ZeroShot):
 
     def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
         """Keep the support set as demonstrations; nothing is trained."""
-        return PromptPredictor(self._backbone, support, labels, self._params)
+        return PromptPredictor(self._backbone, tuple(support), labels, self._params)

@@ -9,7 +9,7 @@ nothing is trained: the support set stands in the prompt.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -65,7 +65,7 @@ class MetaICL(MetaLearner):
     demonstrations stand in an order drawn for each episode; afterwards in the episode's own.
     """
 
-    method: ClassVar[str] = "metaicl"
+    method = "metaicl"
     Params = MetaICLParams
 
     @classmethod
@@ -128,7 +128,8 @@ class MetaICL(MetaLearner):
         adapter = Adapter(
             {name: value.detach().clone() for name, value in self._factors.items()}, self._scale
         )
-        return PromptPredictor(self._backbone, support, labels, self._params.prompts(), adapter)
+        shown = tuple(support)
+        return PromptPredictor(self._backbone, shown, labels, self._params.prompts(), adapter)
 
     def _written(self, shown: Sequence[Example], labels: Labels, query: Example) -> tuple[str, str]:
         """Write a labelled query as (prompt, target), with the demonstrations that fit."""

@@ -1,6 +1,5 @@
 """For `evaluate.load`; see `icl.metrics.open_set`."""
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import datasets
@@ -15,8 +14,6 @@ class Auroc(base.Module):
     inputs: ClassVar[Any] = ((datasets.Value("float64"), datasets.Value("int64")),)
     inputs_in_words = "`predictions` are scores, higher for known classes; `references` 1 or 0."
 
-    def score(
-        self, predictions: Sequence[Any], references: Sequence[Any], **more: Any
-    ) -> dict[str, Any]:
+    def score(self, predictions: base.Many, references: base.Many, **more: Any) -> base.Figures:
         """Return the area under the receiver operating characteristic."""
         return {"auroc": open_set.auroc(predictions, [bool(r) for r in references])}

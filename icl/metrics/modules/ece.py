@@ -1,6 +1,5 @@
 """For `evaluate.load`; see `icl.metrics.reliability`."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,9 +10,7 @@ from icl.metrics import reliability as calibration
 class Ece(base.RowMetric):
     """Expected calibration error, with the bins of a reliability plot. Option: `bins`."""
 
-    def score(
-        self, predictions: Sequence[Any], references: Sequence[Any], **more: Any
-    ) -> dict[str, Any]:
+    def score(self, predictions: base.Many, references: base.Many, **more: Any) -> base.Figures:
         """Return ``ece`` and ``reliability``, a list of bins."""
         bins = int(more.get("bins", calibration.BINS))
         found = calibration.reliability_of(predictions, references, bins)

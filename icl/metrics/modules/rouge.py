@@ -1,6 +1,5 @@
 """For `evaluate.load`; see `icl.metrics.ngrams`. Needs the extra ``generation``."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from icl.metrics import module as base
@@ -12,8 +11,6 @@ class Rouge(base.TextMetric):
 
     function = staticmethod(ngrams.rouge)
 
-    def score(
-        self, predictions: Sequence[Any], references: Sequence[Any], **more: Any
-    ) -> dict[str, Any]:
+    def score(self, predictions: base.Many, references: base.Many, **more: Any) -> base.Figures:
         """Return the three means."""
         return dict(ngrams.rouge_scores(predictions, references))

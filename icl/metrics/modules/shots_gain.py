@@ -1,7 +1,7 @@
 """For `evaluate.load`; see `icl.metrics.curves`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from icl.metrics import curves
 from icl.metrics import module as base
@@ -13,9 +13,9 @@ class ShotsGain(base.ColumnMetric):
     Option: `zero_shot`, the accuracy without examples; by default that at 0 in `shots`.
     """
 
-    columns: ClassVar[Any] = {"shots": base.numbers()}
+    columns = ("shots",)
 
-    def of(self, right: Sequence[bool], more: Mapping[str, Any]) -> dict[str, Any]:
+    def of(self, right: Sequence[bool], more: Mapping[str, Any]) -> base.Figures:
         """Return the gains; raises `ValueError` where nothing is known without examples."""
         curve = curves.by_shots(right, more["shots"])
         zero = more.get("zero_shot", curve.get(0))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from icl.episodes import Episode
 from icl.learners.gradient.algorithms import spread
-from icl.learners.gradient.base import compile_batch, task_losses
+from icl.learners.gradient.base import WordLoss
 from icl.learners.gradient.meta_learner import LoraMetaLearner
 from icl.learners.registry import make
 from icl.models.adapters.lora import Adapter, LoraSpec
@@ -101,11 +101,11 @@ def test_gradients_agree_with_finite_differences_in_float64() -> None:
         name: value.double() + 0.1
         for name, value in init_lora(backbone, LoraSpec(rank=2, targets=("q_proj",)), 0).items()
     }
-    batch = compile_batch(backbone, [(EPISODES[0].support, EPISODES[0].labels)], factors)
+    losses = WordLoss(backbone, [(EPISODES[0].support, EPISODES[0].labels)], factors, 2.0)
     leaves = {n: v.clone().requires_grad_() for n, v in spread(factors, 1).items()}
 
     def loss(values: dict[str, Tensor]) -> Tensor:
-        return task_losses(backbone, batch, Adapter(values, 2.0)).sum()
+        return losses(values).sum()
 
     gradients = torch.autograd.grad(loss(leaves), list(leaves.values()))
     generator = torch.Generator().manual_seed(0)
@@ -129,11 +129,9 @@ def test_gradients_agree_with_finite_differences_in_float64() -> None:
 def test_with_b_zero_the_first_inner_step_moves_b_only() -> None:
     backbone = tiny.backbone()
     start = init_lora(backbone, LoraSpec(targets=("q_proj",)), 0)
-    batch = compile_batch(backbone, [(EPISODES[0].support, EPISODES[0].labels)], start)
+    losses = WordLoss(backbone, [(EPISODES[0].support, EPISODES[0].labels)], start, 2.0)
     leaves = {n: v.clone().requires_grad_() for n, v in spread(start, 1).items()}
-    gradients = torch.autograd.grad(
-        task_losses(backbone, batch, Adapter(leaves, 2.0)).sum(), list(leaves.values())
-    )
+    gradients = torch.autograd.grad(losses(leaves).sum(), list(leaves.values()))
     for name, gradient in zip(leaves, gradients, strict=True):
         assert bool(gradient.any()) == name.endswith("lora_B")
 

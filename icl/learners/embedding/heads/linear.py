@@ -23,6 +23,11 @@ def apply(queries: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return (queries.to(weight.dtype) @ weight + bias[:, None]).float()
 
 
+def fitted(weight: Tensor, bias: Tensor) -> Fitted:
+    """Return the heads of some tasks by their maps, (tasks, width, ways) and (tasks, ways)."""
+    return Fitted(apply, (weight, bias), trained=weight[0].numel() + bias[0].numel())
+
+
 def _span(support: Tensor) -> tuple[Tensor, Tensor]:
     """Return the support's coordinates, (tasks, n, r), and its basis, (tasks, width, r)."""
     if support.shape[1] >= support.shape[2]:
@@ -55,8 +60,7 @@ def logistic(
     inner, bias = _solve_logistic(
         coordinates, one_hot(targets, ways).double(), strengths, tolerance
     )
-    size = (support.shape[2] + 1) * ways
-    return Fitted(apply, (basis @ inner, bias), trained=size)
+    return fitted(basis @ inner, bias)
 
 
 def _solve_logistic(
@@ -132,14 +136,14 @@ def cross_validated_strength(
     for fold in range(int(dealt.max()) + 1):
         kept, held = dealt != fold, dealt == fold
         copies = len(strengths)
-        fitted = logistic(
+        found = logistic(
             support[kept].expand(copies, -1, -1),
             targets[kept].expand(copies, -1),
             ways,
             choices,
             _ROUGHLY,
         )
-        scores = fitted.scores(support[held].expand(copies, -1, -1)).double().log_softmax(-1)
+        scores = found.scores(support[held].expand(copies, -1, -1)).double().log_softmax(-1)
         right = scores.gather(2, targets[held].expand(copies, -1)[..., None])
         losses -= right.sum((1, 2))
     return float(choices[int(losses.argmin())])
@@ -184,5 +188,4 @@ def ridge(
         best = torch.minimum(best, loss)
     weight = centred.transpose(1, 2) @ duals
     bias = offset[:, 0] - (middle @ weight)[:, 0]
-    size = (support.shape[2] + 1) * ways
-    return Fitted(apply, (weight / temperature, bias / temperature), trained=size)
+    return fitted(weight / temperature, bias / temperature)

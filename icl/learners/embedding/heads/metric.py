@@ -67,11 +67,7 @@ def cosine(support: Tensor, targets: Tensor, ways: int, temperature: Temperature
 
 
 def mahalanobis(
-    support: Tensor,
-    targets: Tensor,
-    ways: int,
-    temperature: Temperature = 1.0,
-    ridge: float = 1.0,
+    support: Tensor, targets: Tensor, ways: int, temperature: Temperature = 1.0, ridge: float = 1.0
 ) -> Fitted:
     """Prototypes under each class's shrunk covariance (Simple CNAPS, Bateni et al. 2020).
 
@@ -102,12 +98,7 @@ def mahalanobis(
 
 
 def _mahalanobis(
-    queries: Tensor,
-    means: Tensor,
-    factor: Tensor,
-    chol: Tensor,
-    noise: Tensor,
-    temperature: Tensor,
+    queries: Tensor, means: Tensor, factor: Tensor, chol: Tensor, noise: Tensor, temperature: Tensor
 ) -> Tensor:
     off = queries[:, None] - means[:, :, None]  # (tasks, ways, queries, width)
     seen = torch.linalg.solve_triangular(chol, factor @ off.transpose(2, 3), upper=False)

@@ -23,11 +23,7 @@ from icl.learners.embedding.heads.metric import Temperature, per_task
 
 
 def soft_k_means(
-    support: Tensor,
-    targets: Tensor,
-    ways: int,
-    temperature: Temperature = 1.0,
-    steps: int = 1,
+    support: Tensor, targets: Tensor, ways: int, temperature: Temperature = 1.0, steps: int = 1
 ) -> Fitted:
     """Refine prototypes by the queries' soft assignments (Ren et al. 2018, arXiv 1803.00676).
 
@@ -74,12 +70,7 @@ def laplacian(
 
 
 def _smooth(
-    queries: Tensor,
-    means: Tensor,
-    temperature: Tensor,
-    weight: float,
-    neighbours: int,
-    steps: int,
+    queries: Tensor, means: Tensor, temperature: Tensor, weight: float, neighbours: int, steps: int
 ) -> Tensor:
     unary = -squared_distances(queries, means) / temperature
     count = queries.shape[1]

@@ -2,8 +2,7 @@
 
 from icl.learners.gradient.algorithms.algorithm import MetaAlgorithm, MetaStep
 from icl.learners.gradient.algorithms.imaml import IMAML
-from icl.learners.gradient.algorithms.joint import Joint
-from icl.learners.gradient.algorithms.maml import FOMAML, MAML
+from icl.learners.gradient.algorithms.maml import FOMAML, MAML, Joint
 from icl.learners.gradient.algorithms.maml_plus_plus import MAMLPlusPlus
 from icl.learners.gradient.algorithms.meta_sgd import MetaSGD
 from icl.learners.gradient.algorithms.optimisers import Adam, InnerOptimiser, Momentum

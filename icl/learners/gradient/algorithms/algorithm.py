@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -45,17 +46,14 @@ class MetaAlgorithm(ABC):
         rate: of the inner steps; where rates are learned, their mean at first.
         optimiser: of the inner steps.
         adapt_steps: inner steps on a new task; None for as many as in meta-training.
+        second_order: whether second derivatives are ever taken.
     """
 
     steps: int = 1
     rate: float = 0.01
     optimiser: InnerOptimiser = field(default_factory=InnerOptimiser)
     adapt_steps: int | None = None
-
-    @property
-    def needs_second_order(self) -> bool:
-        """Tell whether second derivatives are ever taken."""
-        return False
+    second_order: ClassVar[bool] = False
 
     @property
     def checkpointed(self) -> bool:
@@ -110,7 +108,7 @@ class MetaAlgorithm(ABC):
         keep_graphs: bool = False,
     ) -> Trajectory:
         """Take one inner step on each of `losses`."""
-        moved = moved_names(begin, problem)
+        moved = problem.moved(begin)
         return descend(
             losses,
             begin,
@@ -121,37 +119,7 @@ class MetaAlgorithm(ABC):
         )
 
 
-def moved_names(begin: Params, problem: Problem) -> list[str]:
-    """Return the names that the inner loop moves."""
-    return [name for name in begin if problem.moves(name)]
-
-
 def outer_gradient(loss: Loss, point: Params, weight: float) -> tuple[dict[str, Tensor], Tensor]:
     """Return the gradient of ``weight * sum(loss)`` for all parameters, and the losses."""
     found, losses = gradient(loss, point, list(point))
     return {name: value * weight for name, value in found.items()}, losses
-
-
-def to_start(start: Params, begin: Params, cotangents: Params) -> dict[str, Tensor]:
-    """Pull cotangents from where the inner loop began back to the start."""
-    outputs = [(begin[n], v) for n, v in cotangents.items() if begin[n].requires_grad]
-    if not outputs:
-        return {name: torch.zeros_like(value) for name, value in start.items()}
-    found = torch.autograd.grad(
-        [b for b, _ in outputs],
-        list(start.values()),
-        [v for _, v in outputs],
-        allow_unused=True,
-        materialize_grads=True,
-    )
-    return dict(zip(start, found, strict=True))
-
-
-def start_leaves(start: Params) -> dict[str, Tensor]:
-    """Return the start as fresh leaves that want gradients."""
-    return {name: value.detach().requires_grad_() for name, value in start.items()}
-
-
-def curve(trajectory: Trajectory) -> tuple[float, ...]:
-    """Return the mean support loss before each inner step."""
-    return tuple(float(step.before.mean()) for step in trajectory.steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,13 +12,9 @@ from icl.learners.gradient.algorithms.algorithm import (
     CURVED,
     MetaAlgorithm,
     MetaStep,
-    curve,
-    moved_names,
     outer_gradient,
-    start_leaves,
-    to_start,
 )
-from icl.learners.gradient.algorithms.problem import Loss, Params, Problem
+from icl.learners.gradient.algorithms.problem import Loss, Params, Problem, pull
 from icl.learners.gradient.algorithms.unroll import hessian_vector
 from icl.tools.amounts import Work, trained
 
@@ -38,11 +35,7 @@ class IMAML(MetaAlgorithm):
 
     strength: float = 2.0
     solver_steps: int = 5
-
-    @property
-    def needs_second_order(self) -> bool:
-        """Tell whether second derivatives are ever taken."""
-        return True
+    second_order: ClassVar[bool] = True
 
     def work(self, support: float, query: float) -> Work:
         """Solve for the implicit gradient where the inner loop ended."""
@@ -51,7 +44,7 @@ class IMAML(MetaAlgorithm):
 
     def inner_loss(self, problem: Problem, begin: Params) -> Loss:
         """Return the inner objective: the loss and the proximal term."""
-        anchor = {name: begin[name].detach() for name in moved_names(begin, problem)}
+        anchor = {name: begin[name].detach() for name in problem.moved(begin)}
 
         def objective(params: Params) -> Tensor:
             far = sum((params[n] - a).square().flatten(1).sum(1) for n, a in anchor.items())
@@ -61,19 +54,18 @@ class IMAML(MetaAlgorithm):
 
     def meta_step(self, start: Params, learned: Params, problem: Problem, done: float) -> MetaStep:
         """Return the meta-gradient; see `MetaAlgorithm.meta_step`."""
-        leaves = start_leaves(start)
-        begin = problem.begin(leaves, problem.tasks)
+        leaves, begin = problem.from_leaves(start)
         objective = self.inner_loss(problem, begin)
         path = self.descend(begin, learned, problem, [objective] * self.steps)
         direct, losses = outer_gradient(problem.query, path.end, 1 / problem.tasks)
-        wanted = {name: direct[name] for name in moved_names(begin, problem)}
+        wanted = {name: direct[name] for name in problem.moved(begin)}
         solved = self._solve(problem.support, path.end, wanted)
         # what is held enters through the query loss and through where the optimum lies
         held = {n: v for n, v in direct.items() if n not in solved}
         if held:
             mixed = hessian_vector(problem.support, path.end, solved)
             held = {n: v - mixed[n] / self.strength for n, v in held.items()}
-        return MetaStep(losses.mean(), to_start(leaves, begin, {**held, **solved}), curve(path))
+        return MetaStep(losses.mean(), pull(leaves, begin, {**held, **solved}), path.curve)
 
     def _solve(self, loss: Loss, point: Params, wanted: Params) -> dict[str, Tensor]:
         """Solve ``(I + H / strength) x = wanted`` for each task by conjugate gradients."""

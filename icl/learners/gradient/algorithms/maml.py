@@ -1,4 +1,4 @@
-"""MAML and first-order MAML (Finn, Abbeel & Levine 2017, arXiv 1703.03400)."""
+"""MAML, first-order MAML (Finn, Abbeel & Levine 2017, arXiv 1703.03400), and joint training."""
 
 from __future__ import annotations
 
@@ -12,13 +12,9 @@ from icl.learners.gradient.algorithms.algorithm import (
     CURVED,
     MetaAlgorithm,
     MetaStep,
-    curve,
-    moved_names,
     outer_gradient,
-    start_leaves,
-    to_start,
 )
-from icl.learners.gradient.algorithms.problem import Params, Problem
+from icl.learners.gradient.algorithms.problem import Params, Problem, pull
 from icl.learners.gradient.algorithms.unroll import pull_back
 from icl.tools.amounts import Work, trained
 
@@ -41,11 +37,6 @@ class MAML(MetaAlgorithm):
     second_order: ClassVar[bool] = True
 
     @property
-    def needs_second_order(self) -> bool:
-        """Tell whether second derivatives are ever taken."""
-        return self.second_order
-
-    @property
     def checkpointed(self) -> bool:
         """Tell whether no more than one inner step's graph is in memory at a time."""
         return self.checkpoint
@@ -65,8 +56,7 @@ class MAML(MetaAlgorithm):
 
     def meta_step(self, start: Params, learned: Params, problem: Problem, done: float) -> MetaStep:
         """Return the meta-gradient; see `MetaAlgorithm.meta_step`."""
-        leaves = start_leaves(start)
-        begin = problem.begin(leaves, problem.tasks)
+        leaves, begin = problem.from_leaves(start)
         second = self.is_second_order(done)
         path = self.descend(
             begin,
@@ -83,8 +73,8 @@ class MAML(MetaAlgorithm):
                 problem.query, points[number], weight / problem.tasks
             )
             loss = loss + weight * losses.mean()
-        moved = moved_names(begin, problem)
-        back = pull_back(
+        moved = problem.moved(begin)
+        back, spare = pull_back(
             path,
             moved,
             self.optimiser,
@@ -93,8 +83,8 @@ class MAML(MetaAlgorithm):
             at,
             second_order=second,
         )
-        gradients = {**to_start(leaves, begin, back.params), **back.meta}
-        return MetaStep(loss, gradients, curve(path))
+        gradients = {**pull(leaves, begin, back), **spare}
+        return MetaStep(loss, gradients, path.curve)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +92,19 @@ class FOMAML(MAML):
     """MAML without the derivative of the inner gradients (section 5.2): ``grad L_Q(theta_K)``."""
 
     second_order: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Joint(MetaAlgorithm):
+    """Joint training, the loss of all tasks at the start itself: ``d/dtheta sum_i L_Q(theta)``.
+
+    The inner loop is for new tasks only; it is that of the other algorithms.
+    """
+
+    def work(self, support: float, query: float) -> Work:
+        """Pass over all examples once."""
+        return trained(support + query)
+
+    def meta_step(self, start: Params, learned: Params, problem: Problem, done: float) -> MetaStep:
+        """Return the plain gradient; see `MetaAlgorithm.meta_step`."""
+        return FOMAML(steps=0).meta_step(start, learned, problem, done)

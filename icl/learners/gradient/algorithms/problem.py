@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 Params = Mapping[str, Tensor]
+Name = TypeVar("Name", bound=Hashable)
 Loss = Callable[[Params], Tensor]
 
 
@@ -18,6 +21,35 @@ def parts(loss: Loss) -> Sequence[Loss]:
     """
     found: Sequence[Loss] = getattr(loss, "parts", (loss,))
     return found
+
+
+def gradients(
+    outputs: Sequence[Tensor],
+    inputs: Mapping[Name, Tensor],
+    vectors: Sequence[Tensor] | None = None,
+    *,
+    create_graph: bool = False,
+    retain_graph: bool | None = None,
+) -> dict[Name, Tensor]:
+    """Return what `torch.autograd.grad` does, by the inputs' names; zero where nothing leads."""
+    found = torch.autograd.grad(
+        outputs,
+        list(inputs.values()),
+        vectors,
+        create_graph=create_graph,
+        retain_graph=retain_graph,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    return dict(zip(inputs, found, strict=True))
+
+
+def pull(leaves: Params, outputs: Params, cotangents: Params) -> dict[str, Tensor]:
+    """Pull cotangents of some outputs back to leaves; zero where no output hangs on any."""
+    live = [(outputs[n], v) for n, v in cotangents.items() if outputs[n].requires_grad]
+    if not live:
+        return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
+    return gradients([o for o, _ in live], leaves, [v for _, v in live])
 
 
 def spread(start: Params, tasks: int) -> dict[str, Tensor]:
@@ -44,3 +76,12 @@ class Problem:
     query: Loss
     begin: Callable[[Params, int], dict[str, Tensor]] = spread
     moves: Callable[[str], bool] = lambda name: True
+
+    def from_leaves(self, start: Params) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the start as fresh leaves that want gradients, and where the inner loop begins."""
+        leaves = {name: value.detach().requires_grad_() for name, value in start.items()}
+        return leaves, self.begin(leaves, self.tasks)
+
+    def moved(self, begin: Params) -> list[str]:
+        """Return the names that the inner loop moves."""
+        return [name for name in begin if self.moves(name)]

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from icl.learners.gradient.algorithms.algorithm import (
-    MetaAlgorithm,
-    MetaStep,
-    curve,
-    start_leaves,
-    to_start,
-)
-from icl.learners.gradient.algorithms.problem import Params, Problem
+from icl.learners.gradient.algorithms.algorithm import MetaAlgorithm, MetaStep
+from icl.learners.gradient.algorithms.problem import Params, Problem, pull
 from icl.tools.amounts import Work, trained
 
 
@@ -32,10 +26,9 @@ class Reptile(MetaAlgorithm):
 
     def meta_step(self, start: Params, learned: Params, problem: Problem, done: float) -> MetaStep:
         """Return the meta-gradient; see `MetaAlgorithm.meta_step`."""
-        leaves = start_leaves(start)
-        begin = problem.begin(leaves, problem.tasks)
+        leaves, begin = problem.from_leaves(start)
         losses = [(problem.support, problem.query)[k % 2] for k in range(self.steps)]
         path = self.descend(begin, learned, problem, losses)
         way = {n: (begin[n].detach() - path.end[n]) / (self.rate * problem.tasks) for n in path.end}
         last = path.steps[-1].before.mean()
-        return MetaStep(last, to_start(leaves, begin, way), curve(path))
+        return MetaStep(last, pull(leaves, begin, way), path.curve)

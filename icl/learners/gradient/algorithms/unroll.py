@@ -13,13 +13,13 @@ graphs instead (`keep_graphs`) saves the second run for memory that does grow.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from icl.learners.gradient.algorithms.optimisers import InnerOptimiser
-from icl.learners.gradient.algorithms.problem import Loss, Params, parts
+from icl.learners.gradient.algorithms.problem import Loss, Params, gradients, parts, pull
 
 Rates = Callable[[Params, int], Mapping[str, Tensor]]  # meta-parameters, step -> rates by name
 
@@ -52,18 +52,10 @@ class Trajectory:
     steps: tuple[Step, ...]
     end: dict[str, Tensor]
 
-
-@dataclass(slots=True)
-class Cotangents:
-    """Derivatives of the outer objective, by name.
-
-    Attributes:
-        params: with respect to the parameters where the inner loop began, with a task axis.
-        meta: with respect to the meta-parameters that the rates come from.
-    """
-
-    params: dict[str, Tensor]
-    meta: dict[str, Tensor] = field(default_factory=dict)
+    @property
+    def curve(self) -> tuple[float, ...]:
+        """The mean support loss before each inner step."""
+        return tuple(float(step.before.mean()) for step in self.steps)
 
 
 def gradient(loss: Loss, point: Params, names: list[str]) -> tuple[dict[str, Tensor], Tensor]:
@@ -73,10 +65,7 @@ def gradient(loss: Loss, point: Params, names: list[str]) -> tuple[dict[str, Ten
     whole: Tensor | None = None
     for part in parts(loss):
         losses = part(leaves)
-        found = torch.autograd.grad(
-            losses.sum(), [leaves[n] for n in names], allow_unused=True, materialize_grads=True
-        )
-        more = dict(zip(names, found, strict=True))
+        more = gradients([losses.sum()], {n: leaves[n] for n in names})
         total = _add(total, more) if total else more
         whole = losses.detach() if whole is None else whole + losses.detach()
     assert whole is not None
@@ -86,29 +75,8 @@ def gradient(loss: Loss, point: Params, names: list[str]) -> tuple[dict[str, Ten
 def _with_graph(loss: Loss, point: Params, names: list[str]) -> tuple[Params, Params, Tensor]:
     leaves = {name: value.detach().requires_grad_() for name, value in point.items()}
     losses = loss(leaves)
-    found = torch.autograd.grad(
-        losses.sum(),
-        [leaves[n] for n in names],
-        create_graph=True,
-        allow_unused=True,
-        materialize_grads=True,
-    )
-    return leaves, dict(zip(names, found, strict=True)), losses.detach()
-
-
-def _pull(leaves: Params, gradients: Params, vector: Params) -> dict[str, Tensor]:
-    """Pull a cotangent of the gradient back to all parameters."""
-    outputs = [(gradients[n], v) for n, v in vector.items() if gradients[n].requires_grad]
-    if not outputs:  # a loss that is linear in everything
-        return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
-    found = torch.autograd.grad(
-        [g for g, _ in outputs],
-        list(leaves.values()),
-        [v for _, v in outputs],
-        allow_unused=True,
-        materialize_grads=True,
-    )
-    return dict(zip(leaves, found, strict=True))
+    found = gradients([losses.sum()], {n: leaves[n] for n in names}, create_graph=True)
+    return leaves, found, losses.detach()
 
 
 def hessian_vector(loss: Loss, point: Params, vector: Params) -> dict[str, Tensor]:
@@ -125,9 +93,9 @@ def hessian_vector(loss: Loss, point: Params, vector: Params) -> dict[str, Tenso
     """
     total: dict[str, Tensor] = {}
     for part in parts(loss):
-        leaves, gradients, _ = _with_graph(part, point, list(vector))
-        more = _pull(leaves, gradients, vector)
-        del leaves, gradients
+        leaves, live, _ = _with_graph(part, point, list(vector))
+        more = pull(leaves, live, vector)
+        del leaves, live
         total = _add(total, more) if total else more
     return total
 
@@ -180,7 +148,7 @@ def pull_back(
     at: Mapping[int, Params],
     *,
     second_order: bool,
-) -> Cotangents:
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the derivative of an outer objective through the inner loop.
 
     Args:
@@ -191,6 +159,10 @@ def pull_back(
         at: the objective's gradient at point k for each k that it looks at, ``len(steps)`` for
             the end.
         second_order: take the derivative through the inner gradients as well.
+
+    Returns:
+        Derivatives by name: with respect to the parameters where the inner loop began, with a task
+        axis, and with respect to the meta-parameters.
     """
     last = len(trajectory.steps)
     total = {n: torch.zeros_like(v) for n, v in trajectory.end.items()}
@@ -213,16 +185,9 @@ def pull_back(
         if state is not None:
             outputs += [new_state[n] for n in state]
             vectors += list(state.values())
-        flat = [(kind, n) for kind, group in inputs.items() for n in group]
-        found = torch.autograd.grad(
-            outputs,
-            [inputs[kind][n] for kind, n in flat],
-            vectors,
-            allow_unused=True,
-            materialize_grads=True,
-        )
+        flat = {(kind, n): value for kind, group in inputs.items() for n, value in group.items()}
         back: dict[str, dict[str, Tensor]] = {kind: {} for kind in inputs}
-        for (kind, n), value in zip(flat, found, strict=True):
+        for (kind, n), value in gradients(outputs, flat, vectors).items():
             back[kind][n] = value
         total |= back["p"]
         state = back["s"]
@@ -231,11 +196,11 @@ def pull_back(
             curved = (
                 hessian_vector(step.loss, step.point, back["g"])
                 if step.graph is None
-                else _pull(*step.graph, back["g"])
+                else pull(*step.graph, back["g"])
             )
             total = _add(total, curved)
         total = _add(total, at.get(number, {}))
-    return Cotangents(total, spare)
+    return total, spare
 
 
 def _add(total: Params, more: Params) -> dict[str, Tensor]:

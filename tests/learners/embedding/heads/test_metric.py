@@ -12,7 +12,6 @@ from torch import Tensor
 
 from icl.learners.embedding.heads import metric, transductive
 from icl.learners.embedding.heads.fitted import Fitted
-from icl.learners.embedding.heads.table import predict_rows
 
 WAYS, WIDTH = 3, 7
 RNG = np.random.default_rng(0)
@@ -173,17 +172,3 @@ def test_a_large_common_part_costs_few_digits(name: str) -> None:
     head = HEADS[name](tensor(support + shift), tensor(TARGETS), WAYS)
     moved = head.scores(tensor(queries + shift))[0].log_softmax(-1).numpy()
     np.testing.assert_allclose(moved, ours(name), atol=5e-3)
-
-
-@pytest.mark.parametrize("name", INDUCTIVE)
-def test_episodes_over_a_table_are_predicted_as_one_by_one(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("icl.learners.embedding.heads.table._NUMBERS_AT_ONCE", 3 * 15 * WIDTH)
-    points = torch.from_numpy(RNG.standard_normal((40, WIDTH))).float()
-    support, queries = torch.from_numpy(RNG.integers(0, 40, (7, 15))).split([9, 6], 1)
-    wanted = torch.tensor([0, 1, 2] * 3).expand(7, -1)
-    found = predict_rows(lambda s, y: HEADS[name](s, y, WAYS), points, support, wanted, queries)
-    for i in range(7):
-        head = HEADS[name](points[support[i]][None], wanted[:1], WAYS)
-        assert torch.equal(found[i], head.scores(points[queries[i]][None])[0].argmax(-1))
