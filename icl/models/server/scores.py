@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 EXACT = frozenset({"echo", "next-token"})
 """The ways that give a model's own log-probabilities."""
@@ -29,8 +28,5 @@ class Scores:
     ways: Counter[str]
 
 
-class Scorer(Protocol):
-    """A way of scoring."""
-
-    def __call__(self, prompts: Sequence[str], answers: Sequence[str]) -> Scores:
-        """Score every answer after every prompt."""
+Scorer = Callable[[Sequence[str], Sequence[str]], Scores]
+"""A way of scoring every answer after every prompt."""
