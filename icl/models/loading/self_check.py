@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from icl.errors import IclError, in_short
 from icl.models.backbone import Backbone
 from icl.models.encoder import Encoder
-from icl.models.loading.narrowed import SWITCH, narrowed
 from icl.models.memory import is_out_of_memory
 from icl.models.packed.ends import lay_out_ends
 from icl.models.packed.layout import lay_out
+from icl.models.packed.rope import grows
 from icl.models.packed.trie import IntArray, pack
 from icl.models.parts import text_config
 from icl.models.seq2seq import Seq2Seq, score_tokens
@@ -35,6 +35,49 @@ _EXACT = 1e-4
 _ENCODED = {torch.float32: 2e-3, torch.float16: 0.1, torch.bfloat16: 0.5}  # of the largest state
 _SAME = 1e-3  # of the largest state or score
 _SEEN = 0.01  # of the logits' spread, the least that a token that is seen would change
+WINDOW, SWITCH = 3, 8  # tokens
+# Names under which transformers' configurations and modules keep a length behind which something
+# else is computed: which keys are seen, and by what positions and queries are scaled.
+_NAMES = {
+    "sliding_window": WINDOW,
+    "sliding_window_size": WINDOW,
+    "window_size": WINDOW,
+    "attention_window": WINDOW,
+    "attention_chunk_size": WINDOW,
+    "keep_window_size": WINDOW,
+    "local_attention": WINDOW,
+    "floor_scale": WINDOW,  # Llama 4's temperature; Ministral 3 takes the length before the switch
+    "original_max_position_embeddings": SWITCH,
+    "original_max_seq_len": SWITCH,
+    "max_seq_len_cached": SWITCH,
+}
+
+
+@contextmanager
+def narrowed(model: nn.Module) -> Iterator[None]:
+    """Hold every window and switch of a model at a few tokens; afterwards each is as it was.
+
+    A window of 4096 is then passed by a dozen tokens, through the very code that a long text takes.
+    Weights and frequencies stay, but for those of dynamic NTK, whose length they are made from.
+    """
+    configs = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
+    homes: list[dict[str, Any]] = [vars(thing) for thing in (*model.modules(), *configs.values())]
+    for settings in [s for c in configs.values() if (s := getattr(c, "rope_parameters", None))]:
+        homes += [settings, *(s for s in settings.values() if isinstance(s, dict))]
+    names = _NAMES | ({"max_position_embeddings": SWITCH} if grows(model) else {})
+    before = [
+        (home, name, home[name])
+        for home in {id(home): home for home in homes}.values()
+        for name, small in names.items()
+        if type(home.get(name)) is int and home[name] > small
+    ]
+    for home, name, _ in before:
+        home[name] = names[name]
+    try:
+        yield
+    finally:
+        for home, name, value in before:
+            home[name] = value
 
 
 @contextmanager
@@ -63,8 +106,8 @@ def check_packing(backbone: Backbone) -> None:
     """Compare packed with plain logits on a few tokens, behind every window and switch.
 
     What a model computes behind a sliding window, a chunk of attention or a switch of its positions
-    is looked at too, with the window held at a few tokens (`icl.models.loading.narrowed`): texts of
-    the real length would take minutes for a large model.
+    is looked at too, with the window held at a few tokens (`narrowed`): texts of the real length
+    would take minutes for a large model.
 
     Raises:
         IclError: the two roads differ by more than the dtype's rounding.

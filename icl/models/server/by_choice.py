@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from icl.models.server.matching import match
-from icl.models.server.replies import text_of
-from icl.models.server.scores import Scores
+from icl.models.server.replies import Scores, text_of
 from icl.models.server.session import Session
 
 RULED_OUT = -1.0e4  # finite, as `icl.learners.base.LOG_ZERO`

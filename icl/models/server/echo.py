@@ -9,8 +9,7 @@ from typing import Any
 
 from icl.errors import IclError
 from icl.models.server.ledger import reported
-from icl.models.server.replies import Position, positions
-from icl.models.server.scores import Scores
+from icl.models.server.replies import Position, Scores, positions
 from icl.models.server.session import Session
 from icl.models.server.wanted import ECHO
 

@@ -16,8 +16,7 @@ from collections.abc import Sequence
 
 from icl.models.server.by_choice import chosen_row
 from icl.models.server.matching import match, plain
-from icl.models.server.replies import Position, positions, text_of
-from icl.models.server.scores import Scores
+from icl.models.server.replies import Position, Scores, positions, text_of
 from icl.models.server.session import Session
 from icl.models.server.wanted import ANSWER
 

@@ -22,8 +22,7 @@ from icl.models.server.generated import generated_scores
 from icl.models.server.info import server_info
 from icl.models.server.next_token import NextTokenScorer
 from icl.models.server.rates import Clock
-from icl.models.server.replies import text_of
-from icl.models.server.scores import Scorer
+from icl.models.server.replies import Scorer, text_of
 from icl.models.server.session import Session
 from icl.models.server.tokenizer import ServerTokenizer
 from icl.models.tokens import ByteTokenizer

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from icl.errors import IclError
 from icl.models.server.answers import RefusedError, UnusableError
 from icl.models.server.ledger import reported
-from icl.models.server.replies import Position, positions
-from icl.models.server.scores import Scores
+from icl.models.server.replies import Position, Scores, positions
 from icl.models.server.session import Session
 from icl.models.server.wanted import ALTERNATIVES, FIRST
 from icl.models.tokens import EncodedPair, encode, encode_pairs
