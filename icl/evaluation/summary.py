@@ -142,7 +142,7 @@ def summarise(
 
 
 def _inexact(whole: Grid) -> dict[str, dict[str, float]]:
-    from icl.models.server.scores import EXACT
+    from icl.models.server.replies import EXACT
 
     ways = {name: Counter[str]() for name in whole.learners}
     for row in whole.episodes:

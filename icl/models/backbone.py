@@ -137,8 +137,7 @@ class Backbone(Vocabulary, Model):
             own = zip(self.layer_names, self.layers, strict=True)
             # Llama 3.2 Vision skips such layers where there is no image
             return {n: layer for n, layer in own if "CrossAttention" not in type(layer).__name__}
-        names = {id(module): name for name, module in self.model.named_modules()}
-        return {names[id(self.text)]: self.text}
+        return {name: part for name, part in self.model.named_modules() if part is self.text}
 
     def top(self, count: int) -> dict[str, nn.Module]:
         """Return so many of the uppermost layers by module path."""

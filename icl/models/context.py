@@ -60,11 +60,8 @@ def fit_fields(
     longest = max((len(text.encode()) for own in written for text in own), default=0)
     if longest * _TOKENS_A_BYTE + _TOKENS_A_BYTE <= room:
         return list(texts)
-    owner = [i for i, own in enumerate(written) for _ in own]
-    sizes = [0] * len(texts)
-    parts = [text for own in written for text in own]
-    for i, size in zip(owner, backbone.sizes(parts), strict=True):
-        sizes[i] = max(sizes[i], size)
+    parts = iter(backbone.sizes([text for own in written for text in own]))
+    sizes = [max((next(parts) for _ in own), default=0) for own in written]
     long = [i for i, size in enumerate(sizes) if size > room]
     fitted = list(texts)
     for i in long:

@@ -177,10 +177,8 @@ class Encoder(Backbone):
         length = length or max(len(row) for row in rows)
         pad = self.tokenizer.pad_token_id or 0
         ids = np.full((len(rows), length), pad, dtype=np.int64)
-        real = np.zeros((len(rows), length), dtype=bool)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = row
-            real[i, : len(row)] = True
+        real = np.arange(length) < np.array([[len(row)] for row in rows])
+        ids[real] = np.concatenate(rows)
         stop = None if layer in (-1, self.depth) else layer
         tokens = torch.from_numpy(ids).to(self.device)
         spans = torch.tensor([self.spans.of(len(row)) for row in rows], device=self.device)
@@ -196,11 +194,9 @@ class Encoder(Backbone):
         last = self.depth if stop is None else stop
         self.meter.computed_tokens += ids.size * (last - state.start) / self.depth
         mask = torch.from_numpy(real).to(self.device)
+        seen = mask if masked or not real.all() else None
         with activate(state):
-            out = self.model(
-                input_ids=tokens,
-                attention_mask=mask if masked or not real.all() else None,
-            )
+            out = self.model(input_ids=tokens, attention_mask=seen)
         states: Tensor = out.last_hidden_state if stop is None else state.stopped[0]
         return states, mask
 

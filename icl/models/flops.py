@@ -113,16 +113,13 @@ def _linear(total: Flops, name: str) -> Callable[[nn.Module, tuple[Tensor, ...],
         state = active()
         adapter = None if state is None else state.adapter
         factor = None if adapter is None else adapter.factors.get(f"{name}.lora_A")
-        into = out_of = 0
-        if factor is not None:
-            into = 2 * rows * x.shape[-1] * factor.shape[-2]
-            out_of = 2 * rows * output.shape[-1] * factor.shape[-2]
+        rank = 0 if factor is None else factor.shape[-2]
+        into, out_of = 2 * rows * x.shape[-1] * rank, 2 * rows * output.shape[-1] * rank
         total.forward += own + into + out_of
         if output.requires_grad:
-            back = own + into if x.requires_grad else 0  # to the input, past weight and factors
-            if factor is not None:
-                back += out_of  # to what is between the factors
-                back += into + out_of if factor.requires_grad else 0
+            back = out_of  # to what is between the factors
+            back += own + into if x.requires_grad else 0  # to the input, past weight and factors
+            back += into + out_of if factor is not None and factor.requires_grad else 0
             _on_gradient(total, output, back, back)
 
     return hook

@@ -8,7 +8,6 @@ positions cannot be given, read the answers side by side.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -57,13 +56,9 @@ class Seq2Seq(Backbone):
         """
         model: Any = self.model
         settings = getattr(model, "generation_config", None)
-        for said, name in (
-            (model.config, "decoder_start_token_id"),
-            (settings, "decoder_start_token_id"),
-            (settings, "bos_token_id"),
-        ):
-            found = getattr(said, name, None)
-            if found is not None:
+        name = "decoder_start_token_id"
+        for said, own in ((model.config, name), (settings, name), (settings, "bos_token_id")):
+            if (found := getattr(said, own, None)) is not None:
                 return int(found)
         raise IclError(
             f"The model {self.name!r} does not say with which token its decoder begins; set"
@@ -137,7 +132,7 @@ def score_tokens(backbone: Seq2Seq, ids: Tensor, mask: Tensor, targets: list[Int
         backbone.meter.computed_tokens += len(ids) * len(trie.tokens)
         picked = [log_probs[:, path] for path in rows]
     else:
-        picked = [_decode_row(backbone, ids, states, mask, context) for context in contexts]
+        picked = [_decode(backbone, ids, states, mask, context) for context in contexts]
         backbone.meter.computed_tokens += len(ids) * sum(map(len, contexts))
     scores = [
         some.gather(2, torch.from_numpy(t).to(ids.device)[None, :, None].expand(len(ids), -1, 1))
@@ -157,22 +152,16 @@ def _decode_trie(
     hidden_from = torch.zeros_like(sees, dtype=states[0].dtype).masked_fill(
         ~sees, torch.finfo(states[0].dtype).min
     )
-    prompts = len(mask)
-    with _at(torch.from_numpy(trie.positions).to(mask.device)):
-        out = backbone.model(
-            input_ids=ids,
-            encoder_outputs=states,
-            attention_mask=mask,
-            decoder_input_ids=torch.from_numpy(trie.tokens).to(mask.device).expand(prompts, -1),
-            decoder_attention_mask=hidden_from[None, None].expand(prompts, 1, -1, -1),
-            use_cache=False,
-        )
-    log_probs: Tensor = out.logits.float().log_softmax(-1)
-    return log_probs
+    token = _POSITIONS.set(torch.from_numpy(trie.positions).to(mask.device))
+    try:
+        seen = hidden_from[None, None].expand(len(mask), 1, -1, -1)
+        return _decode(backbone, ids, states, mask, trie.tokens, decoder_attention_mask=seen)
+    finally:
+        _POSITIONS.reset(token)
 
 
-def _decode_row(
-    backbone: Seq2Seq, ids: Tensor, states: Any, mask: Tensor, context: IntArray
+def _decode(
+    backbone: Seq2Seq, ids: Tensor, states: Any, mask: Tensor, context: IntArray, **more: Tensor
 ) -> Tensor:
     """Return log-probabilities after every token of one context, (prompts, tokens, vocabulary)."""
     out = backbone.model(
@@ -181,18 +170,10 @@ def _decode_row(
         attention_mask=mask,
         decoder_input_ids=torch.from_numpy(context).to(mask.device).expand(len(mask), -1),
         use_cache=False,
+        **more,
     )
     log_probs: Tensor = out.logits.float().log_softmax(-1)
     return log_probs
-
-
-@contextmanager
-def _at(positions: Tensor) -> Iterator[None]:
-    token = _POSITIONS.set(positions)
-    try:
-        yield
-    finally:
-        _POSITIONS.reset(token)
 
 
 def _placed(compute_bias: Callable[..., Tensor]) -> Callable[..., Tensor]:

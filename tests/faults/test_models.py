@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,17 @@ def test_weights_that_are_missing_are_never_filled_in_by_chance(kind: str, tmp_p
     assert f"lack the weights {lost[0]} and {len(lost) - 1} more" in refused(model)
 
 
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What transformers logs while it reads weights; its logger hands nothing on by itself."""
+    log = logging.getLogger("transformers.modeling_utils")
+    log.addHandler(caplog.handler)
+    yield caplog
+    log.removeHandler(caplog.handler)
+
+
 def test_an_encoder_that_was_saved_without_its_pooler_is_the_same_at_every_load(
-    tmp_path: Path,
+    tmp_path: Path, logged: pytest.LogCaptureFixture
 ) -> None:
     model = tiny_encoders.save(tmp_path / "model", "bert")
     whole = load_backbone(str(model), device="cpu")
@@ -70,6 +80,16 @@ def test_an_encoder_that_was_saved_without_its_pooler_is_the_same_at_every_load(
     with torch.no_grad():
         states = [b.model(**text).last_hidden_state for b in (whole, first)]
     assert torch.equal(*states)
+    assert "LOAD REPORT" not in logged.text
+
+
+def test_weights_that_nothing_takes_are_reported(
+    tmp_path: Path, logged: pytest.LogCaptureFixture
+) -> None:
+    model = tiny_encoders.save(tmp_path / "model", "bert")
+    rewrite(model, lambda tensors: tensors.update({"cls.more": torch.zeros(2)}))
+    load_backbone(str(model), device="cpu")
+    assert "cls.more" in logged.text
 
 
 def test_weights_of_another_shape_are_one_sentence(tmp_path: Path) -> None:

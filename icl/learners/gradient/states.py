@@ -12,8 +12,8 @@ from torch import Tensor
 from icl.learners.gradient.base import Support
 from icl.models.adapters.lora import Adapter
 from icl.models.context import fit_fields, joined
+from icl.models.packed.blocks import at_least_float32
 from icl.models.packed.layout import Layout, lay_out
-from icl.models.packed.precision import at_least_float32
 from icl.models.packed.trie import IntArray, join
 from icl.models.tokens import encode
 

@@ -152,10 +152,6 @@ def with_lora(
         out = torch.baddbmm(base, inputs @ a.mT, b.mT, alpha=scale)
     else:
         parts = (torch.split(t, list(tasks)) for t in (inputs, base))
-        out = torch.cat(
-            [
-                torch.addmm(y, p @ at.T, bt.T, alpha=scale)
-                for p, y, at, bt in zip(*parts, a, b, strict=True)
-            ]
-        )
+        each = zip(*parts, a, b, strict=True)
+        out = torch.cat([torch.addmm(y, p @ at.T, bt.T, alpha=scale) for p, y, at, bt in each])
     return out.reshape(output.shape).to(output.dtype)

@@ -108,15 +108,12 @@ class Embedder:
     @cached_property
     def _after(self) -> tuple[Dense, ...]:
         """The linear maps that follow the pooling."""
-        if self._own is None or not self._by_files or not self._is_last:
+        last = self.layer in (-1, self.backbone.depth)
+        if self._own is None or not self._by_files or not last:
             return ()
         assert self.backbone.origin is not None
         files = self.backbone.origin.files
         return tuple(Dense(folder, files, self.backbone.name) for folder in self._own.after)
-
-    @property
-    def _is_last(self) -> bool:
-        return self.layer in (-1, self.backbone.depth)
 
     def embed(self, texts: Sequence[str]) -> Tensor:
         """Embed texts: float32 on the CPU, shape (texts, width).
@@ -215,12 +212,11 @@ class Embedder:
         if self._encoder is None:
             behind = [len(encode(tokenizer, ["a"], closed=c)[0]) for c in (self._closed, False)]
             reserve += behind[0] - behind[1]
-        own = self._own
-        lowered = own is not None and (self._by_files or self._encoder is not None)
+        own = self._own if self._by_files or self._encoder is not None else None
 
         def read(fields: Fields) -> list[str]:
             shown = self._shown(write(fields))
-            return [own.shown(shown) if own is not None and lowered else shown]
+            return [shown if own is None else own.shown(shown)]
 
         return fit_fields(self.backbone, texts, read, reserve=reserve)
 

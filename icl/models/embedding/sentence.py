@@ -130,7 +130,7 @@ def sentence_of(backbone: Backbone) -> Sentence | None:
     tokens: Any = next((_json(files, file, name) for file in _TOKENS if file in files), {})
     prompts: Any = _json(files, _PROMPTS, name) if _PROMPTS in files else {}
     pooled = f"{paths[1]}/config.json" if kinds[1:2] == ["Pooling"] else ""
-    after = [(k, p) for k, p in zip(kinds[2:], paths[2:], strict=True)]
+    after = list(zip(kinds[2:], paths[2:], strict=True))
     if after and after[-1][0] == "Normalize":
         after.pop()
     strange = [layer for layer, _ in after if layer != "Dense"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +65,23 @@ def _incomplete(name: str, lacks: str) -> IclError:
         f"The model {name!r} cannot be loaded: the directory has no {lacks}; give one to which"
         " model and tokenizer were saved by `save_pretrained`."
     )
+
+
+@contextmanager
+def judged_here() -> Iterator[None]:
+    """Log no report that weights are missing and no more: `check_complete` judges that."""
+
+    def says_more(record: logging.LogRecord) -> bool:
+        said = record.getMessage()
+        others = ("UNEXPECTED:", "MISMATCH:", "CONVERSION:")
+        return "LOAD REPORT" not in said or any(word in said for word in others)
+
+    log = logging.getLogger("transformers.modeling_utils")
+    log.addFilter(says_more)
+    try:
+        yield
+    finally:
+        log.removeFilter(says_more)
 
 
 def check_complete(model: Any, missing: Sequence[str]) -> None:

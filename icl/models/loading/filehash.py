@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from icl.errors import IclError
-from icl.tools.cache import cache_dir
+from icl.tools.cache import cache_dir, sha256_file
 from icl.tools.progress import progress
 
 _SMALL = 2**20  # bytes; smaller files are read each time
@@ -70,17 +70,12 @@ def _hash(path: Path) -> str:
         if known is not None:
             return known
         before, now = stamp(path), time.time_ns()
-        digest = _read(path)
+        digest = sha256_file(path)
         if stamp(path) == before:
             if before[0] >= _SMALL and now - max(before[1:3]) > _SETTLED:
                 _remember(path, before, digest)
             return digest
     raise IclError(f"{path} is being written; run again when it is whole.")
-
-
-def _read(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _remembered(path: Path) -> str | None:

@@ -22,6 +22,7 @@ from icl.models.loading.complete import (
     check_tokenizer,
     check_vocabulary,
     check_weights,
+    judged_here,
 )
 from icl.models.loading.identity import find_origin
 from icl.models.loading.named import faults_told, model_path
@@ -111,6 +112,7 @@ def load_backbone(
     first = os.environ.get("RANK", "0") == "0"
     with (
         faults_told(name),
+        judged_here(),
         progress("Loading the model", shown=first, counted=False, live=False) as bar,
     ):
         bar.say(name)

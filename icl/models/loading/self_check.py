@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from icl.errors import IclError, in_short
 from icl.models.backbone import Backbone
 from icl.models.encoder import Encoder
-from icl.models.loading.narrowed import SWITCH, narrowed
 from icl.models.memory import is_out_of_memory
 from icl.models.packed.ends import lay_out_ends
 from icl.models.packed.layout import lay_out
-from icl.models.packed.trie import pack
+from icl.models.packed.rope import grows
+from icl.models.packed.trie import IntArray, pack
 from icl.models.parts import text_config
 from icl.models.seq2seq import Seq2Seq, score_tokens
 from icl.models.weights.in_dtype import widened
@@ -35,6 +35,49 @@ _EXACT = 1e-4
 _ENCODED = {torch.float32: 2e-3, torch.float16: 0.1, torch.bfloat16: 0.5}  # of the largest state
 _SAME = 1e-3  # of the largest state or score
 _SEEN = 0.01  # of the logits' spread, the least that a token that is seen would change
+WINDOW, SWITCH = 3, 8  # tokens
+# Names under which transformers' configurations and modules keep a length behind which something
+# else is computed: which keys are seen, and by what positions and queries are scaled.
+_NAMES = {
+    "sliding_window": WINDOW,
+    "sliding_window_size": WINDOW,
+    "window_size": WINDOW,
+    "attention_window": WINDOW,
+    "attention_chunk_size": WINDOW,
+    "keep_window_size": WINDOW,
+    "local_attention": WINDOW,
+    "floor_scale": WINDOW,  # Llama 4's temperature; Ministral 3 takes the length before the switch
+    "original_max_position_embeddings": SWITCH,
+    "original_max_seq_len": SWITCH,
+    "max_seq_len_cached": SWITCH,
+}
+
+
+@contextmanager
+def narrowed(model: nn.Module) -> Iterator[None]:
+    """Hold every window and switch of a model at a few tokens; afterwards each is as it was.
+
+    A window of 4096 is then passed by a dozen tokens, through the very code that a long text takes.
+    Weights and frequencies stay, but for those of dynamic NTK, whose length they are made from.
+    """
+    configs = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
+    homes: list[dict[str, Any]] = [vars(thing) for thing in (*model.modules(), *configs.values())]
+    for settings in [s for c in configs.values() if (s := getattr(c, "rope_parameters", None))]:
+        homes += [settings, *(s for s in settings.values() if isinstance(s, dict))]
+    names = _NAMES | ({"max_position_embeddings": SWITCH} if grows(model) else {})
+    before = [
+        (home, name, home[name])
+        for home in {id(home): home for home in homes}.values()
+        for name, small in names.items()
+        if type(home.get(name)) is int and home[name] > small
+    ]
+    for home, name, _ in before:
+        home[name] = names[name]
+    try:
+        yield
+    finally:
+        for home, name, value in before:
+            home[name] = value
 
 
 @contextmanager
@@ -50,6 +93,10 @@ def _running(backbone: Backbone, fails: str) -> Iterator[None]:
         backbone.meter.computed_tokens = 0.0
 
 
+def _row(backbone: Backbone, tokens: IntArray) -> Tensor:
+    return torch.from_numpy(tokens)[None].to(backbone.device)
+
+
 def _named(backbone: Backbone, kind: str = "model") -> str:
     return f"The {kind} {backbone.name!r} ({type(backbone.model).__name__})"
 
@@ -59,8 +106,8 @@ def check_packing(backbone: Backbone) -> None:
     """Compare packed with plain logits on a few tokens, behind every window and switch.
 
     What a model computes behind a sliding window, a chunk of attention or a switch of its positions
-    is looked at too, with the window held at a few tokens (`icl.models.loading.narrowed`): texts of
-    the real length would take minutes for a large model.
+    is looked at too, with the window held at a few tokens (`narrowed`): texts of the real length
+    would take minutes for a large model.
 
     Raises:
         IclError: the two roads differ by more than the dtype's rounding.
@@ -70,17 +117,11 @@ def check_packing(backbone: Backbone) -> None:
     draw = np.random.default_rng(0).integers(0, size, 2 * SWITCH + 4)
     # one text that no switch concerns, and two behind it, which share what all three share
     sequences = [draw[: SWITCH - 1], draw[: 2 * SWITCH], np.delete(draw, slice(5, 9))]
-    with (
-        _running(backbone, f"{what} cannot be run packed"),
-        widened(backbone.model) as dtype,
-        narrowed(backbone.model),
-    ):
+    fails, model = f"{what} cannot be run packed", backbone.model
+    with _running(backbone, fails), widened(model) as dtype, narrowed(model):
         trie = backbone.spans.pack(sequences)
         packed = backbone.logits(backbone.hidden(lay_out(trie, backbone.device)))
-        plain = [
-            backbone.model(input_ids=torch.from_numpy(s)[None].to(backbone.device)).logits[0]
-            for s in sequences
-        ]
+        plain = [model(input_ids=_row(backbone, s)).logits[0] for s in sequences]
     found = torch.cat([packed[torch.from_numpy(path)] for path in trie.paths])
     wanted = torch.cat(plain).to(found.dtype)
     difference = float((found - wanted).abs().mean() / wanted.std())
@@ -105,17 +146,13 @@ def has_stages(backbone: Backbone) -> bool:
     lasts = torch.tensor(rows, device=backbone.device)
     ends = lay_out_ends(trie, lasts)
     try:
-        with (
-            _running(backbone, f"{_named(backbone)} cannot be run layer by layer"),
-            widened(backbone.model),
-        ):
+        with _running(backbone, ""), widened(backbone.model):
             whole = backbone.hidden(layout)[lasts]
             trunk = backbone.trunk(layout, middle)
             entered = backbone.hidden(layout, trunk=trunk, start=middle, ends=ends)
     except IclError:
         return False
-    if ends is None:
-        entered = entered[lasts]
+    entered = entered[lasts] if ends is None else entered
     return bool((entered - whole).abs().max() <= _SAME * whole.abs().max())
 
 
@@ -134,8 +171,9 @@ def check_causal(backbone: Backbone) -> None:
     draw = np.random.default_rng(0).integers(0, size, (1, 8)).repeat(2, 0)
     draw[1, -1] = (draw[0, -1] + 1) % size
     with _running(backbone, f"{what} cannot be run on text alone"):
-        rows = [torch.from_numpy(row)[None].to(backbone.device) for row in draw]
-        one, other = (backbone.model(input_ids=row).logits[0, :-1].float() for row in rows)
+        one, other = (
+            backbone.model(input_ids=_row(backbone, row)).logits[0, :-1].float() for row in draw
+        )
     if not float((one - other).abs().mean() / one.std()) <= _SEEN:
         raise IclError(
             f"{what} reads texts in both directions, so that no label can be scored after its"
@@ -160,10 +198,7 @@ def check_encoder(encoder: Encoder) -> None:
             trunk, _ = encoder.states(rows, layer=inner)
             entered, _ = encoder.states(rows, trunk=trunk, start=inner)
             plain = [
-                model(
-                    input_ids=torch.from_numpy(row)[None].to(encoder.device),
-                    output_hidden_states=True,
-                ).hidden_states
+                model(input_ids=_row(encoder, row), output_hidden_states=True).hidden_states
                 for row in rows
             ]
         padded, left, again = (
@@ -205,8 +240,8 @@ def check_answers(backbone: Seq2Seq) -> None:
         ours = score_tokens(backbone, ids, mask.long(), targets)
         alone = [
             model(
-                input_ids=torch.from_numpy(p)[None].to(backbone.device),
-                decoder_input_ids=torch.from_numpy(np.append(start, t[:-1]))[None].to(ids),
+                input_ids=_row(backbone, p),
+                decoder_input_ids=_row(backbone, np.append(start, t[:-1])),
                 use_cache=False,
             ).logits[0].float().log_softmax(-1)[range(len(t)), torch.from_numpy(t)].sum()
             for p in prompts

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from icl.errors import IclError
-from icl.tools.cache import build_once, damage, sha256_file
+from icl.tools.cache import build_once, cache_dir, damage, sha256_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,8 @@ class Packaged:
         convert: writes the model into the empty folder that it is given; None where the package
             holds a folder that loads as it is.
         peak: bytes of disk that converting takes.
+        form: raised when the conversion writes something else than before, so that old folders are
+            left.
     """
 
     name: str
@@ -34,6 +36,11 @@ class Packaged:
     folder: Callable[[], Path]
     convert: Callable[[Path], None] | None = None
     peak: int = 0
+    form: int = 1
+
+    def converted(self, sha256: str) -> Path:
+        """Return where the model lies, or will, once a file of that SHA-256 is converted."""
+        return cache_dir() / "models" / f"{self.name}-{sha256[:12]}-{self.form}"
 
     def path(self) -> Path:
         """Return a folder with the model that transformers can load.

@@ -18,14 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError
 from icl.models.packaged.carried import DataFile, Packaged
-from icl.tools.cache import cache_dir
 from icl.tools.progress import progress
 
 if TYPE_CHECKING:
     from icl.models.packaged.e5_file import E5File
 
-# Raised when the conversion writes something else than before, so that old folders are left.
-_FORMAT = 1
 # pyproject.toml has the same platforms: on others pip would compile an engine that nobody calls.
 _WHEELS = {("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64")}
 _READ, _TOKENIZER, _WRITE = 0.3, 0.4, 0.3  # shares of the time; they only drive the progress bar
@@ -44,7 +41,7 @@ def _file() -> DataFile:
 
 
 def _folder() -> Path:
-    return cache_dir() / "models" / f"{E5.name}-{_file().sha256[:12]}-{_FORMAT}"
+    return E5.converted(_file().sha256)
 
 
 def _convert(draft: Path) -> None:

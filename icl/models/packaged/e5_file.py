@@ -154,7 +154,8 @@ def _replaced(file: _Reader) -> dict[str, str]:
 
 def _tensors(file: _Reader, shape: Shape) -> dict[str, NDArray[Any]]:
     count = file.one("i")
-    if count != len(_OUTSIDE) + len(_INSIDE) * shape.layers:
+    outside, with_one = (len(list(_names(layers))) for layers in (0, 1))
+    if count != outside + (with_one - outside) * shape.layers:
         raise ValueError(f"has {count} tensors, which is no encoder of {shape.layers} layers")
     entries = {}
     for _ in range(count):
@@ -171,11 +172,14 @@ def _tensors(file: _Reader, shape: Shape) -> dict[str, NDArray[Any]]:
 
 def _names(layers: int) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """Yield each tensor's name in the file, its name in BERT, and what its sides are."""
-    for name, (bert, *sides) in _OUTSIDE.items():
-        yield name, f"embeddings.{bert}", tuple(sides)
-    for layer in range(layers):
-        for name, (bert, *sides) in _INSIDE.items():
-            yield f"l{layer}.{name}", f"encoder.layer.{layer}.{bert}", tuple(sides)
+    inside = [(f"l{i}.", f"encoder.layer.{i}.", _INSIDE) for i in range(layers)]
+    for before, path, parts in [("", "embeddings.", _OUTSIDE), *inside]:
+        for name, (bert, *sides) in parts.items():
+            if bert.endswith("_embeddings"):
+                yield before + name, f"{path}{bert}.weight", tuple(sides)
+            else:
+                yield f"{before}{name}.w", f"{path}{bert}.weight", tuple(sides)
+                yield f"{before}{name}.b", f"{path}{bert}.bias", (sides[0],)
 
 
 def _tensor(
@@ -203,29 +207,21 @@ def _tensor(
     return found.reshape(sizes)
 
 
-# The tensors by their names in the file: their names in BERT, and their sides.
+# Parts by their names in the file: their names in BERT, and the sides of the weight.
+# But for the tables of embeddings each has a weight (``.w``) and a bias (``.b``).
 _OUTSIDE = {
-    "emb.word": ("word_embeddings.weight", "vocabulary", "width"),
-    "emb.pos": ("position_embeddings.weight", "positions", "width"),
-    "emb.type": ("token_type_embeddings.weight", "types", "width"),
-    "emb.ln.w": ("LayerNorm.weight", "width"),
-    "emb.ln.b": ("LayerNorm.bias", "width"),
+    "emb.word": ("word_embeddings", "vocabulary", "width"),
+    "emb.pos": ("position_embeddings", "positions", "width"),
+    "emb.type": ("token_type_embeddings", "types", "width"),
+    "emb.ln": ("LayerNorm", "width"),
 }
 _INSIDE = {
-    "q.w": ("attention.self.query.weight", "width", "width"),
-    "q.b": ("attention.self.query.bias", "width"),
-    "k.w": ("attention.self.key.weight", "width", "width"),
-    "k.b": ("attention.self.key.bias", "width"),
-    "v.w": ("attention.self.value.weight", "width", "width"),
-    "v.b": ("attention.self.value.bias", "width"),
-    "ao.w": ("attention.output.dense.weight", "width", "width"),
-    "ao.b": ("attention.output.dense.bias", "width"),
-    "aln.w": ("attention.output.LayerNorm.weight", "width"),
-    "aln.b": ("attention.output.LayerNorm.bias", "width"),
-    "fi.w": ("intermediate.dense.weight", "inner", "width"),
-    "fi.b": ("intermediate.dense.bias", "inner"),
-    "fo.w": ("output.dense.weight", "width", "inner"),
-    "fo.b": ("output.dense.bias", "width"),
-    "oln.w": ("output.LayerNorm.weight", "width"),
-    "oln.b": ("output.LayerNorm.bias", "width"),
+    "q": ("attention.self.query", "width", "width"),
+    "k": ("attention.self.key", "width", "width"),
+    "v": ("attention.self.value", "width", "width"),
+    "ao": ("attention.output.dense", "width", "width"),
+    "aln": ("attention.output.LayerNorm", "width"),
+    "fi": ("intermediate.dense", "inner", "width"),
+    "fo": ("output.dense", "width", "inner"),
+    "oln": ("output.LayerNorm", "width"),
 }

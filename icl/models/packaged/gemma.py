@@ -10,11 +10,8 @@ from types import ModuleType
 
 from icl.models.packaged.carried import Packaged
 from icl.models.packaged.dequantised import dequantise
-from icl.tools.cache import cache_dir
 from icl.tools.progress import progress
 
-# Raised when the conversion writes something else than before, so that old folders are left.
-_FORMAT = 1
 _ASSEMBLE = 0.02  # the step's share of the time; it only drives the progress bar
 
 
@@ -29,8 +26,7 @@ def _package() -> ModuleType:
 
 
 def _folder() -> Path:
-    version = f"{_package().EXPECTED_SHA256[:12]}-{_FORMAT}"
-    return cache_dir() / "models" / f"{GEMMA.name}-{version}"
+    return GEMMA.converted(_package().EXPECTED_SHA256)
 
 
 def _convert(draft: Path) -> None:

@@ -11,11 +11,7 @@ from pathlib import Path
 
 from icl.models.packaged.carried import DataFile, Packaged
 from icl.models.packaged.dequantised import dequantise
-from icl.tools.cache import cache_dir
 from icl.tools.progress import progress
-
-# Raised when the conversion writes something else than before, so that old folders are left.
-_FORMAT = 1
 
 
 def _file() -> DataFile:
@@ -25,7 +21,7 @@ def _file() -> DataFile:
 
 
 def _folder() -> Path:
-    return cache_dir() / "models" / f"{SMOLLM2.name}-{_file().sha256[:12]}-{_FORMAT}"
+    return SMOLLM2.converted(_file().sha256)
 
 
 def _convert(draft: Path) -> None:

@@ -119,7 +119,7 @@ def attend(
     key: Tensor,
     value: Tensor,
     layout: Layout,
-    window: int | None = None,
+    window: int | None,
     softcap: float | None = None,
 ) -> Tensor:
     """Attend along the paths of a packed trie.
@@ -132,7 +132,7 @@ def attend(
     Returns:
         Attended values, shape (rows, heads, value size).
     """
-    if blocks.can_fuse(query, key, value, softcap) and blocks.wants_graph(query, key, value):
+    if blocks.can_fuse(query, value, softcap) and blocks.wants_graph(query, key, value):
         own: Tensor = PackedAttention.apply(query, key, value, layout, window)  # type: ignore[no-untyped-call]
         return own
     return blocks.merged(query, key, value, layout, window, softcap)[0]

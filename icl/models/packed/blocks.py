@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from icl.models.packed.layout import Block, Layout
-from icl.models.packed.precision import at_least_float32
 
 _SCORES_AT_ONCE = 2**26  # elements of one score matrix: 256 MiB in float32
 _FUSED = "_scaled_dot_product_flash_attention_for_cpu"
@@ -30,15 +29,11 @@ def merged(
         Attended values, shape (rows, heads, value size), and each row's log-sum-exp over its keys,
         shape (rows, heads).
     """
-    outs, lses = [], []
-    for block in layout.blocks:
-        out, lse = _run_block(block, query, key, value, window, softcap)
-        outs.append(out)
-        lses.append(lse)
+    found = [_run_block(b, query, key, value, window, softcap) for b in layout.blocks]
     heads, size = query.shape[1], value.shape[2]
-    outs.append(query.new_zeros(1, heads, size))
-    lses.append(torch.full((1, heads), -torch.inf, device=query.device))
-    parts, weights = torch.cat(outs), torch.cat(lses)
+    nothing = torch.full((1, heads), -torch.inf, device=query.device)
+    parts = torch.cat([*(out for out, _ in found), query.new_zeros(1, heads, size)])
+    weights = torch.cat([*(lse for _, lse in found), nothing])
     sums = pick(weights, layout.merge)  # (depths, rows, heads)
     if len(layout.merge) == 1:
         return parts.index_select(0, layout.merge[0]), sums[0]
@@ -61,7 +56,7 @@ def _run_block(
     q = pick(query, block.queries).transpose(1, 2)  # (stack, heads, queries, size)
     k = pick(key, block.keys).transpose(1, 2)
     v = pick(value, block.keys).transpose(1, 2)
-    fused = can_fuse(q, k, v, softcap) and not wants_graph(q, k, v)
+    fused = can_fuse(q, v, softcap) and not wants_graph(q, k, v)
     if fused and block.causal and not block.limits(window):
         out, lse = _fused_block(q, k, v, None, causal=True)
         return _real(out, block), _real(lse, block)
@@ -100,7 +95,7 @@ def pick(rows: Tensor, places: Tensor) -> Tensor:
     return rows.index_select(0, places.flatten()).reshape(*places.shape, *rows.shape[1:])
 
 
-def can_fuse(q: Tensor, k: Tensor, v: Tensor, softcap: float | None) -> bool:
+def can_fuse(q: Tensor, v: Tensor, softcap: float | None) -> bool:
     """Tell whether torch's fused CPU kernel can run: no soft cap, one head size."""
     return (
         softcap is None
@@ -114,6 +109,11 @@ def can_fuse(q: Tensor, k: Tensor, v: Tensor, softcap: float | None) -> bool:
 def wants_graph(*tensors: Tensor) -> bool:
     """Tell whether gradients are to flow to any of some tensors."""
     return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Widen half precision to float32; leave float64, in which gradients are checked, alone."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def each_head(t: Tensor, heads: int) -> Tensor:

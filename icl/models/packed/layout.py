@@ -195,7 +195,7 @@ def lay_out_rows(
             a segment's rows lie side by side.
         device: where the model is.
     """
-    rows = end - begin
+    rows, spans = end - begin, trie.spans
     positions = torch.from_numpy(trie.positions)
     pieces = _pieces(trie.segments, begin, end, places)
     depths = 1 + max((p.depth for p in pieces), default=0)
@@ -214,9 +214,7 @@ def lay_out_rows(
         positions=positions[None, begin:end].to(device),
         blocks=tuple(blocks),
         merge=merge.to(device),
-        spans=None
-        if trie.spans is None
-        else torch.from_numpy(trie.spans[begin:end])[None].to(device),
+        spans=None if spans is None else torch.from_numpy(spans[begin:end])[None].to(device),
     )
 
 
@@ -258,13 +256,12 @@ def _fits(group: list[_Piece]) -> bool:
 
 def _block(group: list[_Piece], begin: int, positions: Tensor, device: torch.device | str) -> Block:
     width, depth = max(p.queries for p in group), max(p.keys for p in group)
-    query, key, place = (
+    query, key, place, queries, keys = (
         torch.tensor([getattr(p, name) for p in group])[:, None]
-        for name in ("query", "key", "place")
+        for name in ("query", "key", "place", "queries", "keys")
     )
     wide, deep = torch.arange(width), torch.arange(depth)
-    real_query = wide < torch.tensor([p.queries for p in group])[:, None]
-    real_key = deep < torch.tensor([p.keys for p in group])[:, None]
+    real_query, real_key = wide < queries, deep < keys
     queries = torch.where(real_query, query + wide, query)
     return Block.of(
         queries - begin,

@@ -29,7 +29,10 @@ class _Node:
     tokens: IntArray
     parent: _Node | None
     children: dict[int, _Node] = field(default_factory=dict)
-    start: int = -1  # first packed row, known once laid out
+    depth: int = -1  # these four are known once laid out
+    position: int = 0
+    start: int = 0  # its first packed row, and the one behind all below it
+    end: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ class _Trie:
             taken = min(len(node.tokens), len(rest))
             parts.append(np.arange(node.start, node.start + taken))
             rest = rest[taken:]
-        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+        return np.concatenate([*parts, np.empty(0, dtype=np.int64)])
 
 
 def pack(sequences: Sequence[IntArray], spans: Sequence[int] | None = None) -> PackedTrie:
@@ -120,32 +123,24 @@ def pack(sequences: Sequence[IntArray], spans: Sequence[int] | None = None) -> P
     trie = _Trie()
     for sequence in sequences:
         trie.insert(sequence)
-    tokens: list[IntArray] = []
-    positions: list[IntArray] = []
-    order: list[tuple[_Node, int, int]] = []  # node, depth, first position
-    starts: list[Segment] = []
-    row = 0
-
-    stack = [(child, 0, 0) for child in reversed(trie.root.children.values())]
+    order: list[_Node] = []
+    stack, row = list(reversed(trie.root.children.values())), 0
     while stack:
-        node, depth, position = stack.pop()
-        node.start = row
-        length = len(node.tokens)
-        tokens.append(node.tokens)
-        positions.append(np.arange(position, position + length))
-        order.append((node, depth, position))
-        row += length
-        stack += [(c, depth + 1, position + length) for c in reversed(node.children.values())]
-    ends = _subtree_ends([depth for _, depth, _ in order], [n.start for n, _, _ in order], row)
-    starts = [
-        Segment(node.start, len(node.tokens), end, depth)
-        for (node, depth, _), end in zip(order, ends, strict=True)
-    ]
+        node = stack.pop()
+        above = node.parent or trie.root
+        node.depth, node.position = above.depth + 1, above.position + len(above.tokens)
+        node.start, row = row, row + len(node.tokens)
+        order.append(node)
+        stack += reversed(node.children.values())
+    for node in reversed(order):
+        ends = [child.end for child in node.children.values()]
+        node.end = max(ends, default=node.start + len(node.tokens))
     empty = np.empty(0, dtype=np.int64)
+    places = [np.arange(n.position, n.position + len(n.tokens)) for n in order]
     return PackedTrie(
-        tokens=np.concatenate(tokens) if tokens else empty,
-        positions=np.concatenate(positions) if positions else empty,
-        segments=tuple(starts),
+        tokens=np.concatenate([*(n.tokens for n in order), empty]),
+        positions=np.concatenate([*places, empty]),
+        segments=tuple(Segment(n.start, len(n.tokens), n.end, n.depth) for n in order),
         paths=tuple(trie.rows(sequence) for sequence in sequences),
     )
 
@@ -160,17 +155,6 @@ def _pack_apart(sequences: Sequence[IntArray], spans: Sequence[int]) -> PackedTr
         order += own
     whole = join(tries)
     return replace(whole, paths=tuple(whole.paths[i] for i in np.argsort(order)))
-
-
-def _subtree_ends(depths: list[int], starts: list[int], total: int) -> list[int]:
-    """Return where each subtree of a depth-first order ends: the next start that is no deeper."""
-    ends = [total] * len(depths)
-    open_runs: list[int] = []
-    for i, depth in enumerate(depths):
-        while open_runs and depths[open_runs[-1]] >= depth:
-            ends[open_runs.pop()] = starts[i]
-        open_runs.append(i)
-    return ends
 
 
 def join(tries: Sequence[PackedTrie]) -> PackedTrie:

@@ -9,15 +9,53 @@ import torch
 from torch import Tensor, nn
 
 from icl.models.packed import products
-from icl.models.packed.normaliser import Normaliser
-from icl.models.packed.precision import at_least_float32
+from icl.models.packed.blocks import at_least_float32
 from icl.models.parts import text_config
 from icl.models.weights.devices import at_hand
 
 _SLICE = 2**16  # words of the vocabulary that are projected to at once
-_SLICE_ON_CPU = (
-    2**11
-)  # their weights and logits stay in the cache: 1.5 times as fast as all at once
+# on a CPU their weights and logits stay in the cache: 1.5 times as fast as all at once
+_SLICE_ON_CPU = 2**11
+
+
+class Normaliser(torch.autograd.Function):
+    """The log-sum-exp over a vocabulary, and its gradient, in one sweep over the vocabulary.
+
+    Maps (hidden (n, width), weight (vocabulary, width), words at once) to shape (n,).
+
+    The gradient of ``log sum_v exp(h . w_v)`` for h is the mean of the w_v under the softmax. Both
+    are kept as running sums, rescaled when a greater logit comes by (Milakov & Gimelshein 2018,
+    arXiv 1805.02867), so that no logits are kept for a backward, and each weight is read once.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, at_once: int) -> Tensor:
+        """Return the log-sum-exps."""
+        most = hidden.new_full((len(hidden), 1), -torch.inf)
+        total = hidden.new_zeros(len(hidden), 1)
+        mean = torch.zeros_like(hidden)
+        for words in torch.split(weight, at_once):
+            logits = products.product(hidden, words)
+            higher = torch.maximum(most, logits.amax(1, keepdim=True))
+            shrink = (most - higher).exp_()
+            shares = logits.sub_(higher).exp_()
+            total = total.mul_(shrink).add_(shares.sum(1, keepdim=True))
+            mean = mean.mul_(shrink).add_(products.product(shares, words.T))
+            most = higher
+        ctx.save_for_backward(hidden, weight, mean.div_(total))
+        ctx.at_once = at_once
+        return (most + total.log()).squeeze(1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient for the hidden states; the vocabulary's weights are frozen."""
+        hidden, weight, mean = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            return grad[:, None] * mean, None, None
+        sums = [(hidden @ words.T).logsumexp(1) for words in torch.split(weight, ctx.at_once)]
+        value = torch.stack(sums).logsumexp(0)
+        (found,) = torch.autograd.grad(value, hidden, grad, create_graph=True)
+        return found, None, None
 
 
 class Vocabulary:
@@ -34,8 +72,7 @@ class Vocabulary:
     @cached_property
     def head(self) -> Any:
         """The linear map from hidden states to the vocabulary."""
-        model: Any = self.model
-        return model.get_output_embeddings()
+        return self.model.get_output_embeddings()
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Project hidden states, shape (n, width), to logits in float32, shape (n, vocabulary)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -14,7 +15,7 @@ from icl.models.adapters.lora import Adapter
 from icl.models.backbone import Backbone
 from icl.models.packed.keyvalues import KeyValues
 from icl.models.packed.layout import Block, Layout, lay_out
-from icl.models.packed.trie import IntArray, PackedTrie, Segment
+from icl.models.packed.trie import IntArray, PackedTrie
 from icl.models.tokens import encode
 
 _ROWS_AT_ONCE = 64  # rows whose logits over the vocabulary are held at once
@@ -101,7 +102,7 @@ class PackedDecoder:
         self._memory.filled = len(trie.tokens)
         lasts = torch.tensor([int(path[-1]) for path in trie.paths], device=backbone.device)
         self.first = _logits(backbone, hidden.index_select(0, lasts)).repeat_interleave(copies, 0)
-        by_start = {s.start: s for s in trie.segments}
+        by_start = {s.start: range(s.start, s.start + s.length) for s in trie.segments}
         segments = [_segments(path, by_start) for path in trie.paths]
         self._paths = [path for path in segments for _ in range(copies)]
         self._lengths = [len(path) for path in trie.paths for _ in range(copies)]
@@ -132,16 +133,14 @@ class PackedDecoder:
 
     def _layout(self, sequences: Sequence[int], tokens: Tensor, places: Tensor) -> Layout:
         """Lay out one row a sequence against its path's segments and its own tail."""
-        groups: list[dict[int, list[int]]] = []  # depth -> segment's start -> rows
-        ranges: dict[int, range] = {}
+        groups: list[defaultdict[range, list[int]]] = []  # depth -> segment's rows -> queries
         for row, sequence in enumerate(sequences):
             for depth, segment in enumerate(self._paths[sequence]):
                 if depth == len(groups):
-                    groups.append({})
-                groups[depth].setdefault(segment.start, []).append(row)
-                ranges[segment.start] = range(segment.start, segment.start + segment.length)
+                    groups.append(defaultdict(list))
+                groups[depth][segment].append(row)
         stacks: list[list[tuple[list[int], Sequence[int]]]] = [
-            [(rows, ranges[start]) for start, rows in by_start.items()] for by_start in groups
+            [(rows, segment) for segment, rows in group.items()] for group in groups
         ]
         stacks.append([([row], self._tails[s]) for row, s in enumerate(sequences)])
         merge = torch.full((len(stacks), len(sequences)), -1, dtype=torch.long)
@@ -212,8 +211,8 @@ class PlainDecoder:
         return logits
 
 
-def _segments(path: IntArray, by_start: dict[int, Segment]) -> list[Segment]:
-    """Return the segments that make up a path."""
+def _segments(path: IntArray, by_start: dict[int, range]) -> list[range]:
+    """Return the rows of each segment that makes up a path."""
     starts = [0, *(i + 1 for i, (a, b) in enumerate(pairwise(path.tolist())) if b in by_start)]
     return [by_start[int(path[i])] for i in starts]
 

@@ -173,8 +173,7 @@ def _generator(seed: int, prompt: str, sample: int) -> np.random.Generator:
 
 def _special(backbone: Backbone, stop: Sequence[str]) -> frozenset[int]:
     """Return the special tokens among some stops, which are not spelt out in what is decoded."""
-    tokenizer = backbone.tokenizer
-    added = tokenizer.added_tokens_decoder.items()
+    added = backbone.tokenizer.added_tokens_decoder.items()
     return frozenset(token for token, said in added if said.special and said.content in stop)
 
 
@@ -183,6 +182,4 @@ def _end_tokens(backbone: Backbone) -> frozenset[int]:
     found = getattr(settings, "eos_token_id", None)
     if found is None:
         found = backbone.tokenizer.eos_token_id
-    if found is None:
-        return frozenset()
-    return frozenset([found] if isinstance(found, int) else found)
+    return frozenset([found] if isinstance(found, int) else found or ())

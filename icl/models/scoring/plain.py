@@ -50,11 +50,10 @@ class PlainBackbone(Backbone):
     @torch.no_grad()
     def token_states(self, rows: Sequence[IntArray], layer: int = -1) -> list[Tensor]:
         """Return each encoded text's states after `layer` layers: (tokens, width) each."""
-        return [self._alone(row, layer) for row in rows]
-
-    def _alone(self, row: IntArray, layer: int) -> Tensor:
-        self.meter.computed_tokens += len(row)
-        inner = layer not in (-1, self.depth)
-        tokens = torch.from_numpy(row)[None].to(self.device)
-        out = self.text(input_ids=tokens, use_cache=False, output_hidden_states=inner)
-        return stream(out.hidden_states[layer] if inner else out.last_hidden_state)[0]
+        inner, found = layer not in (-1, self.depth), []
+        for row in rows:
+            self.meter.computed_tokens += len(row)
+            tokens = torch.from_numpy(row)[None].to(self.device)
+            out = self.text(input_ids=tokens, use_cache=False, output_hidden_states=inner)
+            found.append(stream(out.hidden_states[layer] if inner else out.last_hidden_state)[0])
+        return found

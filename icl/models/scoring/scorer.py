@@ -99,13 +99,10 @@ def _compile(
     trie = join(tries)
     pairs = [pair for own in by_task for row in own for pair in row]
     answers = len(by_task[0][0])
-    at, target, owner, common = [], [], [], []
-    for index, (pair, path) in enumerate(zip(pairs, trie.paths, strict=True)):
-        scored = len(pair.tokens) - pair.answer_from
-        at.append(path[pair.answer_from - 1 :])
-        target.append(pair.tokens[pair.answer_from :])
-        owner.append(np.full(scored, index))
-        common.append(np.zeros(scored, dtype=bool))
+    at = [path[p.answer_from - 1 :] for p, path in zip(pairs, trie.paths, strict=True)]
+    target = [pair.tokens[pair.answer_from :] for pair in pairs]
+    owner = np.repeat(np.arange(len(pairs)), list(map(len, target)))
+    common = [np.zeros(len(tokens), dtype=bool) for tokens in target]
     for begin in range(0, len(pairs), answers):
         firsts = {int(rows[0]) for rows in at[begin : begin + answers]}
         for flags in common[begin : begin + answers]:
@@ -115,7 +112,7 @@ def _compile(
         trie=trie,
         at=torch.from_numpy(np.concatenate(at)).to(device),
         target=torch.from_numpy(np.concatenate(target)).to(device),
-        owner=torch.from_numpy(np.concatenate(owner)).to(device),
+        owner=torch.from_numpy(owner).to(device),
         prompts=sum(map(len, by_task)),
         common=torch.from_numpy(np.concatenate(common)).to(device),
         answers=answers,

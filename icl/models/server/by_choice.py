@@ -12,35 +12,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from icl.models.server.matching import match
-from icl.models.server.replies import text_of
-from icl.models.server.scores import Scores
+from icl.models.server.replies import Scores, text_of
 from icl.models.server.session import Session
 
 RULED_OUT = -1.0e4  # finite, as `icl.learners.base.LOG_ZERO`
 _TOKENS = 48  # room for a short preamble and a label in any script
 
 
-class ChoiceScorer:
-    """Lets the model generate: under a constraint where the server is known to have one."""
+def choice_scores(session: Session, prompts: Sequence[str], answers: Sequence[str]) -> Scores:
+    """Score every answer after every prompt: the model generates, constrained where that is known.
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def __call__(self, prompts: Sequence[str], answers: Sequence[str]) -> Scores:
-        """Score every answer after every prompt."""
-        extra = _constraint(self._session.program, [self._shown(answer) for answer in answers])
-        bodies = [self._session.body(p, max_tokens=_TOKENS, extra=extra) for p in prompts]
-        rows, ways = [], Counter[str]()
-        for data in self._session.ask_all(bodies):
-            chosen = match(text_of(data), answers)
-            rows.append(chosen_row(chosen, len(answers)))
-            way = "choice" if extra else "free choice"
-            ways["no match" if chosen is None else way] += len(answers)
-        return Scores(rows, ways)
-
-    def _shown(self, answer: str) -> str:
-        # After a prompt the answer's own blank comes first; a chat's answer begins with a word.
-        return answer.strip() if self._session.chat else answer
+    After a prompt the answer's own blank comes first; a chat's answer begins with a word.
+    """
+    options = [answer.strip() if session.chat else answer for answer in answers]
+    extra = _constraint(session.program, options)
+    bodies = [session.body(p, max_tokens=_TOKENS, extra=extra) for p in prompts]
+    rows, ways = [], Counter[str]()
+    for data in session.ask_all(bodies):
+        chosen = match(text_of(data), answers)
+        rows.append(chosen_row(chosen, len(answers)))
+        way = "choice" if extra else "free choice"
+        ways["no match" if chosen is None else way] += len(answers)
+    return Scores(rows, ways)
 
 
 def chosen_row(chosen: int | None, answers: int) -> list[float]:

@@ -15,10 +15,9 @@ from icl.errors import IclError
 from icl.models.server.answers import Fault, RefusedError, UnusableError, fault_of, is_reply
 from icl.models.server.config import ServerConfig
 from icl.models.server.kept_replies import ReplyCache, request_key
-from icl.models.server.ledger import Ledger, Usage
+from icl.models.server.ledger import Ledger, Usage, actual_usage, expected_usage
 from icl.models.server.rates import Clock, Pacer, StoppedError
 from icl.models.server.secret import Secret
-from icl.models.server.usage import actual_usage, expected_usage
 from icl.models.server.wanted import TEXT, Wanted
 from icl.tools.cache import cache_dir
 
@@ -73,19 +72,11 @@ class Client:
         self._http = _connect(config)
 
     def get(self, path: str) -> Any:
-        """Return the JSON value at a path under the base address, or None where there is none.
-
-        Raises:
-            IclError: the server cannot be reached, or refuses the key.
-        """
+        """Return the JSON value at a path under the base address; see `_ask`."""
         return self._ask("GET", self.config.url + path, None)
 
     def tool(self, path: str, body: Body) -> Any:
-        """Post to a path beside the API (above ``/v1``), free of charge; None where there is none.
-
-        Raises:
-            IclError: the server cannot be reached, or refuses the key.
-        """
+        """Post to a path beside the API (above ``/v1``), free of charge; see `_ask`."""
         return self._ask("POST", self.config.url.removesuffix("/v1") + path, body)
 
     def post(self, path: str, body: Body, wanted: Wanted = TEXT, *, patient: bool = True) -> Reply:
@@ -104,15 +95,15 @@ class Client:
         """
         url = self.config.url + path
         key = request_key(url, self.model, body)
-        kept = None
-        if self._cache is not None:
-            kept = self._cache.get(key, lambda data: is_reply(data) and wanted.usable(data))
-        if kept is not None:
-            return Reply(kept, actual_usage(kept, expected_usage(body)), from_cache=True)
-        data = self._sent(url, body, key, wanted, patient)
-        if self._cache is not None and (patient or wanted.usable(data)):
-            self._cache.put(key, data)
-        return Reply(data, actual_usage(data, expected_usage(body)), from_cache=False)
+        cache, data = self._cache, None
+        if cache is not None:
+            data = cache.get(key, lambda kept: is_reply(kept) and wanted.usable(kept))
+        from_cache = data is not None
+        if not from_cache:
+            data = self._sent(url, body, key, wanted, patient)
+            if cache is not None and (patient or wanted.usable(data)):
+                cache.put(key, data)
+        return Reply(data, actual_usage(data, expected_usage(body)), from_cache)
 
     def post_all(self, path: str, bodies: Sequence[Body], wanted: Wanted = TEXT) -> list[Reply]:
         """Send many requests, `concurrency` at a time; equal ones once. Replies keep the order.
@@ -147,8 +138,7 @@ class Client:
 
     def _sent(self, url: str, body: Body, key: str, wanted: Wanted, patient: bool) -> Any:
         """Send a request as often as it takes; paced, and within the budget."""
-        expected, actual = expected_usage(body), None
-        fault = Fault("nothing was sent")
+        expected, fault = expected_usage(body), Fault("nothing was sent")
         for attempt in range(self.config.retries + 1):
             self.ledger.reserve(expected)
             actual = None
@@ -169,9 +159,20 @@ class Client:
                     return data
                 fault = Fault(wanted.missing)
             self._wait(fault, attempt, key)
-        raise self._gave_up(fault) if actual is None else self._unusable(wanted)
+        if actual is None:
+            raise self._gave_up(fault)
+        raise UnusableError(
+            f"The server {self.config.url} gave nothing usable in {self.config.retries + 1}"
+            f" attempts ({wanted.missing}); what was answered before is kept: run again to go on"
+            f" from here, or {wanted.mend}."
+        )
 
     def _ask(self, method: str, url: str, body: Body | None) -> Any:
+        """Return a request's JSON value, or None where the server has nothing there.
+
+        Raises:
+            IclError: the server cannot be reached, or refuses the key.
+        """
         fault = Fault("nothing was sent")
         for attempt in range(self.config.retries + 1):
             data, fault = self._once(method, url, body)
@@ -228,13 +229,6 @@ class Client:
             f"The server {self.config.url} gave no answer in {self.config.retries + 1} attempts"
             f" ({fault.reason}); see that it runs at this address, then run again to go on from"
             " here."
-        )
-
-    def _unusable(self, wanted: Wanted) -> IclError:
-        return UnusableError(
-            f"The server {self.config.url} gave nothing usable in {self.config.retries + 1}"
-            f" attempts ({wanted.missing}); what was answered before is kept: run again to go on"
-            f" from here, or {wanted.mend}."
         )
 
 

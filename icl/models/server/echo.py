@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from icl.errors import IclError
-from icl.models.server.replies import Position, positions
-from icl.models.server.scores import Scores
+from icl.models.server.ledger import reported
+from icl.models.server.replies import Position, Scores, positions
 from icl.models.server.session import Session
-from icl.models.server.usage import reported
 from icl.models.server.wanted import ECHO
 
 _PROBE = "One, two, three, four, five, six, seven"
@@ -54,17 +53,11 @@ class EchoScorer:
         alone = [self._body(prompt) for prompt in prompts]
         wholes = [self._body(prompt + answer) for prompt in prompts for answer in answers]
         echoes = [_echoed(data) for data in self._session.ask_all([*alone, *wholes], ECHO)]
-        rows = []
-        for i, prompt in enumerate(prompts):
-            begin = len(prompts) + i * len(answers)
-            rows.append(
-                [
-                    _sum(echoes[i], whole, prompt, answer)
-                    for whole, answer in zip(
-                        echoes[begin : begin + len(answers)], answers, strict=True
-                    )
-                ]
-            )
+        told = iter(echoes[len(prompts) :])
+        rows = [
+            [_sum(own, next(told), prompt, answer) for answer in answers]
+            for own, prompt in zip(echoes, prompts, strict=False)
+        ]
         return Scores(rows, Counter({"echo": len(prompts) * len(answers)}))
 
     def _body(self, text: str) -> Mapping[str, Any]:
@@ -79,11 +72,8 @@ def _echoed(data: Any) -> list[Position]:
 
 
 def _sum(alone: list[Position], whole: list[Position], prompt: str, answer: str) -> float:
-    begin = 0
-    for a, b in zip(alone, whole, strict=False):
-        if a.token.sign != b.token.sign:
-            break
-        begin += 1
+    alike = [a.token.sign == b.token.sign for a, b in zip(alone, whole, strict=False)]
+    begin = [*alike, False].index(False)
     if begin == len(whole):
         raise IclError(
             f"The label word {answer!r} adds no token after the prompt ending in {prompt[-20:]!r};"

@@ -16,38 +16,31 @@ from collections.abc import Sequence
 
 from icl.models.server.by_choice import chosen_row
 from icl.models.server.matching import match, plain
-from icl.models.server.replies import Position, positions, text_of
-from icl.models.server.scores import Scores
+from icl.models.server.replies import Position, Scores, positions, text_of
 from icl.models.server.session import Session
 from icl.models.server.wanted import ANSWER
 
 _TOKENS = 16  # enough to tell two labels apart in any script
 
 
-class GeneratedScorer:
-    """Reads label scores off the log-probabilities of a generated answer."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def __call__(self, prompts: Sequence[str], answers: Sequence[str]) -> Scores:
-        """Score every answer after every prompt."""
-        count = self._session.alternatives
-        bodies = [self._session.body(p, max_tokens=_TOKENS, logprobs=count) for p in prompts]
-        rows, ways = [], Counter[str]()
-        for data in self._session.ask_all(bodies, ANSWER):
-            found = positions(data)
-            row = label_mass(found, answers) if found else [None] * len(answers)
-            if any(score is not None for score in row):
-                floor = min(token.log_prob for token in found[0].top or (found[0].token,))
-                rows.append([floor if score is None else score for score in row])
-                ways["generated"] += sum(score is not None for score in row)
-                ways["upper bound"] += sum(score is None for score in row)
-            else:  # the answer begins with words of its own
-                chosen = match(text_of(data), answers)
-                rows.append(chosen_row(chosen, len(answers)))
-                ways["no match" if chosen is None else "free choice"] += len(answers)
-        return Scores(rows, +ways)
+def generated_scores(session: Session, prompts: Sequence[str], answers: Sequence[str]) -> Scores:
+    """Score every answer after every prompt by the log-probabilities of a generated answer."""
+    count = session.alternatives
+    bodies = [session.body(p, max_tokens=_TOKENS, logprobs=count) for p in prompts]
+    rows, ways = [], Counter[str]()
+    for data in session.ask_all(bodies, ANSWER):
+        found = positions(data)
+        row = label_mass(found, answers) if found else [None] * len(answers)
+        if any(score is not None for score in row):
+            floor = min(token.log_prob for token in found[0].top or (found[0].token,))
+            rows.append([floor if score is None else score for score in row])
+            ways["generated"] += sum(score is not None for score in row)
+            ways["upper bound"] += sum(score is None for score in row)
+        else:  # the answer begins with words of its own
+            chosen = match(text_of(data), answers)
+            rows.append(chosen_row(chosen, len(answers)))
+            ways["no match" if chosen is None else "free choice"] += len(answers)
+    return Scores(rows, +ways)
 
 
 def label_mass(found: Sequence[Position], answers: Sequence[str]) -> list[float | None]:

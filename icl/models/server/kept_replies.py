@@ -73,9 +73,8 @@ class ReplyCache:
 
     def put(self, key: str, reply: Any) -> None:
         """Keep a JSON value; the first one stays where two processes bring one."""
-        packed = zlib.compress(
-            json.dumps(reply, ensure_ascii=False).encode(errors="surrogatepass"), level=3
-        )
+        text = json.dumps(reply, ensure_ascii=False).encode(errors="surrogatepass")
+        packed = zlib.compress(text, level=3)
         try:
             with self._lock, self._db:
                 self._db.execute("INSERT OR IGNORE INTO replies VALUES (?, ?)", (key, packed))

@@ -1,14 +1,19 @@
-"""What was spent on a server, and the end of it when the budget is spent."""
+"""Tokens of a request, what was spent on a server, and the end of it when the budget is spent."""
 
 from __future__ import annotations
 
+import json
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from icl.errors import IclError
 from icl.models.server.config import Budget
 
 _MILLION = 1_000_000
+_BYTES_A_TOKEN = 3  # for an estimate, before the server has counted
+_MOST = 2**31  # what exceeds it is no count of tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,44 @@ class Usage:
     prompt: int
     cached: int
     answer: int
+
+
+def expected_usage(body: Mapping[str, Any]) -> Usage:
+    """Estimate a request's tokens before the server has counted them."""
+    prompt = body.get("prompt")
+    if isinstance(prompt, list):
+        count = len(prompt)
+    else:
+        shown = prompt if isinstance(prompt, str) else json.dumps(body.get("messages"))
+        count = 1 + len(shown.encode()) // _BYTES_A_TOKEN
+    return Usage(count, 0, int(body.get("max_tokens") or body.get("max_completion_tokens") or 0))
+
+
+def actual_usage(data: Any, expected: Usage) -> Usage:
+    """Return the tokens that a reply reports, or those expected where it reports none."""
+    prompt, answer = (reported(data, name) for name in ("prompt_tokens", "completion_tokens"))
+    if prompt is None:
+        return expected
+    cached = _count(_field(_field(data.get("usage"), "prompt_tokens_details"), "cached_tokens"))
+    return Usage(
+        prompt,
+        cached if cached is not None and cached <= prompt else 0,
+        expected.answer if answer is None else answer,
+    )
+
+
+def reported(data: Any, name: str) -> int | None:
+    """Return a count out of a reply's usage, or None where there is none that can be one."""
+    return _count(_field(data.get("usage"), name))
+
+
+def _field(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def _count(value: Any) -> int | None:
+    fits = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST
+    return value if fits else None
 
 
 class Ledger:
@@ -48,14 +91,14 @@ class Ledger:
         """
         tokens, cost = expected.prompt + expected.answer, self._price(expected)
         with self._lock:
-            for unit, limit, after in (
-                ("requests", self._budget.requests, self.requests + 1),
-                ("tokens", self._budget.tokens, self.tokens + tokens),
-                ("cost", self._budget.cost, self.cost + cost),
+            for unit, told, limit, after in (
+                ("requests", "requests", self._budget.requests, self.requests + 1),
+                ("tokens", "tokens", self._budget.tokens, self.tokens + tokens),
+                ("cost", "in cost", self._budget.cost, self.cost + cost),
             ):
                 if limit is not None and after > limit:
                     raise IclError(
-                        f"The server's budget of {limit:g} {_UNITS[unit]} is spent (so far"
+                        f"The server's budget of {limit:g} {told} is spent (so far"
                         f" {self.requests} requests and {self.tokens} tokens); what was answered is"
                         f" kept: raise `model.server.budget.{unit}` and run again to go on from"
                         " here."
@@ -74,6 +117,3 @@ class Ledger:
     def _price(self, usage: Usage) -> float:
         inputs, outputs = self._budget.input_price or 0.0, self._budget.output_price or 0.0
         return (usage.prompt * inputs + usage.answer * outputs) / _MILLION
-
-
-_UNITS = {"requests": "requests", "tokens": "tokens", "cost": "in cost"}

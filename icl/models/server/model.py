@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -14,16 +14,15 @@ from torch import Tensor
 from icl.errors import IclError
 from icl.models.base import PROMPTED, UNLIMITED, Model
 from icl.models.loading.identity import tokenizer_digest
-from icl.models.server.by_choice import ChoiceScorer
+from icl.models.server.by_choice import choice_scores
 from icl.models.server.client import Client
 from icl.models.server.config import ServerConfig
 from icl.models.server.echo import EchoScorer
-from icl.models.server.generated import GeneratedScorer
+from icl.models.server.generated import generated_scores
 from icl.models.server.info import server_info
 from icl.models.server.next_token import NextTokenScorer
 from icl.models.server.rates import Clock
-from icl.models.server.replies import text_of
-from icl.models.server.scores import Scorer
+from icl.models.server.replies import Scorer, text_of
 from icl.models.server.session import Session
 from icl.models.server.tokenizer import ServerTokenizer
 from icl.models.tokens import ByteTokenizer
@@ -144,20 +143,17 @@ class ServerModel(Model):
         known: dict[str, tuple[Scorer, bool]] = {
             "next-token": (tokens, not session.chat and knows_ids and tokens.works()),
             "echo": (echo, not session.chat and echo.works()),
-            "generated": (GeneratedScorer(session), session.alternatives > 0),
-            "choice": (ChoiceScorer(session), True),
+            "generated": (partial(generated_scores, session), session.alternatives > 0),
+            "choice": (partial(choice_scores, session), True),
         }
-        if config.scoring != "auto":
-            scorer, works = known[config.scoring]
-            if works:
-                return config.scoring, scorer
-            able = [way for way, (_, works) in known.items() if works]
-            raise IclError(
-                f"The server {config.url} cannot score by {config.scoring!r}; it can by"
-                f" {', '.join(map(repr, able))}: set `model.server.scoring`, or leave it to 'auto'."
-            )
-        way = next(way for way, (_, works) in known.items() if works)
-        return way, known[way][0]
+        able = {way: scorer for way, (scorer, works) in known.items() if works}
+        way = next(iter(able)) if config.scoring == "auto" else config.scoring
+        if way in able:
+            return way, able[way]
+        raise IclError(
+            f"The server {config.url} cannot score by {config.scoring!r}; it can by"
+            f" {', '.join(map(repr, able))}: set `model.server.scoring`, or leave it to 'auto'."
+        )
 
 
 _MOST_STOPS = 4  # more than these hosted servers refuse; all are cut off here

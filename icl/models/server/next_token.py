@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError
 from icl.models.server.answers import RefusedError, UnusableError
-from icl.models.server.replies import Position, positions
-from icl.models.server.scores import Scores
+from icl.models.server.ledger import reported
+from icl.models.server.replies import Position, Scores, positions
 from icl.models.server.session import Session
-from icl.models.server.usage import reported
 from icl.models.server.wanted import ALTERNATIVES, FIRST
-from icl.models.tokens import encode, encode_pairs
+from icl.models.tokens import EncodedPair, encode, encode_pairs
 
 if TYPE_CHECKING:
     from icl.models.server.echo import EchoScorer
@@ -49,6 +48,10 @@ class NextTokenScorer:
         self._echo = echo
         self._most = _WIDEST
 
+    @property
+    def _probe(self) -> Context:
+        return tuple(encode(self._tokenizer, [_PROBE])[0].tolist())
+
     def works(self) -> bool:
         """Say whether the server names token ids, and takes ids of ours for a text of its own.
 
@@ -57,14 +60,9 @@ class NextTokenScorer:
         asked = self._session.alternatives
         if not asked:
             return False
-        context = tuple(encode(self._tokenizer, [_PROBE])[0].tolist())
-        told = [
-            self._session.probe(body, ALTERNATIVES)
-            for body in (
-                self._session.body(_PROBE, max_tokens=1, logprobs=asked),
-                self._body(context, asked),
-            )
-        ]
+        text = self._session.body(_PROBE, max_tokens=1, logprobs=asked)
+        bodies = (text, self._body(self._probe, asked))
+        told = [self._session.probe(body, ALTERNATIVES) for body in bodies]
         if not all(data is not None and ALTERNATIVES.usable(data) for data in told):
             return False
         first, second = (positions(data)[0].top for data in told)
@@ -79,12 +77,10 @@ class NextTokenScorer:
     def __call__(self, prompts: Sequence[str], answers: Sequence[str]) -> Scores:
         """Score every answer after every prompt; raises `IclError` for an answer of no token."""
         pairs = encode_pairs(self._tokenizer, prompts, answers)
-        steps = [[_steps(p.tokens.tolist(), p.answer_from) for p in row] for row in pairs]
+        steps = [[_steps(pair) for pair in row] for row in pairs]
         wanted: dict[Context, set[int]] = {}
-        for row in steps:
-            for answer in row:
-                for context, target in answer:
-                    wanted.setdefault(context, set()).add(target)
+        for context, target in (step for row in steps for answer in row for step in answer):
+            wanted.setdefault(context, set()).add(target)
         known, floors = self._next(wanted)
         missing = [
             (c, t) for c, targets in wanted.items() for t in sorted(targets - known[c].keys())
@@ -141,14 +137,14 @@ class NextTokenScorer:
     @cached_property
     def _can_force(self) -> bool:
         """Whether a token that is forced by a bias is reported with its unbiased probability."""
-        context = tuple(encode(self._tokenizer, [_PROBE])[0].tolist())
+        context = self._probe
         bodies = [self._body(context, self._session.alternatives)]
         listed = positions(self._session.ask_all(bodies, ALTERNATIVES)[0])
         last = listed[0].top[-1]  # the least likely one, so that a bias would show most
         if last.id is None or last.log_prob > -2 * _NOISE:
             return False
         try:  # with patience, unlike a probe at the start: scores depend on the verdict
-            [reply] = self._session.ask_all([self._bias(context, last.id)], FIRST)
+            [reply] = self._session.ask_all([self._body(context, 1, last.id)], FIRST)
         except (RefusedError, UnusableError):
             return False
         forced = positions(reply)[0].token
@@ -156,7 +152,7 @@ class NextTokenScorer:
 
     def _forced(self, missing: Sequence[tuple[Context, int]]) -> list[float]:
         """Return the log-probabilities of tokens that the server is made to generate."""
-        replies = self._session.ask_all([self._bias(c, target) for c, target in missing], FIRST)
+        replies = self._session.ask_all([self._body(c, 1, target) for c, target in missing], FIRST)
         found = [positions(data)[0].token for data in replies]
         for token, (_, target) in zip(found, missing, strict=True):
             if token.id != target:
@@ -165,10 +161,6 @@ class NextTokenScorer:
                     " `model.server.scoring` to another way."
                 )
         return [token.log_prob for token in found]
-
-    def _bias(self, context: Context, target: int) -> Mapping[str, Any]:
-        extra = {"logit_bias": {str(target): 100}}
-        return self._session.body(list(context), max_tokens=1, logprobs=1, extra=extra)
 
     def _ask(self, contexts: Sequence[Context], count: int) -> dict[Context, Position] | None:
         """Ask for so many alternatives; None where the server refuses to name so many."""
@@ -182,12 +174,15 @@ class NextTokenScorer:
         found = [positions(data)[0] for data in self._session.ask_all(bodies, ALTERNATIVES)]
         return dict(zip(contexts, found, strict=True))
 
-    def _body(self, context: Context, count: int) -> Mapping[str, Any]:
-        return self._session.body(list(context), max_tokens=1, logprobs=count)
+    def _body(self, context: Context, count: int, target: int | None = None) -> Mapping[str, Any]:
+        """Return a request for the likeliest tokens, or one that makes the server generate one."""
+        extra = {} if target is None else {"logit_bias": {str(target): 100}}
+        return self._session.body(list(context), max_tokens=1, logprobs=count, extra=extra)
 
 
-def _steps(tokens: list[int], answer_from: int) -> list[tuple[Context, int]]:
-    return [(tuple(tokens[:at]), tokens[at]) for at in range(answer_from, len(tokens))]
+def _steps(pair: EncodedPair) -> list[tuple[Context, int]]:
+    tokens = pair.tokens.tolist()
+    return [(tuple(tokens[:at]), tokens[at]) for at in range(pair.answer_from, len(tokens))]
 
 
 def _bound(position: Position) -> float:

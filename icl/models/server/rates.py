@@ -85,18 +85,16 @@ class Pacer:
 
     def enter(self, tokens: int) -> None:
         """Wait until a request of so many tokens may be sent, and count it."""
+        both = ((self._requests, 1), (self._tokens, tokens))
+        rated = [(rate, amount) for rate, amount in both if rate is not None]
         while True:
             with self._lock:
                 now = self._clock.now()
-                wait = self._paused_until - now
-                rated = ((self._requests, 1), (self._tokens, tokens))
-                for rate, amount in rated:
-                    if rate is not None:
-                        wait = max(wait, rate.wait(amount, now))
+                waits = [rate.wait(amount, now) for rate, amount in rated]
+                wait = max(self._paused_until - now, *waits, 0.0)
                 if wait <= 0:
                     for rate, amount in rated:
-                        if rate is not None:
-                            rate.take(amount, now)
+                        rate.take(amount, now)
                     return
             self._clock.wait(wait)
 

@@ -59,28 +59,24 @@ class Session:
         extra: Body | None = None,
     ) -> Mapping[str, Any]:
         """Return a request; a prompt of token ids is for the completions API only."""
-        made: dict[str, Any] = {
+        asked: dict[str, Any] = {"prompt": prompt}
+        wished: dict[str, Any] = {"logprobs": logprobs}
+        if self.chat:
+            asked = {"messages": [{"role": "user", "content": prompt}]}
+            wished = {"logprobs": True, "top_logprobs": logprobs}
+        if self.program == "vllm":
+            wished["return_tokens_as_token_ids"] = not self.chat
+        return {
             "model": self.name,
             self._limit: max_tokens,
             "temperature": temperature,
+            **asked,
+            **(wished if logprobs else {}),
+            **({"echo": True} if echo else {}),
+            **({} if seed is None else {"seed": seed}),
+            **({"stop": list(stop)} if stop else {}),
+            **(extra or {}),
         }
-        if self.chat:
-            made["messages"] = [{"role": "user", "content": prompt}]
-            if logprobs:
-                made |= {"logprobs": True, "top_logprobs": logprobs}
-        else:
-            made["prompt"] = prompt
-            if logprobs:
-                made["logprobs"] = logprobs
-        if logprobs and self.program == "vllm":
-            made["return_tokens_as_token_ids"] = not self.chat
-        if echo:
-            made["echo"] = True
-        if seed is not None:
-            made["seed"] = seed
-        if stop:
-            made["stop"] = list(stop)
-        return made | dict(extra or {})
 
     def ask_all(self, bodies: Sequence[Body], wanted: Wanted = TEXT) -> list[Any]:
         """Send requests and return their replies' JSON values, in the same order.

@@ -7,20 +7,17 @@ from typing import Any
 
 from icl.errors import IclError
 from icl.models.server.client import Client
+from icl.models.tokens import ByteTokenizer
 
 _MOST_IDS = 2**31  # no vocabulary is larger
 
 
-class ServerTokenizer:
+class ServerTokenizer(ByteTokenizer):
     """Encodes by asking the server (``/tokenize``, as vLLM and llama.cpp have it).
 
-    It does what `icl.models.tokens` asks of a tokenizer, and no more.
+    It does what `icl.models.tokens` asks of a tokenizer, and no more; neither server puts anything
+    behind a prompt.
     """
-
-    closes_texts = False  # neither server puts anything behind a prompt
-    eos_token_id: int | None = None
-    chat_template: str | None = None
-    bos_token: str | None = None
 
     def __init__(self, client: Client, name: str) -> None:
         self._client = client
@@ -28,7 +25,7 @@ class ServerTokenizer:
         self._known: dict[str, list[int]] = {}
 
     @property
-    def bos_token_id(self) -> int | None:
+    def bos_token_id(self) -> int | None:  # type: ignore[override]
         """The token that the server puts at the start of every prompt."""
         alone = self._encode([""])[0]
         return alone[0] if alone else None
@@ -59,13 +56,8 @@ class ServerTokenizer:
 
     def _ask(self, text: str) -> list[int] | None:
         # vLLM reads `prompt`, llama.cpp `content`; each leaves alone what it does not know.
-        body = {
-            "model": self._name,
-            "prompt": text,
-            "content": text,
-            "add_special_tokens": True,
-            "add_special": True,
-        }
+        body = {"model": self._name, "prompt": text, "content": text}
+        body |= {"add_special_tokens": True, "add_special": True}
         reply = self._client.tool("/tokenize", body)
         ids = reply.get("tokens") if isinstance(reply, dict) else None
         return ids if isinstance(ids, list) and all(map(_is_id, ids)) else None

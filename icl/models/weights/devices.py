@@ -82,7 +82,7 @@ def check_map(
         if place != "disk":
             check_device(f"cuda:{place}" if isinstance(place, int) else place)
     kinds = set(places.values())
-    if quantise is not None and ("disk" in kinds or ("cpu" in kinds and len(kinds) > 1)):
+    if quantise is not None and ("disk" in kinds or {"cpu"} < kinds):
         raise IclError(
             "`quantise` holds weights where they are multiplied, and `device_map` names `cpu` or"
             " `disk` to fetch some from; drop one of the two."

@@ -21,6 +21,7 @@ from icl.models.backbone import Backbone
 from icl.models.loading import filehash
 from icl.models.loading.identity import memory_identity, model_identity
 from icl.models.loading.load import load_backbone
+from icl.tools.cache import sha256_file
 from tests import tiny, tiny_encoders
 
 WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
@@ -52,13 +53,12 @@ def settled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are read, as they are read."""
     names: list[str] = []
-    read = filehash._read
 
     def watched(path: Path) -> str:
         names.append(path.name)
-        return read(path)
+        return sha256_file(path)
 
-    monkeypatch.setattr(filehash, "_read", watched)
+    monkeypatch.setattr(filehash, "sha256_file", watched)
     return names
 
 
@@ -196,15 +196,13 @@ def test_a_memory_that_cannot_be_written_costs_time_only(
 def test_a_file_that_is_written_all_the_while_is_told(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = filehash._read
-
     def written(path: Path) -> str:
-        digest = read(path)
+        digest = sha256_file(path)
         with path.open("ab") as file:
             file.write(b" ")
         return digest
 
-    monkeypatch.setattr(filehash, "_read", written)
+    monkeypatch.setattr(filehash, "sha256_file", written)
     with pytest.raises(IclError, match="is being written"):
         model_identity(str(folder))
 

@@ -11,8 +11,7 @@ from transformers import AutoModelForCausalLM, Gemma3TextConfig, MistralConfig, 
 
 from icl.errors import IclError
 from icl.models.backbone import Backbone
-from icl.models.loading.narrowed import narrowed
-from icl.models.loading.self_check import check_packing
+from icl.models.loading.self_check import check_packing, narrowed
 from icl.models.packed import attention, rope
 from tests import tiny
 

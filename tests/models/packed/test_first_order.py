@@ -12,7 +12,7 @@ from icl.models.adapters.lora import Adapter, LoraSpec
 from icl.models.adapters.lora_start import init_lora
 from icl.models.backbone import Backbone
 from icl.models.packed import attention, blocks, ends, norms
-from icl.models.packed.normaliser import Normaliser
+from icl.models.packed.vocabulary import Normaliser
 from icl.models.scoring import scorer
 from icl.models.scoring.scorer import make_plan, make_task_plan, score
 from tests import tiny

@@ -19,12 +19,11 @@ from icl.models.server.client import Client
 from icl.models.server.config import ServerConfig
 from icl.models.server.generated import label_mass
 from icl.models.server.info import server_info
-from icl.models.server.ledger import Usage
+from icl.models.server.ledger import Usage, actual_usage
 from icl.models.server.next_token import _bound
 from icl.models.server.replies import positions, text_of
 from icl.models.server.secret import Secret
 from icl.models.server.tokenizer import ServerTokenizer
-from icl.models.server.usage import actual_usage
 from tests.models.server.fake import FakeServer, FastClock, Fault, connect
 
 PROMPTS, ANSWERS = ["Word: January\nKind:", "organ"], [" month", " weekday"]
