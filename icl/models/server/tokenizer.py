@@ -56,7 +56,7 @@ class ServerTokenizer(ByteTokenizer):
 
     def _ask(self, text: str) -> list[int] | None:
         # vLLM reads `prompt`, llama.cpp `content`; each leaves alone what it does not know.
-        body = {"model": self._name, "prompt": text, "content": text}
+        body: dict[str, Any] = {"model": self._name, "prompt": text, "content": text}
         body |= {"add_special_tokens": True, "add_special": True}
         reply = self._client.tool("/tokenize", body)
         ids = reply.get("tokens") if isinstance(reply, dict) else None
