@@ -217,8 +217,12 @@ def test_a_study_of_written_answers_is_refused_before_a_model_loads(
 ) -> None:
     from icl.episodes import Episode
     from icl.experiments import prompt_study
+    from icl.tasks.kinds.generation import Generation
 
-    episode = Episode("sum", FREE, (), (SHOWN[0],), 0, 0, 0, "test", "prompts", "xx", "xx")
+    kind = Generation(metrics=("exact_match",))
+    episode = Episode(
+        "sum", FREE, (), (SHOWN[0],), 0, 0, 0, "test", "prompts", "xx", "xx", kind=kind
+    )
     monkeypatch.setattr(prompt_study, "load_family", lambda *args, **options: None)
     monkeypatch.setattr(prompt_study, "draw", lambda *args: [episode])
     sets = {name: {"split": name, "count": 2} for name in ("validation", "test")}
