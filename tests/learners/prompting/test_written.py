@@ -230,5 +230,5 @@ def test_a_study_of_written_answers_is_refused_before_a_model_loads(
         schema_version=1, name="s", model={"name": "m"}, tasks={"family": "f"},
         episodes={"ways": 2, "shots": [0], "queries": 1, **sets}, factors={"template": ["task"]},
     )  # fmt: skip
-    with pytest.raises(IclError, match="answers of 'sum' are written"):
+    with pytest.raises(IclError, match="accuracies of single labels, which 'sum' has not"):
         prompt_study.run_study(study, tmp_path, command="")
