@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from icl.errors import IclError, did_you_mean
+from icl.errors import IclError, did_you_mean, in_short
 from icl.learners.base import Learner, MetaLearner, Params
 from icl.models.base import DECODER, told
 from icl.tools.own_class import own_class, own_module
@@ -130,7 +130,16 @@ def make(method: str, params: Mapping[str, Any], backbone: Model | None) -> Lear
     """
     checked = validate(method, params)
     check_model(method, checked, backbone)
-    return learner_class(method)(backbone, checked)
+    try:
+        return learner_class(method)(backbone, checked)
+    except IclError:
+        raise
+    except Exception as error:  # somebody's own code may fail in any way
+        if method in _METHODS and type(backbone).__module__.startswith("icl."):
+            raise
+        raise IclError(
+            f"The method {method!r} cannot be made: {type(error).__name__}: {in_short(error)}."
+        ) from error
 
 
 def check_model(method: str, params: Params, model: Model | Sketch | None) -> None:
