@@ -102,8 +102,8 @@ class Model:
     def identity(self) -> str:
         """A hash of all that decides its numbers: class, arguments, code of its module, version.
 
-        Arguments that cannot be pickled make it new each time. The code of a notebook or a script is
-        nowhere told: a class in one is new each time.
+        Arguments that cannot be pickled make it new each time. The code of a notebook or a script
+        is nowhere told: a class in one is new each time.
         """
         module = type(self).__module__
         code = secrets.token_hex() if module == "__main__" else code_of(module)

@@ -81,6 +81,12 @@ def kind_from(told: Mapping[str, Any]) -> Kind:
         IclError: there is no such kind any more, or its code has changed since.
     """
     fields = {name: value for name, value in told.items() if name not in RESERVED}
+    file = told["name"].rpartition(":")[0]
+    if file.endswith(".py") and not Path(file).expanduser().is_file():
+        raise IclError(
+            f"The kind of task {told['name']!r} is not here: its file is seen from the directory in"
+            " which the episodes were drawn; go there, or put the file here."
+        )
     own = kind_class(told["name"])
     if told.get("code") not in (None, code_of(own.__module__)):
         raise IclError(

@@ -126,3 +126,15 @@ def test_sets_and_letters_of_any_script_are_the_same_everywhere(tmp_path: Path) 
         asked = [sys.executable, "-c", SHOW, str(path)]
         seen.add(subprocess.check_output(asked, env={"PYTHONHASHSEED": seed}, text=True))
     assert len(seen) == 1
+
+
+def test_episodes_say_from_where_their_kind_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "class Own(Base): ...\n")
+    monkeypatch.chdir(tmp_path)
+    drawn = icl.episodes.draw(icl.load_task(path), ways=2, shots=1, queries=1, count=1)[0].to_json()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(IclError, match="seen from the directory in which the episodes were drawn"):
+        icl.episodes.Episode.from_json(drawn)
