@@ -16,7 +16,8 @@ from icl.tasks.task import Example, Labels
 from icl.tasks.template import Template
 
 _KIND = b'"kind":{"name":"'  # the last part of a line
-_PLACE = re.compile(rb'\A(?:[^"\\]|\\.)*(?=:\w+")')  # of somebody's own kind; its code is said too
+# of somebody's own kind, whose code is said too
+_PLACE = re.compile(rb'\A(?:[^"\\]|\\.)*(?=:[^"\\:]+")')
 
 
 def line_hash(line: bytes) -> bytes:

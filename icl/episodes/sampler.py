@@ -290,4 +290,9 @@ class EpisodeSampler:
 
 def _labels(task: Task, strata: tuple[str, ...]) -> Labels:
     names = task.kind.among(task.labels, strata)
+    if not set(names) <= set(task.labels):
+        raise IclError(
+            f"The kind of the task {task.name!r} asks among {', '.join(names)}; let `among` return"
+            f" labels of the task's: {', '.join(task.labels)}."
+        )
     return Labels(names, tuple(task.words[n] for n in names), task.template)

@@ -13,6 +13,7 @@ from icl.errors import IclError
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 from icl.tools.amounts import Work
+from icl.tools.values import plain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +32,7 @@ class Params(BaseModel):
 
         Where a parameter names files, their content's hash stands in its place.
         """
-        return self.model_dump(mode="json")
+        return plain(self)
 
     def check_task(self, labels: Labels, shown: Sequence[Example]) -> None:
         """Raise `IclError` where a task cannot be put before a model as these parameters say.

@@ -6,17 +6,17 @@ import inspect
 import re
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
-from icl.errors import IclError, did_you_mean
+from icl.errors import IclError, did_you_mean, in_short
 from icl.learners.base import Learner, MetaLearner, Params
-from icl.models.base import DECODER, told
+from icl.models.base import DECODER, Ability, told
 from icl.tools.own_class import own_class, own_module
 
 if TYPE_CHECKING:
-    from icl.models.base import Ability, Model, Sketch
+    from icl.models.base import Model, Sketch
 
 _NAMED = 3  # methods in a message
 # method -> module:class; modules are imported on use, so that listing names is quick
@@ -85,6 +85,10 @@ def learner_class(method: str) -> type[Learner]:
         return found
     if ":" in method:
         own: type[Learner] = own_class(method, Learner, "method")  # type: ignore[type-abstract]
+        if not (isinstance(own.Params, type) and issubclass(own.Params, Params)):
+            raise IclError(
+                f"The method {method!r}: derive its `Params` from `icl.learners.Params`."
+            )
         return own
     raise IclError(f"No method {method!r}." + did_you_mean(method, _METHODS))
 
@@ -130,7 +134,16 @@ def make(method: str, params: Mapping[str, Any], backbone: Model | None) -> Lear
     """
     checked = validate(method, params)
     check_model(method, checked, backbone)
-    return learner_class(method)(backbone, checked)
+    try:
+        return learner_class(method)(backbone, checked)
+    except IclError:
+        raise
+    except Exception as error:  # somebody's own code may fail in any way
+        if method in _METHODS and type(backbone).__module__.startswith("icl."):
+            raise
+        raise IclError(
+            f"The method {method!r} cannot be made: {type(error).__name__}: {in_short(error)}."
+        ) from error
 
 
 def check_model(method: str, params: Params, model: Model | Sketch | None) -> None:
@@ -140,7 +153,7 @@ def check_model(method: str, params: Params, model: Model | Sketch | None) -> No
     so that a run can be refused before anything is computed.
     """
     kind = learner_class(method)
-    wanted = kind.needs(params)
+    wanted = _needed(method, kind, params)
     if not wanted:
         return
     if model is None:
@@ -153,6 +166,22 @@ def check_model(method: str, params: Params, model: Model | Sketch | None) -> No
         f"{'With these parameters the' if by_default else 'The'} method {method!r} needs a model"
         f" that {told(wanted - model.can)}, and {model.name!r}, {model.kind}, is none; {mend}, or"
         f" take a model such as {_suits(wanted)}."
+    )
+
+
+def _needed(method: str, kind: type[Learner], params: Params) -> frozenset[Ability]:
+    """Return what a method needs; raises `IclError` where its class says no such thing."""
+    found: Any = None
+    try:
+        found = kind.needs(params)
+        if isinstance(found, frozenset | set) and found <= set(get_args(Ability)):
+            return frozenset(found)
+        reason = f"it returns {found!r}"
+    except Exception as error:  # somebody's own code may fail in any way
+        reason = f"{type(error).__name__}: {in_short(error)}"
+    raise IclError(
+        f"The method {method!r} does not say what it needs ({reason}); let its class method `needs`"
+        f" return a set out of {', '.join(get_args(Ability))}."
     )
 
 

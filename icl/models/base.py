@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -71,6 +72,14 @@ class Model:
     chats: bool = False
     context_length: Any = UNLIMITED
     tokenizer: Any = ByteTokenizer()
+    _made_of: tuple[Any, ...] = ()
+
+    def __new__(cls, *given: Any, **named: Any) -> Model:
+        """Remember what somebody's own class is made of: other arguments make another model."""
+        made = super().__new__(cls)
+        if (given or named) and not cls.__module__.startswith("icl."):
+            made._made_of = (given, named)
+        return made
 
     @cached_property
     def name(self) -> str:
@@ -91,13 +100,19 @@ class Model:
 
     @cached_property
     def identity(self) -> str:
-        """A hash of all that decides its numbers: its class, the code of its module, its version.
+        """A hash of all that decides its numbers: class, arguments, code of its module, version.
 
-        The code of a notebook or a script is nowhere told: a class in one is new each time.
+        Arguments that cannot be pickled make it new each time. The code of a notebook or a script
+        is nowhere told: a class in one is new each time.
         """
         module = type(self).__module__
         code = secrets.token_hex() if module == "__main__" else code_of(module)
         told = "\0".join([type(self).__name__, code, str(self.version)])
+        if self._made_of:
+            try:
+                told += pickle.dumps(self._made_of).hex()
+            except Exception:  # what is within may fail in any way
+                told += secrets.token_hex()
         return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def begin(self) -> None:

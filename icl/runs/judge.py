@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from icl.episodes import Episode
@@ -129,7 +130,7 @@ def _by_metrics(episode: Episode, answers: Sequence[Any]) -> Mapping[str, Any]:
         for name, metric in metrics.items()
     }
     for name, row in (*scores.items(), *((n, (m.chance,)) for n, m in metrics.items())):
-        wrong = [x for x in row if not (isinstance(x, int | float) and 0 <= x <= 1)]
+        wrong = [x for x in row if not (isinstance(x, Real) and 0 <= x <= 1)]
         if wrong:
             raise IclError(
                 f"The metric {name!r} of the kind of task {kind_name(kind)!r} is {wrong[0]!r};"
@@ -139,8 +140,8 @@ def _by_metrics(episode: Episode, answers: Sequence[Any]) -> Mapping[str, Any]:
         "ways": 0, "labels": (), "log_probs": (), "predictions": (), "gold": (),
         "texts": tuple(texts),
         "references": references,
-        "scores": scores,
-        "chance": {name: metric.chance for name, metric in metrics.items() if metric.chance},
+        "scores": {name: tuple(map(float, row)) for name, row in scores.items()},
+        "chance": {name: float(m.chance) for name, m in metrics.items() if m.chance},
     }  # fmt: skip
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
+
+from pydantic import BaseModel
 
 MOST = 1e30  # of anything that is spent; sums of it stay finite
 
@@ -30,3 +34,21 @@ def is_amount(value: Any) -> bool:
     """
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and 0 <= value < MOST  # NaN compares false
+
+
+def plain(fields: BaseModel) -> dict[str, Any]:
+    """Return fields as JSON values, sets in an order that is the same in every process."""
+    told: dict[str, Any] = _in_order(fields.model_dump(), fields.model_dump(mode="json"))
+    return told
+
+
+def _in_order(value: Any, told: Any) -> Any:
+    """Put in order the lists that JSON has where there are sets; the rest stays as it is told."""
+    if isinstance(value, set | frozenset):
+        return sorted(told, key=json.dumps)
+    if isinstance(value, Mapping) and isinstance(told, dict) and len(value) == len(told):
+        pairs = zip(told.items(), value.values(), strict=True)
+        return {name: _in_order(own, said) for (name, said), own in pairs}
+    if isinstance(value, list | tuple) and isinstance(told, list) and len(value) == len(told):
+        return [_in_order(own, said) for own, said in zip(value, told, strict=True)]
+    return told

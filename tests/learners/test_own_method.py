@@ -113,3 +113,29 @@ def test_a_missing_file_or_module_is_told(tmp_path: Path) -> None:
     for missing in (f"{tmp_path / 'none.py'}:Mine", "no_such_module:Mine"):
         with pytest.raises(IclError, match="cannot be imported"):
             learner_class(missing)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [("raise KeyError('boo')", "KeyError: 'boo'"), ("return 'score'", "returns 'score'"),
+     ("return {'scores'}", r"returns \{'scores'\}.*out of score, write")],
+)  # fmt: skip
+def test_what_it_needs_is_a_set_of_abilities(body: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from icl.learners import Learner\nclass Own(Learner):\n    method = 'own'\n"
+        "    def __init__(self, *_): raise KeyError('made')\n    def adapt(self, *_): ...\n"
+        f"    @classmethod\n    def needs(cls, params): {body}\n"
+        "class Raises(Own):\n    needs = classmethod(lambda *_: set())\n"
+    )
+    with pytest.raises(IclError, match=f"does not say what it needs .*{told}"):
+        make(f"{tmp_path / 'own.py'}:Own", {}, None)
+    with pytest.raises(IclError, match="cannot be made: KeyError: 'made'"):
+        make(f"{tmp_path / 'own.py'}:Raises", {}, None)
+
+
+def test_its_parameters_are_a_class_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from icl.learners import Learner\nclass Own(Learner):\n    Params = dict\n"
+    )
+    with pytest.raises(IclError, match="derive `Params` from"):
+        make(f"{tmp_path / 'own.py'}:Own", {}, None)

@@ -40,8 +40,13 @@ def load_model(name: str, **options: Any) -> Model:
     except Exception as error:  # somebody's own code may fail in any way
         reason = in_short(error) or type(error).__name__
         raise IclError(f"The model {name!r} cannot be made: {reason}.") from error
-    made.name = name
-    made.can = check_can(name, made.can)
+    can = check_can(name, made.can)
+    try:
+        made.name = name
+        if made.can != can:  # which may be told by a property
+            made.can = can
+    except AttributeError as error:
+        raise IclError(f"The model {name!r}: {error}; make it a plain attribute.") from error
     return made
 
 

@@ -27,8 +27,8 @@ class MultipleChoice(Classification):
 
     @property
     def in_episode(self) -> Classification:
-        """Classification."""
-        return CLASSIFICATION
+        """Classification, unless somebody's own kind is derived from this one."""
+        return CLASSIFICATION if type(self) is MultipleChoice else self
 
     def check_columns(self, task: str, columns: Columns, labels: Sequence[str]) -> None:
         """Ask for the columns of the options."""

@@ -13,8 +13,10 @@ from pydantic import ValidationError
 
 from icl.errors import IclError, did_you_mean
 from icl.tasks.kinds.base import Kind
+from icl.tasks.kinds.promises import hold
 from icl.tools.closure import code_of
 from icl.tools.own_class import own_class
+from icl.tools.values import plain
 
 # name, also of the module here -> class; the code of each enters the keys of those that it concerns
 _CLASSES = {
@@ -46,7 +48,7 @@ def kind_class(name: str) -> type[Kind]:
     if own.__abstractmethods__:
         lacks = ", ".join(f"`{method}`" for method in sorted(own.__abstractmethods__))
         raise IclError(f"The kind of task {name!r} lacks {lacks}; write what is missing.")
-    return own
+    return hold(own, name)
 
 
 def kind_name(kind: Kind) -> str:
@@ -66,7 +68,7 @@ def said(kind: Kind) -> dict[str, Any]:
 
     Of icl's own kinds the code is not said: it enters the keys of learners.
     """
-    told = {"name": kind_name(kind), **kind.model_dump(mode="json")}
+    told = {"name": kind_name(kind), **plain(kind)}
     if told["name"] not in KINDS:
         told["code"] = code_of(type(kind).__module__)
     return told
@@ -79,6 +81,12 @@ def kind_from(told: Mapping[str, Any]) -> Kind:
         IclError: there is no such kind any more, or its code has changed since.
     """
     fields = {name: value for name, value in told.items() if name not in RESERVED}
+    file = told["name"].rpartition(":")[0]
+    if file.endswith(".py") and not Path(file).expanduser().is_file():
+        raise IclError(
+            f"The kind of task {told['name']!r} is not here: its file is seen from the directory in"
+            " which the episodes were drawn; go there, or put the file here."
+        )
     own = kind_class(told["name"])
     if told.get("code") not in (None, code_of(own.__module__)):
         raise IclError(

@@ -6,12 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError
-from icl.tasks.kinds.base import Target
 from icl.tasks.sources.base import Row
 from icl.tasks.sources.cells import IncompleteError, label_of, shown, text_of, value_at
 from icl.tasks.sources.schema import Columns
 from icl.tasks.task import Example
-from icl.tasks.template import reason
 
 if TYPE_CHECKING:
     from icl.tasks.definitions.task import TaskDefinition
@@ -57,7 +55,7 @@ def examples_from_rows(
             if columns.id is not None:  # row numbers cannot stand twice
                 seen[item] = number
             fields = {name: shown(row, name, column) for name, column in columns.fields.items()}
-            target = _target(row, columns, task)
+            target = task.kind.target(row, columns, task)
             fields |= target.fields
             domain = "" if columns.domain is None else shown(row, "domain", columns.domain)
         except IclError as error:
@@ -70,15 +68,6 @@ def examples_from_rows(
         parallel = f"{part}/{item}" if part else item
         own = f"{language}/{parallel}"
         yield Example(own, fields, target.label, language, parallel, domain)
-
-
-def _target(row: Mapping[str, Any], columns: Columns, task: TaskDefinition) -> Target:
-    try:
-        return task.kind.target(row, columns, task)
-    except IclError:
-        raise
-    except Exception as error:  # somebody's own kind may fail in any way
-        raise IclError(f"the kind of task fails on it: {reason(error)}.") from error
 
 
 def _item(row: Mapping[str, Any], columns: str | tuple[str, ...] | None, place: int) -> str:
