@@ -77,6 +77,7 @@ def given_model(model: str | base.Model) -> tuple[ModelConfig, Model]:
     if isinstance(model, str):
         config = ModelConfig(name=model)
         return config, make_model(config)
+    model.look_again()  # it may have been changed since the last time
     loaded: Any = model
     if getattr(model, "origin", None) is None:  # it came from no files
         return ModelConfig(name=model.name), Model(lambda: model)
