@@ -203,3 +203,26 @@ def test_an_experiment_runs_and_its_folder_opens(tmp_path: Path) -> None:
     assert found.report == tmp_path / "run" / "report.html"
     opened = icl.open_run(tmp_path / "run")
     assert opened.records == found.records
+
+
+def test_a_model_changed_in_memory_is_another_and_nothing_is_taken_for_its_own(
+    tmp_path: Path, family: TaskFamily
+) -> None:
+    few = icl.episodes.draw(family, ways=3, shots=1, queries=3, count=1)
+    learners, model = ["zero-shot", "prototypes"], tiny.backbone()
+    before = icl.compare(learners, few, model, out=tmp_path)
+    with torch.no_grad():
+        for parameter in model.model.parameters():
+            parameter.mul_(1.5)
+    after = icl.compare(learners, few, model, out=tmp_path)
+    again = icl.compare(learners, few, model)
+    for old, new, fresh in zip(before.records, after.records, again.records, strict=True):
+        assert old.log_probs != new.log_probs == fresh.log_probs
+
+
+def test_a_learner_is_loaded_from_a_folder_given_as_text(
+    tmp_path: Path, family: TaskFamily
+) -> None:
+    few = icl.episodes.draw(family, ways=3, shots=1, queries=3, count=1)
+    icl.compare(["majority"], few, str(tiny.save(tmp_path / "model")), out=tmp_path / "run")
+    assert icl.load_learner(str(tmp_path / "run"), "majority").method == "majority"

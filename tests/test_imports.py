@@ -52,6 +52,7 @@ TWICE = {
     "worst": "the worst episodes, and how they are shown",
     "merge": "merging, and the command that does it",
     "episodes": "the episodes of an experiment, and the commands about episodes",
+    "registry": "the names that lead to a room's classes",
 }
 
 
@@ -92,6 +93,7 @@ def test_every_file_lies_in_a_room() -> None:
 
 def test_rooms_import_only_what_stands_below_them() -> None:
     free = {"errors", "version"}
+    assert not [other for name in free for other in imported(f"icl.{name}")]
     upwards = [
         f"{name} imports {other}"
         for name in modules()

@@ -113,7 +113,7 @@ def trained_state(run: Path, found: Found) -> dict[str, Tensor]:
     return state
 
 
-def load_learner(run: Path, name: str | None = None) -> Loaded:
+def load_learner(run: str | Path, name: str | None = None) -> Loaded:
     """Load a learner of a run, its model, and its trained state where it has one.
 
     Raises:
@@ -123,6 +123,7 @@ def load_learner(run: Path, name: str | None = None) -> Loaded:
     from icl.learners.base import MetaLearner
     from icl.learners.registry import make
 
+    run = Path(run)
     found = find_learner(run, name)
     state = trained_state(run, found) if found.folder else None
     backbone = make_model(found.config.model).backbone()

@@ -71,6 +71,7 @@ def given_model(model: str | Model) -> tuple[ModelConfig, Handle]:
     if isinstance(model, str):
         config = ModelConfig(name=model)
         return config, make_model(config)
+    model.look_again()  # it may have been changed since the last time
     loaded: Any = model
     if getattr(model, "origin", None) is None:  # it came from no files
         return ModelConfig(name=model.name), Handle(lambda: model)

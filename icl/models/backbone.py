@@ -163,6 +163,10 @@ class Backbone(Vocabulary, Model):
                 return told
         return memory_identity(self.model, self.tokenizer)
 
+    def look_again(self) -> None:
+        """Let the next question for its identity look at what lies in memory then."""
+        vars(self).pop("identity", None)
+
     def comes_from(self, origin: Origin | None) -> None:
         """Note the files that the model was loaded from just now."""
         self.origin, self._mark = origin, memory_mark(self.model, self.tokenizer)

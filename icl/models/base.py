@@ -115,6 +115,9 @@ class Model:
                 told += secrets.token_hex()
         return hashlib.sha256(told.encode()).hexdigest()[:16]
 
+    def look_again(self) -> None:
+        """Forget its identity, where it may have been changed in memory since that was told."""
+
     def begin(self) -> None:
         """Begin a piece of work that is to cost what it costs alone, whatever ran before it."""
         self.meter.begin()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tests import tiny, tiny_encoders
 from tests.learners import problems
 
 ROOT = Path(icl.__file__).parent
+ISA = {"isinstance", "issubclass"}
 FEW: dict[str, dict[str, Any]] = {
     "lora": {"steps": 1}, "lora-head": {"steps": 1}, "head-finetuning": {"steps": 2},
     "setfit": {"pairs": 1},
@@ -58,14 +59,45 @@ def test_nothing_asks_for_a_models_class_to_know_what_it_can_do() -> None:
     classes = model_classes()
     known = {"Model", "Backbone", "Encoder", "Seq2Seq", "PlainBackbone", "ServerModel"}
     assert known <= set(classes)
-    asked = []
-    for path, tree in trees().items():
-        for node in ast.walk(tree):
-            if not (isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance"):
-                continue
-            names = {getattr(n, "id", getattr(n, "attr", "")) for n in ast.walk(node.args[1])}
-            asked += [f"{path}:{node.lineno}" for n in names if n in classes and path != classes[n]]
-    assert not asked, asked
+    found = [
+        f"{path}:{line}"
+        for path, tree in trees().items()
+        for line in asked(tree, {name for name, home in classes.items() if home != path})
+    ]
+    assert not found, found
+
+
+def asked(tree: ast.AST, classes: set[str]) -> Iterator[int]:
+    """Yield the lines that ask whether something is of one of these classes."""
+    for node in ast.walk(tree):
+        parts: list[ast.AST] = []
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ISA:
+            parts = list(node.args[1:])
+        elif isinstance(node, ast.Compare):
+            parts = [node.left, *node.comparators]
+        elif isinstance(node, ast.MatchClass):
+            parts = [node.cls]
+        inner = [n for part in parts for n in ast.walk(part)]
+        names = {getattr(n, "id", getattr(n, "attr", getattr(n, "value", ""))) for n in inner}
+        if any(isinstance(name, str) and name in classes for name in names):
+            yield getattr(node, "lineno", 0)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "isinstance(model, Encoder)",
+        "isinstance(model, (int, models.Encoder))",
+        "issubclass(kind, Encoder)",
+        "type(model) is Encoder",
+        "type(model) in {Encoder}",
+        "type(model).__name__ == 'Encoder'",
+        "match model:\n    case Encoder(): pass",
+    ],
+)
+def test_a_question_for_a_class_is_found(bad: str) -> None:
+    assert list(asked(ast.parse(bad), {"Encoder"})) != []
+    assert list(asked(ast.parse(bad), {"Seq2Seq"})) == []
 
 
 class Scoring(Model):
