@@ -50,9 +50,7 @@ TWICE = {
     "transductive": "the heads, and the methods over embeddings",
     "reliability": "the metric, and the figures of a run",
     "worst": "the worst episodes, and how they are shown",
-    "merge": "merging, and the command that does it",
     "episodes": "the episodes of an experiment, and the commands about episodes",
-    "registry": "the names that lead to a room's classes",
 }
 
 
