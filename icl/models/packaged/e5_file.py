@@ -187,15 +187,15 @@ def _tensor(
 ) -> NDArray[Any]:
     import numpy as np
 
-    kind, values, offset, length = entry
-    if kind not in (_FLOAT32, _Q4_0):
-        raise ValueError(f"has the tensor {name} in a form that is not known here ({kind})")
-    wanted = 4 * values if kind == _FLOAT32 else values // _BLOCK * _BLOCK_BYTES
-    if values != math.prod(sizes) or length != wanted or (kind == _Q4_0 and values % _BLOCK):
+    form, values, offset, length = entry
+    if form not in (_FLOAT32, _Q4_0):
+        raise ValueError(f"has the tensor {name} in a form that is not known here ({form})")
+    wanted = 4 * values if form == _FLOAT32 else values // _BLOCK * _BLOCK_BYTES
+    if values != math.prod(sizes) or length != wanted or (form == _Q4_0 and values % _BLOCK):
         raise ValueError(f"has the tensor {name} in another size than the encoder's")
     if offset + length > len(data):
         raise ValueError(f"ends before the tensor {name}")
-    if kind == _FLOAT32:
+    if form == _FLOAT32:
         return np.frombuffer(data, "<f4", values, offset).reshape(sizes)
     form = np.dtype([("scale", "<f2"), ("nibbles", "u1", _BLOCK // 2)])
     blocks = np.frombuffer(data, form, values // _BLOCK, offset)

@@ -11,6 +11,9 @@ from icl.tasks.kinds.registry import KINDS, kind_class
 
 ROOT = Path(icl.__file__).parent
 CLASSES = {kind_class(name).__name__ for name in KINDS}
+# Whether a name is one of icl's, has a draft, or need not be said, is no question of what it does.
+FREE = {"KINDS", "DRAFTED", "CLASSIFICATION"}
+TABLES = {"tasks/definitions/draft.py"}  # a draft for each kind
 
 
 def is_kind(node: ast.AST) -> bool:
@@ -44,7 +47,8 @@ def asked(tree: ast.AST) -> Iterator[int]:
         else:
             continue
         texts = texts_in(sides)
-        fixed = texts or any(getattr(s, "id", getattr(s, "attr", "")).isupper() for s in sides)
+        names = {getattr(s, "id", getattr(s, "attr", "")) for s in sides} - FREE
+        fixed = texts or any(map(str.isupper, names))
         if texts & set(KINDS) or (fixed and any(map(is_kind, sides))) or told(sides):
             yield node.lineno
 
@@ -77,6 +81,7 @@ def test_nobody_asks_for_a_kind_outside_of_its_file() -> None:
         f"{path.relative_to(ROOT)}, line {line}"
         for path in sorted(ROOT.rglob("*.py"))
         if path.parent != ROOT / "tasks" / "kinds"
+        if path.relative_to(ROOT).as_posix() not in TABLES
         for line in asked(ast.parse(path.read_text("utf-8")))
     ]
     assert not found
