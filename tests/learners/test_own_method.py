@@ -137,5 +137,5 @@ def test_its_parameters_are_a_class_of_ours(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(
         "from icl.learners import Learner\nclass Own(Learner):\n    Params = dict\n"
     )
-    with pytest.raises(IclError, match="derive `Params` from"):
+    with pytest.raises(IclError, match="derive its `Params` from"):
         make(f"{tmp_path / 'own.py'}:Own", {}, None)
