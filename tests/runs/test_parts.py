@@ -114,7 +114,7 @@ def test_memory_does_not_grow_with_the_number_of_episodes(tmp_path: Path) -> Non
     few, many = peak(20), peak(420)
     gc.collect()
     tracemalloc.start()
-    held = RunFolder(tmp_path / "420").episodes()
+    held = list(RunFolder(tmp_path / "420").episodes())
     whole, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (many - few) / 400 < 0.4 * whole / len(held)
