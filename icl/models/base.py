@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+from pydantic_core import to_json
 
 from icl.errors import IclError, did_you_mean
 from icl.models.meter import Meter
@@ -102,15 +103,15 @@ class Model:
     def identity(self) -> str:
         """A hash of all that decides its numbers: class, arguments, code of its module, version.
 
-        Arguments that cannot be pickled make it new each time. The code of a notebook or a script
-        is nowhere told: a class in one is new each time.
+        Arguments that cannot be written as JSON make it new each time. The code of a notebook or a
+        script is nowhere told: a class in one is new each time.
         """
         module = type(self).__module__
         code = secrets.token_hex() if module == "__main__" else code_of(module)
         told = "\0".join([type(self).__name__, code, str(self.version)])
         if self._made_of:
             try:
-                told += pickle.dumps(self._made_of).hex()
+                told += to_json(self._made_of).decode()
             except Exception:  # what is within may fail in any way
                 told += secrets.token_hex()
         return hashlib.sha256(told.encode()).hexdigest()[:16]
