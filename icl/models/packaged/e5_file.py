@@ -197,8 +197,8 @@ def _tensor(
         raise ValueError(f"ends before the tensor {name}")
     if form == _FLOAT32:
         return np.frombuffer(data, "<f4", values, offset).reshape(sizes)
-    form = np.dtype([("scale", "<f2"), ("nibbles", "u1", _BLOCK // 2)])
-    blocks = np.frombuffer(data, form, values // _BLOCK, offset)
+    block = np.dtype([("scale", "<f2"), ("nibbles", "u1", _BLOCK // 2)])
+    blocks = np.frombuffer(data, block, values // _BLOCK, offset)
     found = np.empty((len(blocks), _BLOCK), np.float32)
     found[:, : _BLOCK // 2] = blocks["nibbles"] & 15
     found[:, _BLOCK // 2 :] = blocks["nibbles"] >> 4
