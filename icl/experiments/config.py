@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -123,10 +124,8 @@ class LearnerConfig(BaseModel):
 
     def check_method(self) -> None:
         """Raise `IclError` for an unknown method."""
-        try:
+        with _inside_a_sentence():
             registry.learner_class(self.method)
-        except IclError as error:  # inside a sentence that names the field
-            raise IclError(str(error)[0].lower() + str(error)[1:]) from error
 
     def check(self) -> None:
         """Raise `IclError` for a parameter, or for training, that the method does not take."""
@@ -137,12 +136,9 @@ class LearnerConfig(BaseModel):
     def check_model(self, model: ModelConfig) -> None:
         """Raise `IclError` for a method that needs what the model is known not to do."""
         sketch = model.foresee()
-        if sketch is None:
-            return
-        try:
-            registry.check_model(self.method, self.params(), sketch)
-        except IclError as error:  # inside a sentence that names the field
-            raise IclError(str(error)[0].lower() + str(error)[1:]) from error
+        if sketch is not None:
+            with _inside_a_sentence():
+                registry.check_model(self.method, self.params(), sketch)
 
     def params(self) -> Params:
         """Return the method's parameters, complete with defaults."""
@@ -275,6 +271,15 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
             field = ".".join(map(str, where))
             raise IclError(f"{spot(_place(places, where))}, field {field!r}: {error}") from error
     return config
+
+
+@contextmanager
+def _inside_a_sentence() -> Iterator[None]:
+    """Let a fault begin in lower case: it is told behind the field that it is of."""
+    try:
+        yield
+    except IclError as error:
+        raise IclError(str(error)[0].lower() + str(error)[1:]) from error
 
 
 def _check_learner(data: Mapping[str, Any], assignment: str) -> None:
