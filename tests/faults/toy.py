@@ -64,7 +64,7 @@ class Toy(MetaLearner):
 
 def trainer(folder: Path, **changes: Any) -> tuple[MetaTrainer, Toy]:
     toy = Toy()
-    backbone: Any = SimpleNamespace(meter=Meter(), trunks={}, budget=lambda: 1 << 40)
+    backbone: Any = SimpleNamespace(meter=Meter(), forget=lambda: None, budget=lambda: 1 << 40)
     sampler = EpisodeSampler(regular_family(), "test", ways=2, shots=[1], queries=2)
     config = TrainingConfig(**CONFIG | changes)
     return MetaTrainer(toy, backbone, sampler, config, folder, "toy"), toy

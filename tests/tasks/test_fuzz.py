@@ -22,6 +22,7 @@ from icl.errors import IclError
 from icl.tasks.definitions.extends import read_definition
 from icl.tasks.definitions.family import Definition
 from icl.tasks.family import build_family
+from icl.tasks.kinds.registry import kind_name
 from icl.tasks.task import normalise
 from tests.tasks.helpers import definition
 
@@ -73,7 +74,11 @@ BASE: dict[str, Any] = definition(
     },
     splits={
         "train": {"languages": ["en", "de"], "tasks": ["mood"], "data": ["train"]},
-        "test": {"languages": ["en", "de"], "data": ["test"], "labels": ["good", "bad"]},
+        "test": {
+            "tasks": ["mood"], "languages": ["en", "de"], "data": ["test"],
+            "labels": ["good", "bad"],
+        },
+        "written": {"tasks": ["free"], "languages": ["en", "de"], "data": ["test"]},
     },
     disjoint=[["train", "test", "id"]],
 )  # fmt: skip
@@ -157,6 +162,7 @@ def broken(rng: random.Random, value: dict[str, Any]) -> None:
         (("splits", "train", "tasks"), ["moods"]),
         (("splits", "train", "data"), ["dev"]),
         (("splits", "test", "labels"), ["nice"]),
+        (("splits", "written", "labels"), ["good"]),
         (("splits", "test", "share"), [0.8, 0.2]),
         (("splits", "train", "languages"), []),
         (("splits", "train", "languages"), ["en", "en"]),
@@ -251,6 +257,15 @@ def said_in_full(raw: Any, found: Any) -> None:
         assert found == raw or str(found) == str(raw), (raw, found)
 
 
+def told(read: Definition) -> dict[str, Any]:
+    """Write a definition out as its file does: what a kind takes stands beside the task's own."""
+    out = read.model_dump(mode="json")
+    for name, task in read.tasks.items():
+        kind = {"kind": kind_name(task.kind)} | task.kind.model_dump(mode="json")
+        out["tasks"][name] |= kind
+    return out
+
+
 def assert_consistent(read: Definition) -> None:
     """Check again, in plain words, what a definition must keep."""
     assert read.tasks
@@ -305,7 +320,7 @@ def test_mutated_definitions(tmp_path: Path, batch: int) -> None:
         if found.extends is None and b"no\n" not in data:
             raw = yaml.safe_load(data)
             raw["sources"][0].pop("root")  # it starts from the file's own directory
-            said_in_full(raw, found.model_dump(mode="json"))
+            said_in_full(raw, told(found))
     assert DEFINITIONS * 0.6 < refused < DEFINITIONS, "both outcomes are met"
 
 
