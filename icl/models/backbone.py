@@ -25,6 +25,7 @@ from icl.models.packed.trie import IntArray
 from icl.models.packed.trunks import TrunkCache
 from icl.models.packed.vocabulary import Vocabulary
 from icl.models.parts import depth, layer_list, stream, text_config, text_part
+from icl.models.scoring.memo import ScoreMemo
 from icl.models.weights.devices import devices, first_device
 from icl.models.weights.spread import following
 
@@ -46,6 +47,7 @@ class Backbone(Vocabulary, Model):
         staged: whether its layers can be entered and left, so that few of them run.
         memory_budget: bytes that one packed pass may take; None for half of what is free.
         trunks: states under the lowest adapted layer, kept for prompts that come again.
+        scores: of labels, kept for calls that come again.
     """
 
     can = DECODER
@@ -69,6 +71,7 @@ class Backbone(Vocabulary, Model):
         self.spans = Spans(model)
         # a GPU runs all prompts of a trunk at once in less time than it takes to look them up
         self.trunks = TrunkCache(0 if self.device.type == "cuda" else 2**30)
+        self.scores = ScoreMemo()
         if "adapt" not in self.can:
             return  # nothing to hook into
         spread = len(devices(model)) > 1
@@ -166,6 +169,7 @@ class Backbone(Vocabulary, Model):
     def look_again(self) -> None:
         """Let the next question for its identity look at what lies in memory then."""
         vars(self).pop("identity", None)
+        self.scores.clear()
 
     def comes_from(self, origin: Origin | None) -> None:
         """Note the files that the model was loaded from just now."""

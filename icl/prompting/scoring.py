@@ -16,7 +16,7 @@ from icl.errors import IclError
 from icl.models.adapters.lora import Adapter
 from icl.models.context import fit_fields
 from icl.models.scoring.finite import finite
-from icl.models.scoring.scorer import label_scores
+from icl.models.scoring.scorer import remembered_scores
 from icl.models.tokens import encode
 from icl.prompting.fitting import fit
 from icl.prompting.format import Demonstrations, PlainFormat
@@ -94,7 +94,7 @@ class Scorer:
 
     def _direct(self, prompts: Sequence[str]) -> Tensor:
         answers = [self.format.answer(word) for word in self.labels.words]
-        scores = label_scores(
+        scores = remembered_scores(
             self.backbone,
             prompts,
             answers,
@@ -115,7 +115,9 @@ class Scorer:
             for begin in range(0, len(places), _INPUTS_AT_ONCE):
                 some = places[begin : begin + _INPUTS_AT_ONCE]
                 answers = [inputs[i] for i in some]
-                found = label_scores(self.backbone, prompts, answers, adapter=self.adapter).cpu()
+                found = remembered_scores(
+                    self.backbone, prompts, answers, adapter=self.adapter
+                ).cpu()
                 found = found / lengths(self.backbone, prompts, answers, self.normalise)
                 scores[some] = found.T
         return scores

@@ -14,9 +14,11 @@ from torch import Tensor
 from icl.errors import IclError
 from icl.models.adapters.lora import Adapter
 from icl.models.base import Ability, Model, lacks, numbers
+from icl.models.flops import spending
 from icl.models.packed.ends import Ends, lay_out_ends
 from icl.models.packed.layout import Layout, lay_out
 from icl.models.packed.trie import PackedTrie, join
+from icl.models.scoring.memo import question_key
 from icl.models.scoring.waves import hidden_in_waves
 from icl.models.tokens import EncodedPair, encode_pairs
 
@@ -159,6 +161,28 @@ def label_scores(
     with torch.no_grad():
         plan = make_plan(backbone, prompts, answers)
         return score(backbone, plan, adapter=adapter, relative=relative)
+
+
+def remembered_scores(
+    model: Model,
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    *,
+    adapter: Adapter | None = None,
+    relative: bool = False,
+) -> Tensor:
+    """Return `label_scores`, of a packed model without an adapter from its memo where it can be."""
+    packed = cast("Backbone", model) if model.packed else None
+    if adapter is not None or packed is None:
+        return label_scores(model, prompts, answers, adapter=adapter, relative=relative)
+    key, meter = question_key(list(prompts), list(answers), relative), model.meter
+    found = packed.scores.find(key, meter)
+    if found is None:
+        before = meter.prompt_tokens
+        with spending(packed) as spent:
+            found = label_scores(model, prompts, answers, relative=relative)
+        packed.scores.keep(key, found, spent(), meter.prompt_tokens - before, meter)
+    return found
 
 
 def score(
