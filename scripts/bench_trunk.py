@@ -6,8 +6,8 @@ with LoRA on the top 4 of its 12 layers and 3 inner steps, as FOMAML (first orde
 (second order). Each task runs by itself, as meta-training on a CPU runs them.
 
 Timed in turn: `whole`, all texts of a side as one padded pass through all 12 layers at each look,
-with no trunk; `first`, texts that are seen for the first time; `again`, the same texts again. Seconds
-of processor time and of the clock are medians over repeats; ratios are medians of ratios of
+with no trunk; `first`, texts that are seen for the first time; `again`, the same texts again.
+Seconds of processor time and of the clock are medians over repeats; ratios are medians of ratios of
 processor time within a repeat. `apart` is the largest difference between the meta-gradients of
 `whole` and `again`, relative to the gradient's norm. The last line is one JSON object. `--quick`
 takes few queries and one repeat.

@@ -2,7 +2,8 @@
 
 It shares the hooks of `Backbone` (LoRA factors with or without a task axis, a first and a last
 layer to run) and runs padded batches of similar lengths instead of packed tries: a bidirectional
-token attends to all of its text, so that texts share nothing that could be computed once.
+token attends to all of its text, so that texts share nothing that could be computed once for
+several of them. What frozen layers make of a text is kept (`icl.models.text_trunks`).
 """
 
 from __future__ import annotations

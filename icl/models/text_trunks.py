@@ -62,7 +62,7 @@ def text_trunks(encoder: Encoder, rows: Sequence[IntArray], below: int) -> list[
     return [found[key].states for key in keys]
 
 
-def padded(trunks: Sequence[Tensor], length: int) -> Tensor:
+def as_batch(trunks: Sequence[Tensor], length: int) -> Tensor:
     """Return texts' states as one batch, zero behind each text: shape (texts, length, width)."""
     out = trunks[0].new_zeros(len(trunks), length, trunks[0].shape[1])
     for place, states in enumerate(trunks):

@@ -26,7 +26,7 @@ from icl.learners.registry import make
 from icl.models.encoder import Encoder, register
 from icl.models.loading.load import load_backbone
 from icl.models.packed.trie import IntArray
-from icl.models.text_trunks import padded, text_trunks
+from icl.models.text_trunks import as_batch, text_trunks
 from icl.runs.bill import Bill
 from tests import tiny_encoders
 from tests.learners import problems
@@ -132,6 +132,33 @@ def doubled(made: Any) -> Any:
         for name, value in group.items():
             group[name] = value.detach().double().requires_grad_()
     return made
+
+
+@pytest.mark.parametrize("method", ["fomaml", "maml", "maml++", "meta-sgd", "anil"])
+def test_a_step_that_comes_by_where_adaptation_ends_says_so(method: str) -> None:
+    made = learner(method, encoder("bert"), inner_steps=2)
+    problem = made.problem(*made.sides(EPISODES))
+    found = made.algorithm.meta_step(made.start, made.learned, problem, 1.0).end
+    expected = made.algorithm.adapt(made.start, made.learned, problem)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    longer = learner(method, encoder("bert"), inner_steps=2, adapt_steps=3)
+    assert longer.algorithm.meta_step(made.start, made.learned, problem, 1.0).end is None
+
+
+@pytest.mark.parametrize("top_layers", [None, 2])
+def test_lora_heads_on_embeddings_take_the_trunk(top_layers: int | None) -> None:
+    model = encoder("bert")
+    made: Any = make("lora-head", {"top_layers": top_layers, "targets": ("query",)}, model)
+    start = {
+        name: value + 0.3 * torch.randn(value.shape, generator=torch.Generator().manual_seed(i))
+        for i, (name, value) in enumerate(made._start.items())
+    }
+    embedder, rows = made._features.embedder, model.encode(TEXTS)
+    found = embedder.run(rows, made._adapter(start))
+    assert (model.text_trunks.used > 0) == (top_layers is not None)
+    states, real = model.states(rows, adapter=made._adapter(start))
+    means = (states * real[..., None]).sum(1) / real.sum(1, keepdim=True)
+    torch.testing.assert_close(found, means, atol=1e-5, rtol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["fomaml", "maml"])
@@ -254,7 +281,7 @@ def test_other_processes_with_other_threads_and_company_find_the_same_bits() -> 
 def test_padding_stands_behind_the_texts() -> None:
     rows: list[IntArray] = [np.arange(3), np.arange(5)]
     states = [torch.ones(len(row), 2) for row in rows]
-    batch = padded(states, 5)
+    batch = as_batch(states, 5)
     assert batch.shape == (2, 5, 2)
     assert batch.sum(2).tolist() == [[2, 2, 2, 0, 0], [2, 2, 2, 2, 2]]
 

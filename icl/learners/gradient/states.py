@@ -16,7 +16,7 @@ from icl.models.embedding.batches import of_similar_length
 from icl.models.packed.blocks import at_least_float32
 from icl.models.packed.layout import Layout, lay_out
 from icl.models.packed.trie import IntArray, join
-from icl.models.text_trunks import padded, text_trunks
+from icl.models.text_trunks import as_batch, text_trunks
 from icl.models.tokens import encode
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _groups(
         rows = tuple(texts[i] for i in part)
         counts = owner[places].bincount(minlength=tasks).tolist()
         length = max(map(len, rows))
-        trunk = padded([trunks[i] for i in part], length) if start else None
+        trunk = as_batch([trunks[i] for i in part], length) if start else None
         groups.append(TextGroup(places, rows, tuple(counts), trunk))
     return tuple(groups)
 

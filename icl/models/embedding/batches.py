@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from icl.models.packed.trie import IntArray
 
 _TOKENS_AT_ONCE = 8192

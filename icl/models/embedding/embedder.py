@@ -41,7 +41,7 @@ from icl.models.meter import Spent
 from icl.models.packed.layout import lay_out
 from icl.models.packed.trie import IntArray, join
 from icl.models.scoring.finite import finite
-from icl.models.text_trunks import padded, text_trunks
+from icl.models.text_trunks import as_batch, text_trunks
 from icl.models.tokens import encode
 from icl.tools.closure import code_of
 
@@ -246,7 +246,7 @@ class Embedder:
             below = 0 if adapter is None else self._below(adapter)
             trunk = None
             if below:
-                trunk = padded(text_trunks(self._encoder, rows, below), max(map(len, rows)))
+                trunk = as_batch(text_trunks(self._encoder, rows, below), max(map(len, rows)))
             states, real = self._encoder.states(
                 rows, layer=self.layer, adapter=adapter, trunk=trunk, start=below
             )

@@ -1,4 +1,4 @@
-"""Trunks: what enters the lowest adapted layer, kept for prompts that come again.
+"""Trunks of packed prompts: what enters the lowest adapted layer, kept for prompts that come again.
 
 Layers under the lowest adapted one are frozen, so a prompt's states there never change, and
 learners that adapt the same layers meet the same prompts. The states are kept in memory under a
