@@ -201,8 +201,9 @@ def test_a_cost_hangs_on_no_budget(budget: int) -> None:
     cost = bill.cost(0)
     lengths = {text: -(-len(model.encode([text])[0]) // 4) * 4 for text in TEXTS}
     assert cost.computed_tokens == round(sum(lengths.values()) * 2 / 4)
-    with Bill(encoder("bert")) as plain:
-        trunks(plain._backbone, TEXTS)
+    other = encoder("bert")
+    with Bill(other) as plain:
+        trunks(other, TEXTS)
     assert cost.forward_flops == plain.cost(0).forward_flops
     assert model.text_trunks.used <= budget
 

@@ -115,9 +115,11 @@ def _groups(
 ) -> tuple[TextGroup, ...]:
     """Part texts into passes: of similar lengths on a CPU, all as one on a GPU."""
     trunks = text_trunks(encoder, texts, start) if start else []
-    parts = of_similar_length(texts) if encoder.device.type == "cpu" else [range(len(texts))]
+    everything = [list(range(len(texts)))]
+    parts = of_similar_length(texts) if encoder.device.type == "cpu" else everything
     groups = []
-    for part in map(sorted, parts):  # a task's texts stand together, as an adapter wants them
+    for group in parts:
+        part = sorted(group)  # a task's texts stand together, as an adapter wants them
         places = torch.tensor(part, device=owner.device)
         rows = tuple(texts[i] for i in part)
         counts = owner[places].bincount(minlength=tasks).tolist()
