@@ -2,12 +2,14 @@
 
 It shares the hooks of `Backbone` (LoRA factors with or without a task axis, a first and a last
 layer to run) and runs padded batches of similar lengths instead of packed tries: a bidirectional
-token attends to all of its text, so that texts share nothing that could be computed once.
+token attends to all of its text, so that texts share nothing that could be computed once for
+several of them. What frozen layers make of a text is kept (`icl.models.text_trunks`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,8 @@ from icl.models.backbone import Backbone
 from icl.models.base import ENCODER
 from icl.models.context import tell_of_cut
 from icl.models.embedding.sentence import sentence_of
+from icl.models.kept import Kept
+from icl.models.meter import Spent
 from icl.models.packed.blocks import each_head, wants_graph
 from icl.models.packed.layout import Layout
 from icl.models.packed.state import ForwardState, activate
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ATTENTION = "icl_encoder"
+_TRUNK_BYTES = 2**30
 
 
 def register() -> str:
@@ -81,6 +86,24 @@ def encoder_attention(
     return out.transpose(1, 2).contiguous(), None
 
 
+@dataclass(frozen=True, slots=True)
+class TextTrunk:
+    """What some lower layers make of a text.
+
+    Attributes:
+        states: shape (tokens, width), no graph.
+        spent: what computing them took.
+    """
+
+    states: Tensor
+    spent: Spent
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the states take."""
+        return self.states.nbytes
+
+
 class Encoder(Backbone):
     """An encoder under the hand of icl: texts in, hidden states out; it has no words to predict.
 
@@ -91,6 +114,7 @@ class Encoder(Backbone):
         tokenizer: its tokenizer.
         name: where it came from.
         meter: running totals of tokens; padding counts as computed.
+        text_trunks: texts' states under the lowest adapted layer, see `icl.models.text_trunks`.
     """
 
     can = ENCODER
@@ -115,6 +139,33 @@ class Encoder(Backbone):
         """
         self.staged = not alone
         super().__init__(model, tokenizer, name)
+        self.text_trunks: Kept[TextTrunk] = Kept(_TRUNK_BYTES)
+
+    @property
+    def reproducible(self) -> bool:
+        """Whether a text's states have the same bits in any company of its length.
+
+        Products in single precision on a CPU give a row the same bits whatever stands beside it;
+        on a GPU, and in half precision, how many rows there are may choose another kernel.
+        """
+        exact = self.model.dtype in (torch.float32, torch.float64)
+        return exact and self.device.type == "cpu"
+
+    def forget(self) -> None:
+        """Drop the trunks that are kept, unless they have the same bits however they came about."""
+        super().forget()
+        if not self.reproducible:
+            self.text_trunks.clear()
+
+    def look_again(self) -> None:
+        """Drop all that was made of the weights, which may have been changed since."""
+        super().look_again()
+        self.text_trunks.clear()
+
+    def share(self, processes: int) -> None:
+        """Leave the other processes of this machine their part of the memory."""
+        super().share(processes)
+        self.text_trunks.budget //= processes
 
     @cached_property
     def context_length(self) -> int:

@@ -75,6 +75,18 @@ class Meter:
         """Note what was computed just now, so that it is not charged again to this work."""
         self.known.update(map(_short, keys))
 
+    def computed_once(self, key: bytes, spent: Spent) -> None:
+        """Note what was computed just now; take it off again where this work has paid for it.
+
+        A cache that has dropped it, or a run that was stopped, then costs no more than another.
+        Seconds stay: they are those that were taken.
+        """
+        short = _short(key)
+        if short in self.known:
+            self.computed_tokens -= spent.tokens
+            self.shared = self.shared - Spent(flops=spent.flops)
+        self.known.add(short)
+
     def charge(self, key: bytes, spent: Spent) -> None:
         """Charge what a cache held and computing it took, unless this work has paid for it."""
         short = _short(key)

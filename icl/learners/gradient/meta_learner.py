@@ -269,7 +269,8 @@ class LoraMetaLearner(MetaLearner):
             loss = loss + share * step.loss
             seen = {f"support_loss_{k}": value for k, value in enumerate(step.curve)}
             if watch and support[group[0]][0]:
-                seen |= self._watched(start, learned, problem)
+                end = step.end or self.algorithm.adapt(start, learned, problem)
+                seen |= self._watched(start, end, problem)
             for name, number in seen.items():
                 metrics[name] = metrics.get(name, 0.0) + share * number
             for name, value in step.gradients.items():
@@ -278,9 +279,8 @@ class LoraMetaLearner(MetaLearner):
         return found, {"query_loss": float(loss), **metrics}
 
     def _watched(
-        self, start: Mapping[str, Tensor], learned: Mapping[str, Tensor], problem: Problem
+        self, start: Mapping[str, Tensor], end: Mapping[str, Tensor], problem: Problem
     ) -> dict[str, float]:
-        end = self.algorithm.adapt(start, learned, problem)
         with torch.no_grad():
             begin = problem.begin(start, problem.tasks)
             return {

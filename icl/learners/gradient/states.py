@@ -12,15 +12,35 @@ from torch import Tensor
 from icl.learners.gradient.base import Support
 from icl.models.adapters.lora import Adapter
 from icl.models.context import fit_fields, joined
+from icl.models.embedding.batches import of_similar_length
 from icl.models.packed.blocks import at_least_float32
 from icl.models.packed.layout import Layout, lay_out
 from icl.models.packed.trie import IntArray, join
+from icl.models.text_trunks import as_batch, text_trunks
 from icl.models.tokens import encode
 
 if TYPE_CHECKING:
     from icl.models.backbone import Backbone
     from icl.models.encoder import Encoder
     from icl.tasks.task import Example, Labels
+
+
+@dataclass(frozen=True, slots=True)
+class TextGroup:
+    """An encoder's texts of similar lengths, which run as one padded pass.
+
+    Attributes:
+        places: where each stands in its batch, shape (texts,).
+        rows: the encoded texts.
+        counts: how many of them each task has.
+        trunk: what enters the lowest adapted layer, shape (texts, length, width); None where all
+            layers run.
+    """
+
+    places: Tensor
+    rows: tuple[IntArray, ...]
+    counts: tuple[int, ...]
+    trunk: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +54,29 @@ class StateBatch:
         targets: the right column of each text, shape (texts,).
         owner: the task of each text, shape (texts,).
         tasks: how many tasks there are.
-        trunk, start: what enters the lowest adapted layer, and which layer that is.
+        start: the lowest adapted layer.
+        trunk: for a causal model, what enters that layer.
         layout, last, rows: for a causal model, the packed prompts, the row of each one's last token
             and the rows of each task.
-        texts, counts: for an encoder, the encoded texts and how many each task has.
+        groups: for an encoder, the texts in the passes that they run in.
     """
 
     targets: Tensor
     owner: Tensor
     tasks: int
-    trunk: Tensor
     start: int
+    trunk: Tensor | None = None
     layout: Layout | None = None
     last: Tensor | None = None
     rows: tuple[int, ...] = ()
-    texts: tuple[IntArray, ...] = ()
-    counts: tuple[int, ...] = ()
+    groups: tuple[TextGroup, ...] = ()
+
+    @property
+    def parts(self) -> list[tuple[TextGroup | None, Tensor]]:
+        """What can run by itself, and the places of its texts: an encoder's groups, or all."""
+        if self.groups:
+            return [(group, group.places) for group in self.groups]
+        return [(None, torch.arange(len(self.owner), device=self.owner.device))]
 
 
 def compile_states(backbone: Backbone, tasks: Sequence[Support], start: int) -> StateBatch:
@@ -62,11 +89,9 @@ def compile_states(backbone: Backbone, tasks: Sequence[Support], start: int) -> 
         fields = [e.fields for x, _ in tasks for e in x]
         if any(len(own) > 1 for own in fields):  # a lone field is cut where it is encoded
             fields = fit_fields(backbone, fields, lambda own: [joined(own)])
-        texts = tuple(encoder.encode([joined(own) for own in fields]))
-        with torch.no_grad():
-            trunk, _ = encoder.states(texts, layer=start)
-        counts = tuple(len(x) for x, _ in tasks)
-        return StateBatch(targets, owner, len(tasks), trunk, start, texts=texts, counts=counts)
+        texts = encoder.encode([joined(own) for own in fields])
+        groups = _groups(encoder, texts, owner, len(tasks), start)
+        return StateBatch(targets, owner, len(tasks), start, groups=groups)
     tries = [
         backbone.spans.pack(encode(backbone.tokenizer, _prompts(backbone, examples, labels)))
         for examples, labels in tasks
@@ -77,12 +102,31 @@ def compile_states(backbone: Backbone, tasks: Sequence[Support], start: int) -> 
         targets,
         owner,
         len(tasks),
-        backbone.trunks.trunk(backbone.trunk, layout, trie.paths, start),
         start,
+        trunk=backbone.trunks.trunk(backbone.trunk, layout, trie.paths, start),
         layout=layout,
         last=torch.tensor([int(path[-1]) for path in trie.paths], device=device),
         rows=tuple(len(t.tokens) for t in tries),
     )
+
+
+def _groups(
+    encoder: Encoder, texts: Sequence[IntArray], owner: Tensor, tasks: int, start: int
+) -> tuple[TextGroup, ...]:
+    """Part texts into passes: of similar lengths on a CPU, all as one on a GPU."""
+    trunks = text_trunks(encoder, texts, start) if start else []
+    everything = [list(range(len(texts)))]
+    parts = of_similar_length(texts) if encoder.device.type == "cpu" else everything
+    groups = []
+    for group in parts:
+        part = sorted(group)  # a task's texts stand together, as an adapter wants them
+        places = torch.tensor(part, device=owner.device)
+        rows = tuple(texts[i] for i in part)
+        counts = owner[places].bincount(minlength=tasks).tolist()
+        length = max(map(len, rows))
+        trunk = as_batch([trunks[i] for i in part], length) if start else None
+        groups.append(TextGroup(places, rows, tuple(counts), trunk))
+    return tuple(groups)
 
 
 def _prompts(backbone: Backbone, examples: Sequence[Example], labels: Labels) -> list[str]:
@@ -91,24 +135,27 @@ def _prompts(backbone: Backbone, examples: Sequence[Example], labels: Labels) ->
     return [render(fields) for fields in fitted]
 
 
-def pooled(backbone: Backbone, batch: StateBatch, adapter: Adapter) -> Tensor:
-    """Return each text's vector in float32, shape (texts, width), with a graph to the adapter.
+def pooled(
+    backbone: Backbone, batch: StateBatch, adapter: Adapter, group: TextGroup | None = None
+) -> Tensor:
+    """Return texts' vectors in float32, shape (texts, width), with a graph to the adapter.
 
     Args:
         backbone: the model.
         batch: what `compile_states` compiled.
         adapter: factors with a task axis.
+        group: one of the batch's groups, whose texts alone are wanted; None for all texts.
     """
-    if backbone.bidirectional:
+    if group is not None:
         states, real = cast("Encoder", backbone).states(
-            batch.texts,
-            adapter=adapter,
-            tasks=batch.counts,
-            trunk=batch.trunk if batch.start else None,
-            start=batch.start,
+            group.rows, adapter=adapter, tasks=group.counts, trunk=group.trunk, start=batch.start
         )
         weights = real.to(states.dtype)[..., None]
         return at_least_float32((states * weights).sum(1) / weights.sum(1))
+    if batch.groups:
+        each = [pooled(backbone, batch, adapter, own) for own in batch.groups]
+        places = torch.cat([own.places for own in batch.groups])
+        return torch.cat(each).index_select(0, places.argsort())
     assert batch.layout is not None
     assert batch.last is not None
     hidden = backbone.hidden(

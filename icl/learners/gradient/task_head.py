@@ -21,15 +21,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from icl.learners.base import LOG_ZERO, Predictor
-from icl.learners.gradient.algorithms.problem import spread
+from icl.learners.gradient.algorithms.problem import Loss, spread
 from icl.learners.gradient.base import Support, mean_by_task
-from icl.learners.gradient.states import StateBatch, compile_states, pooled
+from icl.learners.gradient.states import StateBatch, TextGroup, compile_states, pooled
 from icl.models.adapters.lora import Adapter
 from icl.models.scoring.alike import check_words
 from icl.models.tokens import encode_pairs
@@ -82,37 +83,51 @@ class HeadTasks:
     def begin(self, start: Mapping[str, Tensor], tasks: int) -> dict[str, Tensor]:
         """Return the parameters where the inner loop begins: the body, the head, maybe states."""
         body = spread(start, tasks)
-        states = {name: self._states(name, body) for name in self._batches}
-        support = states.get("support")
-        found = {**body, **self._first_head(support, next(iter(start.values())))}
+        # states that are not held are asked for by some heads alone, and of the support alone
+        asked = {"support"} if self.start != "zero" else set()
+        wanted = [n for n in self._batches if self.frozen_body or n in asked]
+        states = {name: self._states(name, body) for name in wanted}
+        found = {**body, **self._first_head(states.get("support"), next(iter(start.values())))}
         if self.frozen_body:
             found |= {f"{_STATES}{name}": value for name, value in states.items()}
         return found
 
-    def support(self, params: Mapping[str, Tensor]) -> Tensor:
-        """Return each task's support loss, shape (tasks,)."""
-        return self._loss("support", params)
+    @property
+    def support(self) -> SideLoss:
+        """Each task's support loss, shape (tasks,)."""
+        return SideLoss(self, "support")
 
-    def query(self, params: Mapping[str, Tensor]) -> Tensor:
-        """Return each task's query loss, shape (tasks,)."""
-        return self._loss("query", params)
+    @property
+    def query(self) -> SideLoss:
+        """Each task's query loss, shape (tasks,)."""
+        return SideLoss(self, "query")
 
-    def logits(self, name: str, params: Mapping[str, Tensor]) -> Tensor:
-        """Return the logits of one side's texts, shape (texts, labels)."""
-        held = f"{_STATES}{name}"
-        states = params[held] if held in params else self._states(name, params)
-        return head_logits(
-            self.backbone, states, params, self._batches[name].owner, self.temperature
-        )
-
-    def _loss(self, name: str, params: Mapping[str, Tensor]) -> Tensor:
+    def losses(self, name: str) -> list[Loss]:
+        """Return the parts that a side's loss is a sum of: its passes, unless states are held."""
         batch = self._batches[name]
-        right = self.logits(name, params).log_softmax(1).gather(1, batch.targets[:, None])[:, 0]
-        return mean_by_task(-right, batch.owner, batch.tasks)
+        if self.frozen_body:
+            every = torch.arange(len(batch.owner), device=batch.owner.device)
+            return [partial(self._part, name, None, every)]
+        return [partial(self._part, name, group, places) for group, places in batch.parts]
 
-    def _states(self, name: str, params: Mapping[str, Tensor]) -> Tensor:
+    def _part(
+        self, name: str, group: TextGroup | None, places: Tensor, params: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Return what some texts of a side add to each task's loss, shape (tasks,)."""
+        batch = self._batches[name]
+        held = f"{_STATES}{name}"
+        states = params[held] if held in params else self._states(name, params, group)
+        owner, targets = batch.owner[places], batch.targets[places]
+        logits = head_logits(self.backbone, states, params, owner, self.temperature)
+        right = logits.log_softmax(1).gather(1, targets[:, None])[:, 0]
+        sums = right.new_zeros(batch.tasks).index_add(0, owner, -right)
+        return sums / batch.owner.bincount(minlength=batch.tasks)
+
+    def _states(
+        self, name: str, params: Mapping[str, Tensor], group: TextGroup | None = None
+    ) -> Tensor:
         factors = {n: v for n, v in params.items() if not n.startswith(("head.", _STATES))}
-        return pooled(self.backbone, self._batches[name], Adapter(factors, self.scale))
+        return pooled(self.backbone, self._batches[name], Adapter(factors, self.scale), group)
 
     def _first_head(self, states: Tensor | None, like: Tensor) -> dict[str, Tensor]:
         each = [labels for _, labels in self.shown]
@@ -130,18 +145,36 @@ class HeadTasks:
             if known := [bias for bias in own if bias is not None]:
                 bias = torch.stack(known).to(like)
             return {WEIGHT: rows.to(like) * size[:, None, None], BIAS: bias, SCALE: size}
-        if states is None:
+        if "support" not in self._batches:
             return {WEIGHT: weight, BIAS: bias}
         batch = self._batches["support"]
         place = batch.owner * ways + batch.targets
         counts = place.bincount(minlength=tasks * ways)
         if self.start == "prototypes":
+            assert states is not None
             sums = states.new_zeros(tasks * ways, states.shape[1]).index_add(
                 0, place, unit(states, self.temperature)
             )
             means = (sums / counts.clamp_min(1)[:, None]).reshape(tasks, ways, -1)
             weight, bias = 2 * means, -means.square().sum(-1)
         return {WEIGHT: weight, BIAS: bias.masked_fill(counts.view(tasks, ways) == 0, _NEVER)}
+
+
+@dataclass(frozen=True, slots=True)
+class SideLoss:
+    """The loss of one side's texts, a sum of what its passes add: see `problem.parts`."""
+
+    tasks: HeadTasks
+    side: str
+
+    @property
+    def parts(self) -> list[Loss]:
+        """The summands, of which one at a time need be in memory."""
+        return self.tasks.losses(self.side)
+
+    def __call__(self, params: Mapping[str, Tensor]) -> Tensor:
+        """Return each task's loss, shape (tasks,)."""
+        return torch.stack([part(params) for part in self.parts]).sum(0)
 
 
 @dataclass(eq=False)

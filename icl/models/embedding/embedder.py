@@ -20,6 +20,7 @@ from torch import Tensor
 
 from icl.errors import IclError
 from icl.models.adapters.lora import Adapter
+from icl.models.adapters.lora_start import lowest_layer
 from icl.models.backbone import Backbone
 from icl.models.base import lacks
 from icl.models.context import Fields, fit_fields, joined
@@ -40,6 +41,7 @@ from icl.models.meter import Spent
 from icl.models.packed.layout import lay_out
 from icl.models.packed.trie import IntArray, join
 from icl.models.scoring.finite import finite
+from icl.models.text_trunks import as_batch, text_trunks
 from icl.models.tokens import encode
 from icl.tools.closure import code_of
 
@@ -241,7 +243,13 @@ class Embedder:
             Float32 on the model's device, shape (texts, width).
         """
         if self._encoder is not None:
-            states, real = self._encoder.states(rows, layer=self.layer, adapter=adapter)
+            below = 0 if adapter is None else self._below(adapter)
+            trunk = None
+            if below:
+                trunk = as_batch(text_trunks(self._encoder, rows, below), max(map(len, rows)))
+            states, real = self._encoder.states(
+                rows, layer=self.layer, adapter=adapter, trunk=trunk, start=below
+            )
             return self._pool(states.float(), real, rows)
         if self._alone:
             each = [states.float() for states in self.backbone.token_states(rows, self.layer)]
@@ -258,6 +266,11 @@ class Embedder:
             at[i, : len(path)] = torch.from_numpy(path)
         at, real = at.to(states.device), real.to(states.device)
         return self._pool(states[at], real, rows)
+
+    def _below(self, adapter: Adapter) -> int:
+        """Return how many layers lie under the lowest adapted one, of those that run."""
+        last = self.backbone.depth if self.layer == -1 else self.layer
+        return min(lowest_layer(self.backbone, adapter.factors), last)
 
     def _causal(self, trie: Any, adapter: Adapter | None) -> Tensor:
         return self.backbone.layer_states(lay_out(trie, self.backbone.device), self.layer, adapter)

@@ -1,4 +1,4 @@
-"""Trunks: what enters the lowest adapted layer, kept for prompts that come again.
+"""Trunks of packed prompts: what enters the lowest adapted layer, kept for prompts that come again.
 
 Layers under the lowest adapted one are frozen, so a prompt's states there never change, and
 learners that adapt the same layers meet the same prompts. The states are kept in memory under a
@@ -9,36 +9,19 @@ the bit clears the cache wherever it can be interrupted.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from icl.models.kept import Kept
 from icl.models.packed.layout import Layout, lay_out
 from icl.models.packed.trie import IntArray, pack
 
-Key = tuple[int, int, bytes]
 
-
-class TrunkCache:
-    """States by layer, span (`icl.models.packed.rope`) and token sequence.
-
-    Attributes:
-        budget: bytes that may be kept; 0 turns the cache off.
-        used: bytes that are kept.
-    """
-
-    def __init__(self, budget: int) -> None:
-        self.budget = budget
-        self.used = 0
-        self._kept: OrderedDict[Key, Tensor] = OrderedDict()
-
-    def clear(self) -> None:
-        """Forget all states."""
-        self._kept.clear()
-        self.used = 0
+class TrunkCache(Kept[Tensor]):
+    """States by layer, span (`icl.models.packed.rope`) and token sequence."""
 
     def trunk(
         self,
@@ -63,13 +46,13 @@ class TrunkCache:
         tokens = layout.tokens[0].cpu().numpy()
         spans = np.zeros(len(tokens)) if layout.spans is None else layout.spans[0].cpu().numpy()
         places = {(below, int(spans[p[:1]].sum()), tokens[p].tobytes()): p for p in paths}
-        missing = {key: path for key, path in places.items() if key not in self._kept}
-        found = {key: self._kept[key] for key in places if key not in missing}
-        for key in found:
-            self._kept.move_to_end(key)
+        looked = {key: self.find(key) for key in places}
+        found = {key: states for key, states in looked.items() if states is not None}
+        missing = {key: path for key, path in places.items() if key not in found}
         if len(missing) == len(places):
             out = run(layout, below)
-            self._keep({key: out[0, _rows(path, out)] for key, path in missing.items()})
+            for key, path in missing.items():
+                self.keep(key, out[0, _rows(path, out)])
             return out
         if missing:
             some_spans = None if layout.spans is None else [span for _, span, _ in missing]
@@ -79,20 +62,14 @@ class TrunkCache:
                 key: states[_rows(own, states)]
                 for key, own in zip(missing, trie.paths, strict=True)
             }
-            self._keep(new)
+            for key, value in new.items():
+                self.keep(key, value)
             found |= new
         some = next(iter(found.values()))
         out = some.new_zeros(1, layout.rows, some.shape[1])
         for key, path in places.items():
             out[0, _rows(path, out)] = found[key]
         return out
-
-    def _keep(self, states: dict[Key, Tensor]) -> None:
-        for key, value in states.items():
-            self._kept[key] = value
-            self.used += value.nbytes
-        while self.used > self.budget:
-            self.used -= self._kept.popitem(last=False)[1].nbytes
 
 
 def _rows(path: IntArray, like: Tensor) -> Tensor:

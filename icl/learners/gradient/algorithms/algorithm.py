@@ -27,11 +27,13 @@ class MetaStep:
         loss: the mean outer objective over tasks, a scalar.
         gradients: by the names of the meta-parameters, in their shapes.
         curve: mean support loss before each inner step.
+        end: where `MetaAlgorithm.adapt` would end, if the step came by there; else None.
     """
 
     loss: Tensor
     gradients: Mapping[str, Tensor]
     curve: tuple[float, ...]
+    end: Params | None = None
 
 
 @dataclass(frozen=True, slots=True)

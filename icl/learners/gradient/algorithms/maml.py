@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
@@ -84,7 +84,8 @@ class MAML(MetaAlgorithm):
             second_order=second,
         )
         gradients = {**pull(leaves, begin, back), **spare}
-        return MetaStep(loss, gradients, path.curve)
+        adapted = self.adapt_steps in (None, self.steps)
+        return MetaStep(loss, gradients, path.curve, path.end if adapted else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,4 +108,5 @@ class Joint(MetaAlgorithm):
 
     def meta_step(self, start: Params, learned: Params, problem: Problem, done: float) -> MetaStep:
         """Return the plain gradient; see `MetaAlgorithm.meta_step`."""
-        return FOMAML(steps=0).meta_step(start, learned, problem, done)
+        found = FOMAML(steps=0).meta_step(start, learned, problem, done)
+        return replace(found, end=None)  # new tasks take steps
