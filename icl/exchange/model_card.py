@@ -33,7 +33,8 @@ def model_card(run: Path, found: Found) -> str:
     config = found.config
     complete = config.learners[found.name].complete()
     data = _data(config.tasks.family) if config.tasks else {}
-    base, on_hub = base_name(config.model.name)
+    model = config.model_of(found.name)
+    base, on_hub = base_name(model.name)
     head: dict[str, Any] = {
         "library_name": "peft",
         **({"base_model": base} if on_hub else {}),  # the Hub takes ids of its own only
@@ -69,9 +70,7 @@ def model_card(run: Path, found: Found) -> str:
                     "support language": training.support_language or "that of the queries",
                     "query languages": ", ".join(training.languages or ()) or "all of the split",
                     "seed": config.seed,
-                    "weights of the base": " in ".join(
-                        filter(None, (config.model.dtype, config.model.quantise))
-                    ),
+                    "weights of the base": " in ".join(filter(None, (model.dtype, model.quantise))),
                     "seconds": f"{spent['seconds']:.0f}" if "seconds" in spent else "",
                 }
             )
