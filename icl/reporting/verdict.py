@@ -56,7 +56,7 @@ def _others(summary: Summary) -> str:
         if row.model and row.model != summary.overall.best.model:
             best.setdefault(row.model, row)
     return "".join(
-        f", and the best on {model}, {row.learner}, {percent(row.accuracy)} for"
+        f"; the best on {model} is {row.learner}, with {percent(row.accuracy)} for"
         f" {_cost(summary, row)}"
         for model, row in best.items()
     )
