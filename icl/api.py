@@ -220,7 +220,10 @@ def _config(
                     "file": str(folder / EPISODES),
                     "ways": max(2, *(episode.ways for episode in episodes)),
                 },
-                "learners": {name: _learner(name, entry) for name, entry in entries.items()},
+                "learners": {
+                    name: _learner(name, entry, several is not None)
+                    for name, entry in entries.items()
+                },
             }
         )
     except ValidationError as error:
@@ -237,11 +240,20 @@ def _own(entry: Entry) -> Learner | None:
     return found if isinstance(found, Learner) else None
 
 
-def _learner(name: str, entry: Entry) -> LearnerConfig:
+def _learner(name: str, entry: Entry, several: bool) -> LearnerConfig:
     own = _own(entry)
     if own is not None:
         kind = type(own)
-        model = None if isinstance(entry, Learner | str) else entry.get("model")
+        beside = {"learner": own} if isinstance(entry, Learner | str) else dict(entry)
+        model = beside.pop("model", None)
+        if several and model is None:  # its cost would be read off another model's meter
+            raise IclError(
+                f"The learner {name!r}: say which of the models it is on, as"
+                " {'learner': …, 'model': …}."
+            )
+        if set(beside) != {"learner"}:
+            told = next(iter(beside.keys() - {"learner"}))
+            raise IclError(f"The learner {name!r} is made already; drop {told!r}.")
         return _Made(method=f"{kind.__module__}:{kind.__qualname__}", model=model)
     assert not isinstance(entry, Learner)
     fields = {"method": entry} if isinstance(entry, str) else {"method": name, **entry}

@@ -34,7 +34,7 @@ def make_model(config: ModelConfig, processes: Processes = ALONE, label: str = "
         processes: that share the work.
         label: what reports call it, where not by its own name.
     """
-    names = {"name": config.called, "label": label or config.called}
+    handle = partial(Handle, name=config.called, label=label or config.called)
 
     def load() -> Model:
         from transformers.utils import logging
@@ -68,12 +68,12 @@ def make_model(config: ModelConfig, processes: Processes = ALONE, label: str = "
         return foresee(config.name, config.revision)
 
     if config.server is not None:  # which alone knows what it serves today: it is asked each time
-        return Handle(served, light=True, **names)
+        return handle(served, light=True)
     if is_own(config.name):  # which tells who it is when it is made
-        return Handle(load, foresee=config.foresee, **names)
+        return handle(load, foresee=config.foresee)
     deciding = config.model_dump(include={"revision", "dtype", "quantise", "trust_remote_code"})
     foretell = partial(model_identity, config.name, **deciding)
-    return Handle(load, foretell, foresee, **names)
+    return handle(load, foretell, foresee)
 
 
 def given_models(models: Mapping[str, str | Model]) -> dict[str, tuple[ModelConfig, Handle]]:

