@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from icl.episodes import Episode
 from icl.errors import IclError
-from icl.experiments.config import ExperimentConfig, LearnerConfig, ModelConfig, load_config
+from icl.experiments.config import ExperimentConfig, LearnerConfig, load_config
 from icl.experiments.episodes import measured, prepare_family
 from icl.experiments.experiment import (
     Experiment,
@@ -23,9 +23,11 @@ from icl.experiments.experiment import (
     run_experiment,
     write_outcome,
 )
-from icl.experiments.models import given_model
+from icl.experiments.model_config import ModelConfig
+from icl.experiments.models import given_model, given_models
 from icl.learners.base import Learner, Params
 from icl.reporting.comparison import Comparison
+from icl.runs.entrants import Handle
 from icl.runs.finished import read_run
 from icl.runs.folder import EPISODES, RunFolder
 from icl.tasks import TaskFamily, load_family
@@ -34,6 +36,7 @@ from icl.tools.shipped import find_config
 if TYPE_CHECKING:
     from icl.models.base import Model
 
+Given = tuple[ModelConfig, Handle]
 Entry = str | Mapping[str, Any] | Learner
 OFFLINE = "packaged:gemma-3-270m"
 
@@ -94,8 +97,9 @@ def load_model(
 def compare(
     learners: Sequence[str] | Mapping[str, Entry],
     episodes: Sequence[Episode],
-    model: str | Model = OFFLINE,
+    model: str | Model | None = None,
     *,
+    models: Mapping[str, str | Model] | None = None,
     family: TaskFamily | None = None,
     out: str | Path | None = None,
 ) -> Comparison:
@@ -108,16 +112,19 @@ def compare(
         learners: methods' names; or by the name in tables a method's name, its parameters (with
             ``method`` where the name is another, and ``training`` for a meta-learner), or a
             `Learner` of your own. Yours are judged each time, since nothing tells what they have
-            become since.
+            become since. Among several models a learner names its own, as in
+            ``{"method": "prototypes", "model": "encoder"}`` or ``{"learner": yours, "model":
+            "encoder"}``; the others are on the first.
         episodes: see `icl.episodes.draw`.
         model: that all methods share: a name, what `load_model` has returned, or an object of your
-            own class.
+            own class; by default the packaged Gemma 3 270M.
+        models: in its place several such, by what tables are to call them.
         family: where meta-learners find their training episodes, and old episodes their metrics.
         out: a run's folder to keep records, checkpoints and the report in; None keeps nothing.
 
     Raises:
-        IclError: an unknown method or parameter, a meta-learner without a family, no episodes, or
-            a learner that fails on one of them.
+        IclError: an unknown method, parameter or model, a model that no learner uses, a
+            meta-learner without a family, no episodes, or a learner that fails on one of them.
     """
     episodes = list(episodes)
     if not episodes:
@@ -125,11 +132,18 @@ def compare(
     entries = learners if isinstance(learners, Mapping) else {name: name for name in learners}
     if not entries:
         raise IclError("There are no learners to compare; name one, such as 'in-context'.")
-    described, held = given_model(model)
+    if model is not None and models is not None:
+        raise IclError("`model` and `models` are both given; drop one of them.")
+    several = None if models is None else given_models(models)
+    one = given_model(OFFLINE if model is None else model) if several is None else None
     with TemporaryDirectory(prefix="icl-") if out is None else nullcontext(str(out)) as place:
-        config = _config(entries, episodes, described, family, Path(place))
+        config = _config(entries, episodes, one, several, family, Path(place))
         given = prepare_family(config) if family is None else family
-        made = {name: own for name, own in entries.items() if isinstance(own, Learner)}
+        made = {name: own for name, entry in entries.items() if (own := _own(entry)) is not None}
+        held = {
+            name: one[1] if one is not None else (several or {})[config.label_of(name)][1]
+            for name in config.learners
+        }
         entrants = [
             replace(entrant, made=made.get(entrant.name))
             for entrant in entrants_of(config, given, held)
@@ -187,7 +201,8 @@ class _Made(LearnerConfig):
 def _config(
     entries: Mapping[str, Entry],
     episodes: Sequence[Episode],
-    model: ModelConfig,
+    one: Given | None,
+    several: Mapping[str, Given] | None,
     family: TaskFamily | None,
     folder: Path,
 ) -> ExperimentConfig:
@@ -198,25 +213,49 @@ def _config(
                 "schema_version": 1,
                 "name": "compare",
                 "seed": episodes[0].seed,
-                "model": model,
+                "model": None if one is None else one[0],
+                "models": None if several is None else {k: v[0] for k, v in several.items()},
                 "tasks": None if family is None else family.loaded_as,
                 "episodes": {
                     "file": str(folder / EPISODES),
                     "ways": max(2, *(episode.ways for episode in episodes)),
                 },
-                "learners": {name: _learner(name, entry) for name, entry in entries.items()},
+                "learners": {
+                    name: _learner(name, entry, several is not None)
+                    for name, entry in entries.items()
+                },
             }
         )
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise IclError(f"This cannot be compared: {where}: {first['msg']}.") from error
+        told = ": ".join(filter(None, (where, first["msg"].rstrip("."))))
+        stop = "" if told.endswith("?") else "."
+        raise IclError(f"This cannot be compared: {told}{stop}") from error
 
 
-def _learner(name: str, entry: Entry) -> LearnerConfig:
-    if isinstance(entry, Learner):
-        kind = type(entry)
-        return _Made(method=f"{kind.__module__}:{kind.__qualname__}")
+def _own(entry: Entry) -> Learner | None:
+    """Return the learner that somebody has made, bare or beside the model that it is on."""
+    found = entry.get("learner") if isinstance(entry, Mapping) else entry
+    return found if isinstance(found, Learner) else None
+
+
+def _learner(name: str, entry: Entry, several: bool) -> LearnerConfig:
+    own = _own(entry)
+    if own is not None:
+        kind = type(own)
+        beside = {"learner": own} if isinstance(entry, Learner | str) else dict(entry)
+        model = beside.pop("model", None)
+        if several and model is None:  # its cost would be read off another model's meter
+            raise IclError(
+                f"The learner {name!r}: say which of the models it is on, as"
+                " {'learner': …, 'model': …}."
+            )
+        if set(beside) != {"learner"}:
+            told = next(iter(beside.keys() - {"learner"}))
+            raise IclError(f"The learner {name!r} is made already; drop {told!r}.")
+        return _Made(method=f"{kind.__module__}:{kind.__qualname__}", model=model)
+    assert not isinstance(entry, Learner)
     fields = {"method": entry} if isinstance(entry, str) else {"method": name, **entry}
     learner = LearnerConfig.model_validate(fields)
     try:

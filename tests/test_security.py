@@ -11,7 +11,7 @@ import pytest
 
 import icl
 from icl.errors import IclError
-from icl.experiments.config import ModelConfig
+from icl.experiments.model_config import ModelConfig
 from icl.experiments.models import make_model
 from icl.models.loading import load as loading
 from icl.runs import runner as runner_module

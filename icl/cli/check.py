@@ -24,33 +24,38 @@ def gradients(
     ],
     data: Data = None,
 ) -> None:
-    """Check an experiment's meta-gradients with its own model, before hours are spent.
+    """Check an experiment's meta-gradients with its own models, before hours are spent.
 
     For each gradient meta-learner: second order, checkpointing, batching and precision, on two
     one-shot training episodes. Exit code 1 where one of them is wrong.
     """
     from icl.experiments.config import load_config
     from icl.experiments.episodes import prepare_family, training_sampler
-    from icl.experiments.models import make_model
+    from icl.experiments.models import make_models
     from icl.learners.gradient.meta_learner import LoraMetaLearner
-    from icl.learners.registry import make
+    from icl.learners.registry import learner_class, make
     from icl.tools.shipped import find_config
     from icl.training.gradient_check import check_gradients, kernel
 
     experiment = load_config(find_config(config)).with_data(data)
     family = prepare_family(experiment)
-    backbone = make_model(experiment.model).backbone()
-    console = Console()
-    console.print(f"Attention: {kernel(backbone)}.", highlight=False)
+    models, several = make_models(experiment), len(experiment.by_name) > 1
+    console, told = Console(), set[str]()
     table = Table("learner", "asked", "difference", "at most", "", "compared")
     wrong = asked = 0
     for name, learner in experiment.learners.items():
         complete = learner.complete()
         if complete.training is None:
             continue
+        if not issubclass(learner_class(complete.method), LoraMetaLearner):
+            continue  # its model is not loaded for nothing
+        backbone, label = models[name].backbone(), models[name].label
+        if label not in told:
+            told.add(label)
+            of = f" of {escape(label)}" if several else ""
+            console.print(f"Attention{of}: {kernel(backbone)}.", highlight=False)
         made = make(complete.method, complete.params().model_dump(), backbone)
-        if not isinstance(made, LoraMetaLearner):
-            continue
+        assert isinstance(made, LoraMetaLearner)
         training = complete.training.model_copy(update={"shots": 1, "queries": 5})
         sampler = training_sampler(experiment, family, name, training)
         asked += 1

@@ -36,9 +36,9 @@ def compare(
 
     joined = together([read_run(RunFolder(folder)) for folder in runs])
     if table is None and not pairs:
-        print_table(joined.records, Console(), joined.meta_training)
+        print_table(joined.records, Console(), joined.meta_training, joined.models)
         return
-    summary = summarise(joined.records, joined.meta_training)
+    summary = summarise(joined.records, joined.meta_training, models=joined.models)
     if table is None:
         print_pairs(summary.pairs, Console())
     else:

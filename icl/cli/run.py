@@ -165,28 +165,35 @@ def _foretell(
     """Print what an experiment will do; see `icl.experiments.forecast.forecast`."""
     from icl.experiments.config import load_config
     from icl.experiments.forecast import forecast
+    from icl.reporting.boards import NONE
     from icl.reporting.numbers import count, duration
 
     experiment = load_config(find_config(config), overrides).with_data(data)
     folder = experiment.folder(out)
     plan = forecast(experiment, folder, limit)
-    model = experiment.model.name
-    if plan.parameters is None or plan.bytes is None:
-        typer.echo(f"Model {model}: its files are not at hand, so that times stay open.")
-    else:
+    several = len(plan.sizes) > 1
+    for label, model in experiment.by_name.items():
+        size = plan.sizes[label]
+        called = f"{label}, {model.name}" if several else model.name
+        if size is None:
+            typer.echo(f"Model {called}: its files are not at hand, so that times stay open.")
+            continue
         typer.echo(
-            f"Model {model}: {count(plan.parameters)} parameters, {plan.bytes / 2**30:.1f} GiB of"
-            f" weights in {experiment.model.dtype}"
-            f"{', before they are quantised' if experiment.model.quantise else ''}."
+            f"Model {called}: {count(size.parameters)} parameters, {size.bytes / 2**30:.1f} GiB of"
+            f" weights in {model.dtype}"
+            f"{', before they are quantised' if model.quantise else ''}."
         )
     width = max(len(line.learner) for line in plan.lines)
-    typer.echo(f"{'learner':{width}}  episodes  done  steps    tokens  about")
+    wide = max(len("model"), *(len(label) for label in plan.sizes))
+    heading = f"{'model':{wide}}  " if several else ""
+    typer.echo(f"{'learner':{width}}  {heading}episodes  done  steps    tokens  about")
     for line in plan.lines:
+        on = f"{line.model or NONE:{wide}}  " if several else ""
         tokens = "?" if line.tokens is None else count(line.tokens)
         took = "?" if line.seconds is None else duration(line.seconds)
         how = " (measured here)" if line.measured else ""
         typer.echo(
-            f"{line.learner:{width}}  {line.episodes:8}  {line.done:4}  {line.steps:5}"
+            f"{line.learner:{width}}  {on}{line.episodes:8}  {line.done:4}  {line.steps:5}"
             f"  {tokens:>8}  {took}{how}"
         )
     known = [line.seconds for line in plan.lines if line.seconds is not None]
@@ -218,7 +225,8 @@ def _run(
         if code:
             sys.exit(code)
         return
-    with connect(cpu=(experiment.model.device or "").startswith("cpu")) as group:
+    devices = [model.device or "" for model in experiment.by_name.values()]
+    with connect(cpu=all(device.startswith("cpu") for device in devices)) as group:
         if not group.main:
             warnings.simplefilter("ignore")  # the main process says it
         outcome = run_experiment(
@@ -236,7 +244,7 @@ def _show(outcome: Comparison) -> None:
 
     event("report", path=str(outcome.report))
     console = Console()
-    print_table(outcome.records, console, outcome.meta_training)
+    print_table(outcome.records, console, outcome.meta_training, outcome.models)
     _name_file(console, "Report", outcome.report)
 
 

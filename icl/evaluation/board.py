@@ -25,6 +25,7 @@ class Row:
         peak_memory_mb: the highest of any episode, in MiB.
         trained_parameters: numbers moved by adaptation or meta-training.
         forward_flops, backward_flops: means an episode; None where some were not counted.
+        model: what its model is called, where learners on several models stand on the board.
     """
 
     learner: str
@@ -45,6 +46,7 @@ class Row:
     forward_flops: float | None = None
     backward_flops: float | None = None
     shared: float = 0.0
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from icl.errors import IclError
 from icl.runs.finished import FinishedRun
 from icl.runs.record import EpisodeRecord
+from icl.runs.used_models import UsedModel, joined
 
 _DECIDING = ("seed", "tasks", "episodes")  # the fields of a configuration that decide the episodes
 
@@ -20,6 +21,7 @@ class Joined:
 
     records: tuple[EpisodeRecord, ...]
     meta_training: Mapping[str, Mapping[str, float]]
+    models: Mapping[str, UsedModel] = field(default_factory=dict)
 
 
 def together(runs: Sequence[FinishedRun]) -> Joined:
@@ -41,11 +43,14 @@ def together(runs: Sequence[FinishedRun]) -> Joined:
     shared = Counter(learner for names_of_one in learners for learner in names_of_one)
     records: list[EpisodeRecord] = []
     meta_training: dict[str, Mapping[str, float]] = {}
-    for name, run, own in zip(names, runs, learners, strict=True):
+    models: dict[str, UsedModel] = {}
+    used = joined([(name, run.models) for name, run in zip(names, runs, strict=True)])
+    for name, run, own, on in zip(names, runs, learners, used, strict=True):
         called = {n: f"{name}: {n}" if shared[n] > 1 else n for n in own}
         records += [replace(record, learner=called[record.learner]) for record in run.records]
         meta_training |= {called[n]: cost for n, cost in run.meta_training.items() if n in called}
-    return Joined(tuple(records), meta_training)
+        models |= {called[n]: model for n, model in on.items() if n in called}
+    return Joined(tuple(records), meta_training, models)
 
 
 def _names(runs: Sequence[FinishedRun]) -> list[str]:

@@ -14,6 +14,7 @@ from icl.evaluation.grid import Grid, grid
 from icl.evaluation.transfer import Transfer, transfer
 from icl.evaluation.worst import WorstEpisode, worst_episodes
 from icl.runs.record import ACCURACY, EpisodeRecord
+from icl.runs.used_models import UsedModel
 
 if TYPE_CHECKING:
     from icl.evaluation.pairs import Pair
@@ -44,6 +45,8 @@ class Summary:
         transfer: accuracy by support and query language, where some episodes join two.
         worst: the episodes on which the best learner scores lowest.
         pairs: all comparisons of two learners over all episodes.
+        models: by learner, its model, where there are several; learners that need none, and all
+            where there is one model only, are not there.
     """
 
     learners: tuple[str, ...]
@@ -62,6 +65,7 @@ class Summary:
     transfer: Transfer | None = None
     worst: tuple[WorstEpisode, ...] = ()
     pairs: tuple[Pair, ...] = ()
+    models: Mapping[str, UsedModel] = field(default_factory=dict)
 
     @property
     def break_even(self) -> tuple[BreakEven, ...]:
@@ -78,6 +82,7 @@ def summarise(
     records: Iterable[EpisodeRecord],
     meta_training: Mapping[str, Mapping[str, float]] | None = None,
     metric: str | None = None,
+    models: Mapping[str, UsedModel] | None = None,
 ) -> Summary:
     """Summarise records on the episodes that every learner has done.
 
@@ -86,6 +91,7 @@ def summarise(
         meta_training: by learner, what its meta-training took: seconds, tokens, steps.
         metric: what is compared; by default accuracy, or for other kinds the first metric of
             the first task. Only the episodes that it judges count.
+        models: by learner, the model that it was on.
 
     Raises:
         IclError: nothing can be compared (see `icl.evaluation.grid.grid`), or no episode is judged
@@ -103,12 +109,14 @@ def summarise(
     whole = everything.where(metric=metric)
     groups = dict.fromkeys((row[0].setting, row[0].shots) for row in whole.episodes)
     plain = whole.plain
-    overall = _board(plain, metric)
+    several = _several(models or {}, whole.learners)
+    on = {name: model.label for name, model in several.items()}
+    overall = _board(plain, metric, on)
     return Summary(
         learners=whole.learners,
         overall=overall,
         boards=tuple(
-            _board(whole.where(setting=setting, shots=shots), metric, setting, shots)
+            _board(whole.where(setting=setting, shots=shots), metric, on, setting, shots)
             for setting, shots in groups
         ),
         languages=_languages(whole, metric),
@@ -128,7 +136,7 @@ def summarise(
         inexact=_inexact(whole),
         metric=metric,
         further=tuple(
-            _board(everything.where(metric=other).plain, other)
+            _board(everything.where(metric=other).plain, other, on)
             for other in metrics
             if other != metric
         ),
@@ -138,7 +146,14 @@ def summarise(
         transfer=transfer(whole, metric),
         worst=worst_episodes(plain, metric, overall.best.learner),
         pairs=pairs(plain.learners, plain.scores(metric)),
+        models=several,
     )
+
+
+def _several(models: Mapping[str, UsedModel], learners: Sequence[str]) -> dict[str, UsedModel]:
+    """Return the models of some learners, where these are several; nothing where there is one."""
+    found = {name: models[name] for name in learners if name in models}
+    return found if len({model.label for model in found.values()}) > 1 else {}
 
 
 def _inexact(whole: Grid) -> dict[str, dict[str, float]]:
@@ -155,7 +170,13 @@ def _inexact(whole: Grid) -> dict[str, dict[str, float]]:
     }
 
 
-def _board(part: Grid, metric: str, setting: str | None = None, shots: int | None = None) -> Board:
+def _board(
+    part: Grid,
+    metric: str,
+    on: Mapping[str, str],
+    setting: str | None = None,
+    shots: int | None = None,
+) -> Board:
     from icl.evaluation.statistics import holm_pairs
 
     sample = part.scores(metric)
@@ -189,6 +210,7 @@ def _board(part: Grid, metric: str, setting: str | None = None, shots: int | Non
                 backward_flops=_mean_of_known([c.backward_flops for c in costs]),
                 shared=sum(c.shared_tokens for c in costs)
                 / max(1, sum(c.computed_tokens for c in costs)),
+                model=on.get(name),
             )
         )
     return Board(

@@ -48,7 +48,8 @@ def export_learner(run: Path, learner: str, out: Path) -> Path:
         raise IclError(f"The directory {out} is not empty; give another.")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_adapter(out, state, found.params, method=found.method, model=found.config.model.name)
+        model = found.config.model_of(found.name).name
+        write_adapter(out, state, found.params, method=found.method, model=model)
         (out / "README.md").write_text(model_card(run, found), "utf-8")
     except OSError as error:
         raise IclError(f"Cannot write {out}: {error.strerror or error}.") from error

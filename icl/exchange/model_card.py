@@ -15,6 +15,7 @@ from icl.evaluation.summary import summarise
 from icl.exchange.trained import Found
 from icl.reporting.numbers import markdown
 from icl.runs.roster import read_roster
+from icl.runs.used_models import used_models
 from icl.version import __version__
 
 _ADDRESS = re.compile(r"https?://[^\s<>\[\]()]+")
@@ -33,7 +34,8 @@ def model_card(run: Path, found: Found) -> str:
     config = found.config
     complete = config.learners[found.name].complete()
     data = _data(config.tasks.family) if config.tasks else {}
-    base, on_hub = base_name(config.model.name)
+    model = config.model_of(found.name)
+    base, on_hub = base_name(model.name)
     head: dict[str, Any] = {
         "library_name": "peft",
         **({"base_model": base} if on_hub else {}),  # the Hub takes ids of its own only
@@ -69,9 +71,7 @@ def model_card(run: Path, found: Found) -> str:
                     "support language": training.support_language or "that of the queries",
                     "query languages": ", ".join(training.languages or ()) or "all of the split",
                     "seed": config.seed,
-                    "weights of the base": " in ".join(
-                        filter(None, (config.model.dtype, config.model.quantise))
-                    ),
+                    "weights of the base": " in ".join(filter(None, (model.dtype, model.quantise))),
                     "seconds": f"{spent['seconds']:.0f}" if "seconds" in spent else "",
                 }
             )
@@ -118,11 +118,12 @@ def _results(run: Path, found: Found) -> str:
     from icl.runs.folder import RunFolder
 
     folder = RunFolder(run)
-    keys = {row["name"]: row["key"] for row in read_roster(folder) if row["key"]}
+    rows = read_roster(folder)
+    keys = {row["name"]: row["key"] for row in rows if row["key"]}
     records = folder.records(keys, list(folder.episodes().fingerprints()))
     if found.name not in {record.learner for record in records}:
         return "The run has judged it on no episode."
-    summary = summarise(records)
+    summary = summarise(records, models=used_models(rows, {}))
     boards = summary.boards if len(summary.boards) > 1 else (summary.overall,)
     return "\n".join(
         [
@@ -139,11 +140,15 @@ def _results(run: Path, found: Found) -> str:
 def _row(board: Board, name: str) -> str:
     own = board.row(name)
     others = [row for row in board.rows if row.learner != name]
-    best = f"{_figure(others[0])} ({markdown(others[0].learner)})" if others else "–"
+    best = f"{_figure(others[0])} ({markdown(_called(others[0]))})" if others else "–"
     setting = markdown(board.setting or "all")
     shots = "all" if board.shots is None else board.shots
     chance = f"{100 * board.chance:.1f} %"
     return f"| {setting} | {shots} | {board.episodes} | {chance} | {_figure(own)} | {best} |"
+
+
+def _called(row: Row) -> str:
+    return f"{row.learner} on {row.model}" if row.model else row.learner
 
 
 def _figure(row: Row) -> str:

@@ -126,10 +126,11 @@ def load_learner(run: str | Path, name: str | None = None) -> Loaded:
     run = Path(run)
     found = find_learner(run, name)
     state = trained_state(run, found) if found.folder else None
-    backbone = make_model(found.config.model).backbone()
+    model = found.config.model_of(found.name)
+    backbone = make_model(model).backbone()
     if state is not None and found.model not in {None, backbone.identity}:
         raise IclError(
-            f"The model {found.config.model.name!r} is not the one that {found.name!r} of {run} was"
+            f"The model {model.name!r} is not the one that {found.name!r} of {run} was"
             " trained on; put that one back, or run the experiment again."
         )
     learner = make(found.method, found.params, backbone)

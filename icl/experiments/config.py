@@ -21,89 +21,18 @@ from pydantic import (
 
 from icl.episodes.schema import EpisodesConfig
 from icl.errors import IclError, did_you_mean, one_line
+from icl.experiments.model_config import ModelConfig, check_models
 from icl.learners import registry
 from icl.learners.base import Params
-from icl.models.base import PROMPTED, Sketch
-from icl.models.packaged.catalogue import PACKAGED
-from icl.models.server.config import ServerConfig
 from icl.tasks.sources.schema import Strict
 from icl.tools.overrides import assign, parse, shown
-from icl.tools.own_class import is_own
 from icl.tools.yamlfile import Loc, Places, fault, read_yaml, spot, validate
 from icl.training import TrainingConfig
 
 SCHEMA_VERSION = 1
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-Spread = Literal["auto", "balanced", "balanced_low_0", "sequential"]
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 RunT = TypeVar("RunT", bound="RunConfig")
-
-
-class ModelConfig(Strict):
-    """The backbone that all learners share; the fields are those of `load_backbone`.
-
-    With `server`, the model is one that a server calls by this name, and stays there.
-    """
-
-    name: str
-    revision: str | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    device: str | None = None
-    device_map: Spread | dict[str, int | str] | None = None
-    quantise: Literal["4bit", "8bit"] | None = None
-    trust_remote_code: bool = False
-    server: ServerConfig | None = None
-
-    @model_validator(mode="after")
-    def _a_server_decides_for_itself(self) -> ModelConfig:
-        local = self.dtype != "float32" or self.trust_remote_code
-        places = (self.device, self.device_map, self.quantise)
-        own = self.server is None and is_own(self.name)
-        said = local or any(p is not None for p in places)
-        if self.server is not None and said:
-            raise ValueError(
-                "`dtype`, `device`, `device_map`, `quantise` and `trust_remote_code` are for models"
-                " on this machine; drop them, or drop `server`"
-            )
-        if own and (said or self.revision is not None):
-            raise ValueError(
-                f"{self.name!r} is a class of your own, which is made without arguments; keep"
-                " `name` alone"
-            )
-        if self.device is not None and self.device_map is not None:
-            raise ValueError("`device_map` names the devices; drop `device`")
-        return self
-
-    def foresee(self) -> Sketch | None:
-        """Tell what the model will be able to do, where that is known before any file is read.
-
-        Raises:
-            IclError: it is somebody's own class, which cannot be imported or is no model.
-        """
-        if self.server is not None:
-            return Sketch(self.name, "a model on a server", PROMPTED)
-        if is_own(self.name):
-            from icl.models.loading.own_model import foresee
-
-            return foresee(self.name)
-        return None
-
-    def check_name(self) -> None:
-        """Raise `IclError` for a name that no model can have, or a directory that is not there."""
-        if self.name in PACKAGED or self.server is not None:
-            return
-        if is_own(self.name):
-            self.foresee()
-            return
-        if self.name.startswith((".", "/", "~")):
-            if not Path(self.name).expanduser().is_dir():
-                raise IclError(f"the model directory {self.name!r} does not exist.")
-        elif not _HUB_ID.fullmatch(self.name):
-            raise IclError(
-                f"{self.name!r} is neither a Hub id, nor a directory, nor a packaged model."
-                + did_you_mean(self.name, PACKAGED)
-            )
 
 
 class TasksConfig(Strict):
@@ -115,11 +44,15 @@ class TasksConfig(Strict):
 
 
 class LearnerConfig(BaseModel):
-    """A learner: its method, the method's own parameters beside it, and its meta-training."""
+    """A learner: its method, the method's own parameters beside it, its model and meta-training.
+
+    `model` names one of the experiment's `models`; None takes the first.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     method: str
+    model: str | None = None
     training: TrainingConfig | None = None
 
     def check_method(self) -> None:
@@ -129,6 +62,12 @@ class LearnerConfig(BaseModel):
 
     def check(self) -> None:
         """Raise `IclError` for a parameter, or for training, that the method does not take."""
+        taken = registry.learner_class(self.method).Params.model_fields.keys()
+        for name in type(self).model_fields.keys() & taken:  # of somebody's own method
+            raise IclError(
+                f"the method {self.method!r} has a parameter {name!r}, which is a field of every"
+                " learner; give the parameter another name."
+            )
         self.params().check_files()
         if self.training is not None and not registry.is_meta_learner(self.method):
             raise IclError(f"the method {self.method!r} is not meta-trained; drop `training`.")
@@ -149,7 +88,9 @@ class LearnerConfig(BaseModel):
         training = self.training
         if training is None and registry.is_meta_learner(self.method):
             training = TrainingConfig()
-        return LearnerConfig(method=self.method, training=training, **self.params().model_dump())
+        return LearnerConfig(
+            method=self.method, model=self.model, training=training, **self.params().model_dump()
+        )
 
 
 class RunConfig(Strict):
@@ -159,13 +100,14 @@ class RunConfig(Strict):
         schema_version: of this schema.
         name: the run folder's name, unless the user gives another.
         seed: of all episodes.
+        model: that all learners share; None where there are several.
         tasks: None where all episodes are saved ones and nothing is drawn.
     """
 
     schema_version: Literal[1]
     name: str
     seed: int = Field(default=0, ge=0)
-    model: ModelConfig
+    model: ModelConfig | None = None
     tasks: TasksConfig | None = None
 
     @field_validator("name")
@@ -196,12 +138,14 @@ class RunConfig(Strict):
 
 
 class ExperimentConfig(RunConfig):
-    """An experiment: which learners are compared, with which model, on which episodes.
+    """An experiment: which learners are compared, with which models, on which episodes.
 
     Attributes:
+        models: in place of `model`, several by their names in the report.
         learners: by their names in the report, in its order.
     """
 
+    models: Mapping[str, ModelConfig] | None = None
     episodes: EpisodesConfig
     learners: Mapping[str, LearnerConfig] = Field(min_length=1)
 
@@ -221,17 +165,38 @@ class ExperimentConfig(RunConfig):
             raise fault("`tasks` is missing; add it, or name saved episodes under `episodes.file`")
         return self
 
+    @model_validator(mode="after")
+    def _learners_have_models(self) -> ExperimentConfig:
+        check_models(self.model, self.models, {n: lr.model for n, lr in self.learners.items()})
+        return self
+
+    @property
+    def by_name(self) -> Mapping[str, ModelConfig]:
+        """The models by their names in the report."""
+        return self.models or {m.called: m for m in (self.model,) if m is not None}
+
+    def label_of(self, learner: str) -> str:
+        """Return the name in the report of the model that a learner is on."""
+        return self.learners[learner].model or next(iter(self.by_name))
+
+    def model_of(self, learner: str) -> ModelConfig:
+        """Return the model that a learner is on."""
+        return self.by_name[self.label_of(learner)]
+
     def resolved(self) -> dict[str, Any]:
         """Return the experiment as plain values, complete with defaults."""
-        data = self.model_dump(mode="json", exclude={"learners"})
-        data["learners"] = {
-            name: {
-                key: value
-                for key, value in learner.complete().model_dump(mode="json").items()
-                if not (key == "training" and value is None)
+        one = self.model_dump(mode="json", exclude={"learners"})
+        several = one.pop("models")
+        data = {"models" if key == "model" and several else key: one[key] for key in one}
+        data |= {"models": several} if several else {}
+        data["learners"] = {}
+        for name, learner in self.learners.items():
+            own = learner.complete().model_dump(mode="json")
+            own["model"] = self.label_of(name) if several else None
+            optional = {"training", "model"}
+            data["learners"][name] = {
+                key: value for key, value in own.items() if not (key in optional and value is None)
             }
-            for name, learner in self.learners.items()
-        }
         return data
 
 
@@ -255,14 +220,18 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
         raise IclError(f"{path} is a prompt study; run it with `icl prompts`.")
     places: Places = {loc: (path, line) for loc, line in lines.items()}
     for assignment in overrides:
-        _check_learner(data, assignment)
+        _check_named(data, assignment)
         data, places = assign(data, places, assignment)
     config = validate(data, places, ExperimentConfig)
-    checks: list[tuple[Loc, Callable[[], None]]] = [(("model", "name"), config.model.check_name)]
+    checks: list[tuple[Loc, Callable[[], None]]] = [
+        ((*(("models", name) if config.models else ("model",)), "name"), model.check_name)
+        for name, model in config.by_name.items()
+    ]
     for name, learner in config.learners.items():
         checks.append((("learners", name, "method"), learner.check_method))
         checks.append((("learners", name), learner.check))
-        checks.append((("learners", name, "method"), partial(learner.check_model, config.model)))
+        suits = partial(learner.check_model, config.model_of(name))
+        checks.append((("learners", name, "method"), suits))
     for part, check in checks:
         try:
             check()
@@ -282,15 +251,20 @@ def _inside_a_sentence() -> Iterator[None]:
         raise IclError(str(error)[0].lower() + str(error)[1:]) from error
 
 
-def _check_learner(data: Mapping[str, Any], assignment: str) -> None:
-    """Raise `IclError` for a field of a learner that is not there; a `method` makes a new one."""
+_NEW = {"learners": "method", "models": "name"}  # the field that makes a new one
+
+
+def _check_named(data: Mapping[str, Any], assignment: str) -> None:
+    """Raise `IclError` for a field of a learner or a model that is not there."""
     path, _ = parse(assignment)
-    learners = data.get("learners")
-    known = learners if isinstance(learners, dict) else {}
-    if path[0] == "learners" and len(path) > 2 and path[2] != "method" and path[1] not in known:
-        raise IclError(
-            f"{shown(assignment)}: there is no learner {path[1]!r}.{did_you_mean(path[1], known)}"
-        )
+    for part, makes in _NEW.items():
+        held = data.get(part)
+        known = held if isinstance(held, dict) else {}
+        if path[0] == part and len(path) > 2 and path[2] != makes and path[1] not in known:
+            raise IclError(
+                f"{shown(assignment)}: there is no {part[:-1]} {path[1]!r}."
+                f"{did_you_mean(path[1], known) if known else ''}"
+            )
 
 
 def _field_at_fault(error: IclError) -> Loc:

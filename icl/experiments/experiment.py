@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ from icl.experiments.episodes import (
     prepare_family,
     training_sampler,
 )
-from icl.experiments.models import make_model
+from icl.experiments.models import make_models
 from icl.processes import ALONE, Processes
 from icl.reporting.comparison import Comparison
 from icl.runs.entrants import Entrant, Handle
@@ -118,19 +118,26 @@ def prepare(
     family = prepare_family(config)
     return Experiment(
         config,
-        entrants_of(config, family, make_model(config.model, processes)),
+        entrants_of(config, family, make_models(config, processes)),
         iterate_episodes(config, family, limit),
     )
 
 
-def entrants_of(config: ExperimentConfig, family: TaskFamily, model: Handle) -> list[Entrant]:
-    """Return an experiment's learners; raises `IclError` for training episodes there are none."""
+def entrants_of(
+    config: ExperimentConfig, family: TaskFamily, models: Mapping[str, Handle]
+) -> list[Entrant]:
+    """Return an experiment's learners, each on its model, which `models` holds by learner.
+
+    Raises:
+        IclError: there are no training episodes such as a learner asks for.
+    """
     entrants = []
     for name, learner in config.learners.items():
         complete = learner.complete()
         training = complete.training
         sampler = None if training is None else training_sampler(config, family, name, training)
         params = complete.params()
+        model = models[name]
         entrants.append(Entrant(name, complete.method, params, model, training, sampler))
     return entrants
 
@@ -168,10 +175,12 @@ def run_experiment(
 
 def check_processes(config: ExperimentConfig, count: int) -> None:
     """Raise `IclError` where an experiment cannot be run by several processes."""
-    if config.model.server is not None and count > 1:
+    served = [name for name, model in config.by_name.items() if model.server is not None]
+    if served and count > 1:
+        field = f"models.{served[0]}" if config.models else "model"
         raise IclError(
             "A model on a server is asked by one process, which keeps to its pace and budget;"
-            " raise `model.server.concurrency` instead of starting more processes."
+            f" raise `{field}.server.concurrency` instead of starting more processes."
         )
 
 
@@ -205,6 +214,7 @@ def write_outcome(found: FinishedRun, *, command: str) -> Comparison:
             config=found.config,
             environment=run.read_derived("environment.json"),
             meta_training=found.meta_training,
+            models=found.models,
             command=command,
             episodes=run.episodes().find,
             answers=answers,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icl.episodes import Episode
-from icl.errors import IclError
-from icl.experiments.config import ExperimentConfig, load_config
+from icl.experiments.config import ExperimentConfig, LearnerConfig, load_config
+from icl.experiments.model_size import ModelSize, look_at
 from icl.learners.base import MetaLearner
 from icl.learners.registry import learner_class
 from icl.learners.work import TokenCounter
@@ -38,6 +37,7 @@ class Line:
         episodes: how many it is judged on.
         done: how many of these the folder has already.
         steps: of meta-training that are left.
+        model: what reports call its model; None where it needs none.
         tokens: token positions that go through the model forward, as records count them, about;
             None where nothing tells.
         seconds: about; None where nothing tells.
@@ -52,6 +52,7 @@ class Line:
     tokens: float | None
     seconds: float | None
     measured: bool
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +61,15 @@ class Forecast:
 
     Attributes:
         lines: by learner, in the configuration's order.
-        parameters: of the model; None where its files are not at hand.
-        bytes: that the model's weights take; None likewise.
+        sizes: of the models, by what reports call them; None where its files are not at hand.
     """
 
     lines: tuple[Line, ...]
-    parameters: int | None
-    bytes: int | None
+    sizes: Mapping[str, ModelSize | None]
 
 
 def forecast(config: ExperimentConfig, folder: Path, limit: int | None = None) -> Forecast:
-    """Say what is to be done, and estimate what it takes, without loading the model.
+    """Say what is to be done, and estimate what it takes, without loading a model.
 
     Tokens are counted from the texts, as each learner says (`Learner.work`). Times come from the
     records of the same learners in the folder, where it has any, else from tokens: two
@@ -85,15 +84,15 @@ def forecast(config: ExperimentConfig, folder: Path, limit: int | None = None) -
 
     asked = prepare(config, limit)
     episodes = list(suited(asked.entrants, asked.episodes))
-    tokenizer, size = _model(config)
-    parameters = None if size is None else size.parameters
-    rate = None if parameters is None else _rate()
+    looked = {label: look_at(model) for label, model in config.by_name.items()}
+    sizes = {label: size for label, (_, size) in looked.items()}
+    rate = _rate() if any(size is not None for size in sizes.values()) else None
     done, seconds = _known(config, folder, {e.fingerprint for e in episodes})
-    layers, encoder = (1, False) if size is None else (size.layers, size.encoder)
-    counter = None if tokenizer is None else TokenCounter(tokenizer, layers, encoder)
+    counters = {label: _counter(*found) for label, found in looked.items()}
     lines = []
     for entrant in asked.entrants:
-        name, training = entrant.name, entrant.training
+        name, training, label = entrant.name, entrant.training, entrant.model.label
+        counter, size = counters[label], sizes[label]
         left = max(0, len(episodes) - done[name])
         steps = 0 if training is None or seconds[name] else training.steps
         work = None if counter is None else _judged(counter, entrant, episodes, left)
@@ -107,11 +106,20 @@ def forecast(config: ExperimentConfig, folder: Path, limit: int | None = None) -
         elif work is not None and size is not None and rate is not None:
             took = 2.0 * size.working * work.passes / rate
         tokens = None if work is None else work.tokens
+        on = label if entrant.needs_model else None
         lines.append(
-            Line(name, entrant.method, len(episodes), done[name], steps, tokens, took, measured)
+            Line(name, entrant.method, len(episodes), done[name], steps, tokens, took, measured, on)
         )
-    each = {"float32": 4, "bfloat16": 2, "float16": 2}[config.model.dtype]
-    return Forecast(tuple(lines), parameters, None if parameters is None else each * parameters)
+    return Forecast(tuple(lines), sizes)
+
+
+def _counter(
+    tokenizer: PreTrainedTokenizerBase | None, size: ModelSize | None
+) -> TokenCounter | None:
+    if tokenizer is None:
+        return None
+    layers, encoder = (1, False) if size is None else (size.layers, size.encoder)
+    return TokenCounter(tokenizer, layers, encoder)
 
 
 def _judged(
@@ -155,9 +163,9 @@ def _known(
     same = {
         name
         for name, learner in config.learners.items()
-        if before.model == config.model
-        and name in before.learners
-        and before.learners[name].complete() == learner.complete()
+        if name in before.learners
+        and before.model_of(name) == config.model_of(name)
+        and _but_model(before.learners[name]) == _but_model(learner)
     }
     keys = {row["key"]: row["name"] for row in read_roster(run) if row["key"]}
     for record in run.store.scan():
@@ -168,52 +176,9 @@ def _known(
     return done, seconds
 
 
-@dataclass(frozen=True, slots=True)
-class _Size:
-    """A model's parameters, how many of them each token meets, its layers, and its kind."""
-
-    parameters: int
-    working: int
-    layers: int
-    encoder: bool
-
-
-def _model(config: ExperimentConfig) -> tuple[PreTrainedTokenizerBase | None, _Size | None]:
-    """Return the tokenizer and the model's size, where its files are at hand."""
-    from huggingface_hub import try_to_load_from_cache
-    from safetensors import safe_open
-    from transformers import AutoConfig
-
-    from icl.models.loading.load import is_encoder, load_tokenizer
-    from icl.models.loading.named import model_path
-
-    if config.model.server is not None:
-        return None, None
-    try:
-        tokenizer = load_tokenizer(config.model.name, revision=config.model.revision)
-    except IclError:
-        return None, None
-    path = Path(model_path(config.model.name))
-    if not path.is_dir():
-        found = try_to_load_from_cache(
-            config.model.name, "config.json", revision=config.model.revision
-        )
-        path = Path(found).parent if isinstance(found, str) else path
-    number = tables = 0
-    for file in sorted(path.glob("*.safetensors")):
-        with safe_open(file, "pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118  # it is no mapping
-                size = math.prod(tensors.get_slice(name).get_shape())
-                number += size
-                tables += size * ("embed" in name or "lm_head" in name or "wte" in name)
-    if not number:
-        return tokenizer, None
-    try:  # a plan runs no code of the repository's, whatever the experiment says
-        said = AutoConfig.from_pretrained(path, trust_remote_code=False)
-    except (OSError, ValueError):
-        return tokenizer, None
-    layers = said.get_text_config().num_hidden_layers
-    return tokenizer, _Size(number, number - tables, layers, is_encoder(said))
+def _but_model(learner: LearnerConfig) -> LearnerConfig:
+    """Return a learner, complete, without the name of its model, which may be another's today."""
+    return learner.complete().model_copy(update={"model": None})
 
 
 def _rate() -> float:

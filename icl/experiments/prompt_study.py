@@ -13,6 +13,7 @@ from icl.errors import IclError
 from icl.evaluation.sensitivity import SHOTS, Sensitivity, sensitivity
 from icl.experiments.config import RunConfig
 from icl.experiments.experiment import Experiment, carry_out
+from icl.experiments.model_config import ModelConfig
 from icl.experiments.models import make_model
 from icl.learners.registry import validate
 from icl.runs.entrants import Entrant, Handle
@@ -80,6 +81,7 @@ class StudyConfig(RunConfig):
         fixed: parameters of `in-context` that all prompts share.
     """
 
+    model: ModelConfig
     episodes: StudyEpisodes
     factors: dict[str, list[Any] | dict[str, dict[str, Any]]] = Field(min_length=1)
     fixed: dict[str, Any] = Field(default_factory=dict)
@@ -150,6 +152,11 @@ def load_study(path: Path) -> StudyConfig:
     data, _ = read_yaml(path)
     if isinstance(data, dict) and "learners" in data:
         raise IclError(f"{path} is an experiment, not a prompt study; run it with `icl run`.")
+    if isinstance(data, dict) and "models" in data:
+        raise IclError(
+            f"{path}, field 'models': a prompt study is of one model; name it under `model`, and"
+            " compare learners on several with `icl run`."
+        )
     study = load_yaml(path, StudyConfig)
     try:
         study.model.check_name()

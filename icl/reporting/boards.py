@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError, did_you_mean
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 FILES = {"csv": "table.csv", "md": "table.md", "latex": "table.tex"}
 PAIRS = "pairs.csv"
+NONE = "–"  # stands where a learner needs no model
 
 
 def table(summary: Summary, form: str) -> str:
@@ -32,9 +34,12 @@ def table(summary: Summary, form: str) -> str:
     _check(form)
     parts = summary.boards if len(summary.boards) > 1 else ()
     boards = (summary.overall, *summary.further, *parts)
+    several = bool(summary.models)
     if form == "csv":
-        return _csv(_COLUMNS, (_figures(board, row) for board in boards for row in board.rows))
-    write = _markdown if form == "md" else _latex
+        columns = [name for name in _COLUMNS if several or name != "model"]
+        figures = (_figures(columns, board, row) for board in boards for row in board.rows)
+        return _csv(columns, figures)
+    write = partial(_markdown if form == "md" else _latex, several=several)
     return "\n\n".join(map(write, boards)) + "\n"
 
 
@@ -81,14 +86,14 @@ PAIR_HEADS = (
 )  # fmt: skip
 
 _COLUMNS = (
-    "setting", "shots", "metric", "episodes", "draws", "queries", "chance", "learner", "method",
-    "value", "low", "high", "difference", "difference_low", "difference_high", "p", "seconds",
-    "prompt_tokens", "computed_tokens", "peak_memory_mb", "trained_parameters", "forward_flops",
-    "backward_flops", "shared",
+    "setting", "shots", "metric", "episodes", "draws", "queries", "chance", "learner", "model",
+    "method", "value", "low", "high", "difference", "difference_low", "difference_high", "p",
+    "seconds", "prompt_tokens", "computed_tokens", "peak_memory_mb", "trained_parameters",
+    "forward_flops", "backward_flops", "shared",
 )  # fmt: skip
 
 
-def _figures(board: Board, row: Row) -> list[Any]:
+def _figures(columns: Iterable[str], board: Board, row: Row) -> list[Any]:
     cells = {
         "setting": "all" if board.setting is None else board.setting,
         "shots": "all" if board.shots is None else board.shots,
@@ -96,7 +101,7 @@ def _figures(board: Board, row: Row) -> list[Any]:
     }
     return [
         cells[name] if name in cells else getattr(board if hasattr(board, name) else row, name)
-        for name in _COLUMNS
+        for name in columns
     ]
 
 
@@ -106,17 +111,26 @@ def _csv(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
     return text.getvalue()
 
 
-def _markdown(board: Board) -> str:
-    heads = ("Learner", metric_title(board.metric), "95 % interval", "To the best", "p")
-    rows = [[markdown(row.learner), *row_cells(board, row)] for row in board.rows]
-    return "\n".join([f"**{markdown(board_title(board))}**", "", *_piped(heads, rows)])
+def _markdown(board: Board, several: bool) -> str:
+    words = ("Learner", "Model") if several else ("Learner",)
+    heads = (*words, metric_title(board.metric), "95 % interval", "To the best", "p")
+    rows = [[*map(markdown, _words(row, several)), *row_cells(board, row)] for row in board.rows]
+    piped = _piped(heads, rows, words=len(words))
+    return "\n".join([f"**{markdown(board_title(board))}**", "", *piped])
 
 
-def _latex(board: Board) -> str:
+def _latex(board: Board, several: bool) -> str:
     name = _tex(metric_title(board.metric))
-    heads = ("Learner", name, r"95\,\% interval", "To the best", "$p$")
-    rows = [[row.learner, *row_cells(board, row)] for row in board.rows]
-    return "\n".join(["% " + " ".join(board_title(board).split()), *_tabular(heads, rows)])
+    words = ("Learner", "Model") if several else ("Learner",)
+    heads = (*words, name, r"95\,\% interval", "To the best", "$p$")
+    rows = [[*_words(row, several), *row_cells(board, row)] for row in board.rows]
+    tabular = _tabular(heads, rows, words=len(words))
+    return "\n".join(["% " + " ".join(board_title(board).split()), *tabular])
+
+
+def _words(row: Row, several: bool) -> list[str]:
+    """Return who stands in a row: the learner, and its model where there are several."""
+    return [row.learner, row.model or NONE] if several else [row.learner]
 
 
 def _piped(heads: Sequence[str], rows: Iterable[Iterable[str]], words: int = 1) -> list[str]:

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from icl.evaluation.board import Row
 from icl.evaluation.summary import Summary, summarise
 from icl.reporting.page import REPORT
 from icl.runs.finished import FinishedRun
 from icl.runs.record import EpisodeRecord
+from icl.runs.used_models import UsedModel
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -28,32 +30,34 @@ class Comparison:
         records: one for each learner and episode.
         meta_training: by learner, for those that were meta-trained: seconds, tokens, steps.
         report: the HTML page, where there is one.
+        models: by learner, the model that it was on; those that need none are left out.
     """
 
     records: tuple[EpisodeRecord, ...]
     meta_training: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     report: Path | None = None
+    models: Mapping[str, UsedModel] = field(default_factory=dict)
 
     @classmethod
     def of(cls, run: FinishedRun) -> Comparison:
         """Return what a run's folder holds."""
         page = run.folder / REPORT
-        return cls(run.records, run.meta_training, page if page.is_file() else None)
+        return cls(run.records, run.meta_training, page if page.is_file() else None, run.models)
 
     @cached_property
     def summary(self) -> Summary:
         """All figures, typed; raises `IclError` where no episode was done by every learner."""
-        return summarise(self.records, self.meta_training)
+        return summarise(self.records, self.meta_training, models=self.models)
 
     def frame(self) -> DataFrame:
         """Return the leader board: a row a learner, the best first, over all episodes.
 
         Shares are between 0 and 1, times in seconds, memory in MiB; see
-        `icl.evaluation.summary.Row` for the columns.
+        `icl.evaluation.summary.Row` for the columns; ``model`` is there where there are several.
         """
         import pandas as pd
 
-        return pd.DataFrame([asdict(row) for row in self.summary.overall.rows])
+        return pd.DataFrame([self._cells(row) for row in self.summary.overall.rows])
 
     def curves(self) -> DataFrame:
         """Return a row for each setting, number of shots and learner, with `frame`'s columns."""
@@ -61,11 +65,17 @@ class Comparison:
 
         return pd.DataFrame(
             [
-                {"setting": board.setting, "shots": board.shots, **asdict(row)}
+                {"setting": board.setting, "shots": board.shots, **self._cells(row)}
                 for board in self.summary.boards
                 for row in board.rows
             ]
         )
+
+    def _cells(self, row: Row) -> dict[str, Any]:
+        cells = asdict(row)
+        if not self.summary.models:
+            del cells["model"]
+        return cells
 
     def episodes(self) -> DataFrame:
         """Return a row for each learner and episode: figures and costs; see `episode_frame`."""
@@ -88,7 +98,8 @@ class Comparison:
         from icl.reporting import print_table
 
         text = io.StringIO()
-        print_table(self.records, Console(file=text, width=_WIDTH), self.meta_training)
+        console = Console(file=text, width=_WIDTH)
+        print_table(self.records, console, self.meta_training, self.models)
         return text.getvalue().rstrip()
 
     def __repr__(self) -> str:

@@ -65,7 +65,7 @@ def _plots(
 
     def whole(draw: Callable[..., Plot], *arguments: Any) -> Figure:
         figure = draw(*arguments).figure
-        _legend(figure, ranked, looks)
+        _legend(figure, ranked, looks, summary)
         return figure
 
     for name, setting in _named(summary.settings):
@@ -125,7 +125,9 @@ def _heat(
     return figure
 
 
-def _legend(figure: Figure, ranked: Sequence[str], looks: Mapping[str, Style]) -> None:
+def _legend(
+    figure: Figure, ranked: Sequence[str], looks: Mapping[str, Style], summary: Summary
+) -> None:
     from matplotlib.lines import Line2D
 
     marks: list[Any] = [
@@ -143,7 +145,8 @@ def _legend(figure: Figure, ranked: Sequence[str], looks: Mapping[str, Style]) -
     )
     for text, name in zip(legend.get_texts(), ranked, strict=True):
         text.set_parse_math(False)
-        text.set_text(name)
+        model = summary.models.get(name)
+        text.set_text(name if model is None else f"{name} ({model.label})")
 
 
 def _named(settings: Sequence[str]) -> list[tuple[str, str]]:

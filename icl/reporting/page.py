@@ -16,9 +16,10 @@ from icl.reporting.html import fill, write_whole
 from icl.reporting.palette import DARK, LIGHT, styles
 from icl.reporting.plots import Plot, accuracy_by_cost, accuracy_by_shots, reliability
 from icl.reporting.svg import drawing, inline_svg
-from icl.reporting.verdict import SIGNIFICANT, notes, verdict
+from icl.reporting.verdict import SIGNIFICANT, models_told, notes, verdict
 from icl.reporting.worst import Find, shown
 from icl.runs.record import EpisodeRecord
+from icl.runs.used_models import UsedModel
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -35,6 +36,7 @@ def write_report(
     config: Mapping[str, Any],
     environment: Mapping[str, Any],
     meta_training: Mapping[str, Mapping[str, float]],
+    models: Mapping[str, UsedModel] | None = None,
     command: str,
     episodes: Find | None = None,
     answers: Sequence[Answer] = (),
@@ -50,6 +52,7 @@ def write_report(
         records: of the run.
         config, environment: shown as they are.
         meta_training: seconds, tokens and steps by learner.
+        models: by learner, the model that it was on.
         command: what reproduces the run.
         episodes: finds an episode by its fingerprint, so that the worst ones' prompts can be shown.
         answers: those of `icl.evaluation.diagnosis`.
@@ -58,7 +61,7 @@ def write_report(
         IclError: there is nothing to compare, or a file cannot be written.
     """
     path = Path(folder) / REPORT
-    summary = summarise(records, meta_training)
+    summary = summarise(records, meta_training, models=models)
     page = fill(
         "report.html.j2",
         _FILTERS,
@@ -92,6 +95,7 @@ def _parts(summary: Summary) -> dict[str, Any]:
         "verdict": verdict(summary),
         "notes": notes(summary),
         "summary": summary,
+        "models_told": models_told(summary),
         "boards": summary.boards if len(summary.boards) > 1 else (),
         "facts": _facts(summary),
         "styles": looks,

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from icl.evaluation.board import Board
 from icl.evaluation.summary import Summary, summarise
-from icl.reporting.boards import PAIR_HEADS, at_chance, pair_cells, row_cells
+from icl.reporting.boards import NONE, PAIR_HEADS, at_chance, pair_cells, row_cells
 from icl.reporting.numbers import board_title, count, duration, metric_name, metric_title
-from icl.reporting.verdict import DAGGER, notes, verdict
+from icl.reporting.verdict import DAGGER, models_told, notes, verdict
 from icl.runs.record import EpisodeRecord
+from icl.runs.used_models import UsedModel
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,15 +24,18 @@ def print_table(
     records: Iterable[EpisodeRecord],
     console: Console,
     meta_training: Mapping[str, Mapping[str, float]] | None = None,
+    models: Mapping[str, UsedModel] | None = None,
 ) -> None:
     """Print verdict, leader boards and meta-training costs; raises `IclError` as `summarise`."""
     from rich.text import Text
 
-    summary = summarise(records, meta_training)
+    summary = summarise(records, meta_training, models=models)
     # `Text` everywhere: a learner may be named "[red]", which rich would take for markup.
     console.print(Text(verdict(summary), style="bold"))
     for note in notes(summary):
         console.print(Text(note, style="yellow"))
+    if told := models_told(summary):
+        console.print(Text(told))
     console.print()
     console.print(_board(summary, summary.overall))
     for board in summary.further:
@@ -80,10 +84,12 @@ def _board(summary: Summary, board: Board) -> Table:
 
     name = metric_title(board.metric)
     figures = (name, "95 % interval", "To best", "p", "Time", "Tokens")
-    table = titled(board_title(board), {"Learner": 8}, figures)
+    words = {"Learner": 8, **({"Model": 5} if summary.models else {})}
+    table = titled(board_title(board), words, figures)
     for row in board.rows:
         spent = (duration(row.seconds), count(row.computed_tokens))
-        cells = (_marked(summary, row.learner), *row_cells(board, row), *spent)
+        on = (row.model or NONE,) if summary.models else ()
+        cells = (_marked(summary, row.learner), *on, *row_cells(board, row), *spent)
         table.add_row(*map(Text, cells), style="bold" if row is board.best else "")
     if any(at_chance(board, row) for row in board.rows):
         table.caption = Text("° not above chance: the interval reaches it")
@@ -148,8 +154,10 @@ def _meta_training(summary: Summary) -> Table:
     from rich.text import Text
 
     figures = ("Time", "Tokens", "Steps")
-    table = titled("Meta-training (spent once)", {"Learner": 8}, figures, no_wrap=False)
+    words = {"Learner": 8, **({"Model": 5} if summary.models else {})}
+    table = titled("Meta-training (spent once)", words, figures, no_wrap=False)
     for name, spent in summary.meta_training.items():
+        on = [summary.models[name].label if name in summary.models else NONE]
         cells = (duration(spent.seconds), count(spent.tokens), count(spent.steps))
-        table.add_row(Text(name), *map(Text, cells))
+        table.add_row(Text(name), *map(Text, on if summary.models else ()), *map(Text, cells))
     return table

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from icl.evaluation.board import Board
+from icl.evaluation.board import Board, Row
 from icl.evaluation.summary import Summary
-from icl.reporting.numbers import NBSP, episodes_of, metric_name, percent, span
+from icl.reporting.numbers import NBSP, duration, episodes_of, metric_name, percent, span
 from icl.runs.record import ACCURACY
 
 SIGNIFICANT = 0.05
@@ -17,6 +17,7 @@ _WORTH_TELLING = 0.05  # above chance: what no sampling of balanced queries make
 def verdict(summary: Summary) -> str:
     """Return the one sentence that a reader should take home: the best, its lead, its certainty."""
     board, best = summary.overall, summary.overall.best
+    name = f"{best.learner} on {best.model}" if best.model else best.learner
     labels = board.metric == ACCURACY
     figures = f"{percent(best.accuracy)} (95{NBSP}% interval {span(best.low, best.high)})"
     named = figures if labels else f"{metric_name(board.metric)} {figures}"
@@ -24,7 +25,7 @@ def verdict(summary: Summary) -> str:
     if len(board.rows) == 1:
         found = f" labels {right}" if labels else f"'s answers have {named}"
         guessing = f", with chance at {percent(board.chance)}" if board.chance else ""
-        return f"{best.learner}{found}{guessing}; there is no other learner to compare it with."
+        return f"{name}{found}{guessing}; there is no other learner to compare it with."
     if best.accuracy == 0 and not labels:
         return (
             f"No learner's answers have any {metric_name(board.metric)} on these {_these(board)}."
@@ -32,10 +33,40 @@ def verdict(summary: Summary) -> str:
     if board.chance and not any(row.above_chance for row in board.rows):
         return (
             f"No learner is clearly above chance ({percent(board.chance)}) on these "
-            f"{_these(board)}; the highest is {best.learner} with {named}."
+            f"{_these(board)}; the highest is {name} with {named}."
         )
     won = f"learns best: {right}" if labels else f"answers best: {named}"
-    return f"{best.learner} {won}, {_lead(board)}."
+    if summary.models:
+        return f"{name} {won}, {_lead(board)}; it takes {_cost(summary, best)}{_others(summary)}."
+    return f"{name} {won}, {_lead(board)}."
+
+
+def _cost(summary: Summary, row: Row) -> str:
+    """Say what a learner takes, by which learners on other models can be told from it."""
+    each = f"{duration(row.seconds)} an episode"
+    trained = summary.meta_training.get(row.learner)
+    once = "" if trained is None else f" after {duration(trained.seconds)} of meta-training"
+    return each + once
+
+
+def _others(summary: Summary) -> str:
+    """Name the best learner on each of the other models, with what it takes."""
+    best: dict[str, Row] = {}
+    for row in summary.overall.rows:
+        if row.model and row.model != summary.overall.best.model:
+            best.setdefault(row.model, row)
+    return "".join(
+        f"; the best on {model} is {row.learner}, with {percent(row.accuracy)} for"
+        f" {_cost(summary, row)}"
+        for model, row in best.items()
+    )
+
+
+def models_told(summary: Summary) -> str:
+    """Say what the models' labels stand for; empty where there is one model, or nothing to say."""
+    names = {model.label: model.name for model in summary.models.values()}
+    told = [f"{label} is {name}" for label, name in names.items() if name != label]
+    return f"Models: {', '.join(told)}." if told else ""
 
 
 def _these(board: Board) -> str:

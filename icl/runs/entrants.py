@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,30 +28,57 @@ class Handle:
         load: loads it.
         foretell: tells its identity without loading it, or None where that cannot be told.
         foresee: tells what it will be able to do without loading it, or None likewise.
+        name: what it is called: a Hub id, or a directory's own name.
+        label: what reports call it, where an experiment has several.
+        light: whether nothing is won by releasing it: it takes no memory, or is held elsewhere.
         entrants: who will use it.
     """
 
     load: Callable[[], Model]
     foretell: Callable[[], str | None] = lambda: None
     foresee: Callable[[], Sketch | None] = lambda: None
+    name: str = ""
+    label: str = ""
+    light: bool = False
     entrants: Sequence[Entrant] = ()
     _backbone: Model | None = None
+    _released: str | None = None  # the identity of what was loaded, and is no longer
 
     def backbone(self) -> Model:
         """Return the model, loaded at the first call.
 
         Raises:
             IclError: it cannot do what an entrant needs, which is told before it is loaded where
-                its files say it; or it cannot be loaded.
+                its files say it; it cannot be loaded; or it has changed since it was released.
         """
+        if self._backbone is None:
+            self.look_ahead()
+            found = self.load()
+            self._check(found)
+            if self._released not in {None, found.identity}:
+                raise IclError(
+                    f"The model {found.name!r} has changed while the run was under way; start the"
+                    " run again, which does what is left with it as it is now."
+                )
+            self._backbone = found
+        return self._backbone
+
+    def look_ahead(self) -> None:
+        """Raise `IclError` where its files say that it cannot do what an entrant needs."""
         if self._backbone is None:
             sketch = self.foresee()
             if sketch is not None:
                 self._check(sketch)
-            found = self.load()
-            self._check(found)
-            self._backbone = found
-        return self._backbone
+
+    def release(self) -> None:
+        """Give its memory back where it was loaded here; it is loaded again when it is needed."""
+        if self._backbone is None or self.light:
+            return
+        self._released, self._backbone = self._backbone.identity, None
+        gc.collect()  # a model and what is hooked into it refer to each other
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def _check(self, model: Model | Sketch) -> None:
         for entrant in self.entrants:
@@ -58,17 +87,18 @@ class Handle:
             except IclError as error:
                 raise IclError(f"The learner {entrant.name!r}: {error}") from error
 
-    def identity(self, known: Collection[str]) -> str:
-        """Return the backbone's identity.
+    def foretold(self, known: Collection[str]) -> str | None:
+        """Return its identity where that needs no loading now, since it was loaded before or its
+        files tell that it is one of those that are known; None where it does.
 
-        It is loaded unless its files tell that it is one of those that were known before: a model
-        that cannot be loaded is found out before anything is written.
+        A model that cannot be loaded is so found out before anything is written.
         """
-        if known and self._backbone is None:
+        if self._backbone is not None:
+            return self._backbone.identity
+        if self._released is None and known:
             told = self.foretell()
-            if told is not None and told in known:
-                return told
-        return self.backbone().identity
+            return told if told in known else None
+        return self._released
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +123,55 @@ class Entrant:
     sampler: EpisodeSampler | None = None
     made: Learner | None = None
 
+    @property
+    def needs_model(self) -> bool:
+        """Whether its method looks at a model at all."""
+        if self.made is not None:
+            return True  # as far as anybody can tell
+        try:
+            check_model(self.method, self.params, None)
+        except IclError:
+            return True
+        return False
+
     def learner(self) -> Learner:
         """Return the learner on its model, before any meta-training."""
         if self.made is not None:
             return self.made
         return make(self.method, self.params.model_dump(), self.model.backbone())
+
+
+def by_model(entrants: Iterable[Entrant]) -> dict[Handle, list[Entrant]]:
+    """Return entrants by their models, in the order in which these first appear."""
+    found: dict[Handle, list[Entrant]] = {}
+    for entrant in entrants:
+        found.setdefault(entrant.model, []).append(entrant)
+    return found
+
+
+def identities(models: Iterable[Handle], known: Collection[str] = ()) -> dict[Handle, str]:
+    """Return the identities of models; those that cannot be told otherwise are loaded, in turn.
+
+    Only the first stays loaded: no two have to fit into memory together.
+
+    Args:
+        models: in the order in which they will be worked with.
+        known: identities that may be believed where a model's files tell them.
+
+    Raises:
+        IclError: one cannot be loaded, or cannot do what an entrant needs; that is asked of all
+            before any is loaded.
+    """
+    told = {model: model.foretold(known) for model in models}
+    missing = [model for model, identity in told.items() if identity is None]
+    for model in missing:
+        model.look_ahead()
+    found = {model: identity for model, identity in told.items() if identity is not None}
+    for model in reversed(missing):
+        found[model] = model.backbone().identity
+        if model is not missing[0]:
+            model.release()
+    return found
 
 
 def suited(entrants: Sequence[Entrant], episodes: Iterable[Episode]) -> Iterator[Episode]:

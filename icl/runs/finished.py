@@ -11,6 +11,7 @@ from icl.errors import IclError
 from icl.runs.folder import EPISODES, RunFolder
 from icl.runs.record import EpisodeRecord
 from icl.runs.roster import episodes_of, meta_training, read_roster, training_logs
+from icl.runs.used_models import UsedModel, used_models
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class FinishedRun:
         meta_training: by learner, for those that were meta-trained: seconds, tokens, steps.
         config: the experiment.
         logs: by learner, the log of its meta-training.
+        models: by learner, the model that it was on; those that need none are left out.
     """
 
     folder: Path
@@ -32,6 +34,7 @@ class FinishedRun:
     meta_training: Mapping[str, Mapping[str, float]]
     config: Mapping[str, Any]
     logs: Mapping[str, Path] = field(default_factory=dict)
+    models: Mapping[str, UsedModel] = field(default_factory=dict)
 
 
 def read_run(run: RunFolder) -> FinishedRun:
@@ -60,4 +63,5 @@ def read_run(run: RunFolder) -> FinishedRun:
         meta_training=meta_training(rows),
         config=config,
         logs=training_logs(run.path, rows),
+        models=used_models(rows, config),
     )

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from icl.errors import IclError, NewerSchemaError
-from icl.runs.entrants import Entrant, Handle
+from icl.runs.entrants import Entrant, by_model, identities
 from icl.runs.folder import SCHEMA_VERSION, RunFolder
 from icl.runs.keys import learner_key, training_key
 from icl.tools.values import is_amount, is_text
@@ -27,7 +27,8 @@ class Roster:
     """Who takes part in a run, as it is written into the run's folder.
 
     Attributes:
-        rows: by the learner's name: its name and method, its model's identity, what its training
+        rows: by the learner's name: its name and method, its model's identity, what reports call
+            that model (None for a method that looks at none), what its training
             took (None until it is done, or where there is none), its key (None until its training
             has decided it), and the folder of its checkpoints.
     """
@@ -42,17 +43,15 @@ class Roster:
 
         A model is loaded unless its files tell that the folder's roster knows it already.
         """
-        known = self._known_models()
-        told: dict[Handle, str] = {}
+        told = identities(by_model(self._entrants), self._known_models())
         for entrant in self._entrants:
-            if entrant.model not in told:
-                told[entrant.model] = entrant.model.identity(known)
             self._enter(entrant, told[entrant.model])
 
     def exchanged(self, names: Collection[str]) -> bool:
-        """Load the models of some learners; tell whether one is another than its row says."""
+        """Load the models of some learners, in turn; tell whether one is not as its row says."""
         asked = [entrant for entrant in self._entrants if entrant.name in names]
-        return any(e.model.backbone().identity != self.rows[e.name]["model"] for e in asked)
+        loaded = identities(by_model(asked))
+        return any(loaded[e.model] != self.rows[e.name]["model"] for e in asked)
 
     def settle(self, entrant: Entrant, summary: Mapping[str, Any]) -> None:
         """Give a trained meta-learner the key that its training has decided."""
@@ -70,6 +69,7 @@ class Roster:
 
     def _enter(self, entrant: Entrant, identity: str) -> None:
         row: Row = {"name": entrant.name, "method": entrant.method, "model": identity}
+        row["on"] = _on(entrant)
         row["training"] = None
         self.rows[entrant.name] = row
         params = entrant.params.identity()
@@ -95,6 +95,12 @@ class Roster:
             raise
         except IclError:
             return set()
+
+
+def _on(entrant: Entrant) -> dict[str, str] | None:
+    """Return what reports call an entrant's model, and its name; None where it needs none."""
+    model = entrant.model
+    return {"label": model.label, "name": model.name} if entrant.needs_model else None
 
 
 def read_roster(run: RunFolder) -> list[Row]:
@@ -132,8 +138,16 @@ def _is_row(row: Any) -> bool:
         and is_text(row.get("name"))
         and isinstance(row.get("model"), str | None)
         and isinstance(row.get("key", 0), str | None)
+        and _is_model(row.get("on"))
         and _is_training(row.get("training", 0))
         and _TRAINING_FOLDER.fullmatch(str(row.get("folder", "meta/" + 16 * "0"))) is not None
+    )
+
+
+def _is_model(told: Any) -> bool:
+    """Tell whether this is what a learner's model is called, or nothing."""
+    return told is None or (
+        isinstance(told, dict) and is_text(told.get("label")) and is_text(told.get("name"))
     )
 
 

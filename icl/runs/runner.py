@@ -14,7 +14,7 @@ from icl.episodes import Episode, EpisodeSampler
 from icl.errors import IclError
 from icl.learners.base import Learner, MetaLearner
 from icl.processes import ALONE, Processes
-from icl.runs.entrants import Entrant, suited
+from icl.runs.entrants import Entrant, by_model, suited
 from icl.runs.environment import environment
 from icl.runs.folder import RunFolder
 from icl.runs.judge import judge
@@ -89,21 +89,31 @@ class Runner:
         self._plan(todo, pending)
         main = self._processes.main
         with progress("Running", shown=main) as bar, interrupt.at_the_next_step(say=main):
-            # The first episode of each tells what the rest will take; then the quick ones first.
-            plain = [(e, e.learner()) for e in todo if e.training is None]
-            shares = {e.name: list(self._processes.share(pending[e.name])) for e, _ in plain}
-            for entrant, learner in plain:
-                self._judge(entrant, learner, bar, shares[entrant.name][:1])
-            for entrant, learner in plain:
-                self._judge(entrant, learner, bar, shares[entrant.name][1:])
-            for entrant in todo:
-                if entrant.training is not None and entrant.sampler is not None:
-                    learner = self._trained(entrant, entrant.training, entrant.sampler, bar)
-                    left = self._processes.on_main(partial(self._pending, entrant))
-                    self._judge(entrant, learner, bar, self._processes.share(left))
+            models = by_model(todo)
+            for number, (model, sharing) in enumerate(models.items(), start=1):
+                self._work(sharing, pending, bar)
+                if number < len(models):  # the next one may need its room
+                    model.release()
             self._processes.meet()
         if main:
             self._folder.store.gather()
+
+    def _work(
+        self, entrants: Sequence[Entrant], pending: Mapping[str, Sequence[int]], bar: Bar
+    ) -> None:
+        """Do what is left of the entrants on one model."""
+        # The first episode of each tells what the rest will take; then the quick ones first.
+        plain = [(e, e.learner()) for e in entrants if e.training is None]
+        shares = {e.name: list(self._processes.share(pending[e.name])) for e, _ in plain}
+        for entrant, learner in plain:
+            self._judge(entrant, learner, bar, shares[entrant.name][:1])
+        for entrant, learner in plain:
+            self._judge(entrant, learner, bar, shares[entrant.name][1:])
+        for entrant in entrants:
+            if entrant.training is not None and entrant.sampler is not None:
+                learner = self._trained(entrant, entrant.training, entrant.sampler, bar)
+                left = self._processes.on_main(partial(self._pending, entrant))
+                self._judge(entrant, learner, bar, self._processes.share(left))
 
     def _prepare(self) -> tuple[dict[str, Row], dict[str, list[int]]] | None:
         """Write what is known before the start; return the roster and what is left to do."""
@@ -112,15 +122,13 @@ class Runner:
         for record in self._folder.store.scan():
             self._done.setdefault(record.learner_key, set()).add(record.fingerprint)
         left = self._left()
-        if self._roster.exchanged(left):  # just now: what is loaded is another than was foretold
+        # now, before anything more is written: models may not suit, or be others than was foretold
+        if self._roster.exchanged(left):
             self._roster.enter()
             self._roster.write(self._episodes.digest)
             left = self._left()
         if not left:
             return None
-        for entrant in self._entrants:
-            if entrant.name in left:  # now, before anything more is written: it may not suit
-                entrant.model.backbone()
         self._folder.write_json("environment.json", environment())
         return self._roster.rows, left
 

@@ -16,7 +16,7 @@ from icl.errors import IclError
 from icl.experiments.config import ExperimentConfig, TasksConfig
 from icl.experiments.episodes import iterate_episodes, prepare_family
 from icl.experiments.experiment import entrants_of
-from icl.experiments.models import make_model
+from icl.experiments.models import make_models
 from icl.runs.entrants import suited
 from icl.tasks.loaded import TaskFamily
 from icl.tools.yamlfile import load_yaml
@@ -46,7 +46,7 @@ def draw_episodes(
     config: ExperimentConfig, family: TaskFamily, limit: int | None = None
 ) -> list[Episode]:
     """Draw an experiment's episodes as a run does: those that its learners can take part in."""
-    entrants = entrants_of(config, family, make_model(config.model))
+    entrants = entrants_of(config, family, make_models(config))
     asked = iterate_episodes(config, family, limit)
     return list(suited(entrants, asked))
 

@@ -174,6 +174,22 @@ def test_a_meta_learner_stands_against_plain_training_of_its_own_kind():
     assert less == {"maml": "less words", "proto": "less vectors"}
 
 
+def test_a_meta_learner_stands_against_plain_training_on_its_own_model():
+    records = list(run({"maml": 0.6, "small": 0.9, "own": 0.3, "alone": 0.8}))
+    learners = {
+        "maml": {"method": "maml", "model": "llm"}, "own": {"method": "multitask", "model": "llm"},
+        "small": {"method": "multitask-lora", "model": "encoder"},
+        "alone": {"method": "maml", "model": "third"},
+    }  # fmt: skip
+    answer = ask("multi-task", records, learners=learners, meta_training=trained(*learners))
+    assert {f.subject: f.what.split(";")[0] for f in answer.findings} == {"maml": "less own"}
+    some = {name: learners[name] for name in ("small", "alone")}
+    records = list(run({"small": 0.9, "alone": 0.8}))
+    answer = ask("multi-task", records, learners=some, meta_training=trained(*some))
+    assert not answer.answered
+    assert answer.said.startswith("No meta-trained learner is on the model of")
+
+
 def test_training_on_more_languages_is_compared_where_nothing_else_differs():
     def maml(languages: list[str], rank: int = 8) -> dict[str, Any]:
         return {"method": "maml", "rank": rank, "training": {"languages": languages, "steps": 5}}

@@ -3,7 +3,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from icl.evaluation.summary import Summary, summarise
-from icl.reporting.verdict import notes, verdict
+from icl.reporting.numbers import duration, percent
+from icl.reporting.verdict import models_told, notes, verdict
+from icl.runs.used_models import UsedModel
 from tests.evaluation.synthetic import LEARNERS, run_records, written
 
 
@@ -115,3 +117,42 @@ def test_unbalanced_queries_name_what_the_most_frequent_label_scores():
     assert (even.balanced, even.commonest, notes(even)) == (True, 0.25, [])
     assert (uneven.balanced, uneven.commonest) == (False, 0.75)
     assert "right in 75.0\xa0%, where guessing evenly is in 25.0\xa0%" in notes(uneven)[0]
+
+
+def on_two_models() -> Summary:
+    used = {"prototypes": "encoder", "lora": "llm", "in-context": "llm", "fomaml": "encoder"}
+    models = {name: UsedModel(label, f"some/{label}", label) for name, label in used.items()}
+    spent = {"fomaml": {"seconds": 90.0, "tokens": 1, "steps": 1}}
+    records = run_records(learners={name: LEARNERS[name] for name in (*used, "majority")})
+    return summarise(records, spent, models=models)
+
+
+def test_several_models_are_named_with_their_costs():
+    summary = on_two_models()
+    rows = {row.learner: row for row in summary.overall.rows}
+    (best,) = [name for name in rows if rows[name] is summary.overall.best]
+    assert best == "prototypes"
+    other = next(row for row in summary.overall.rows if row.model == "llm")
+    text = verdict(summary)
+    assert text.startswith("prototypes on encoder learns best: ")
+    assert text.endswith(
+        f"; it takes {duration(rows[best].seconds)} an episode; the best on llm is {other.learner},"
+        f" with {percent(other.accuracy)} for {duration(other.seconds)} an episode."
+    )
+    assert models_told(summary) == "Models: encoder is some/encoder, llm is some/llm."
+
+
+def test_what_was_meta_trained_says_what_that_took_too():
+    summary = on_two_models()
+    board = summary.overall
+    rows = sorted(board.rows, key=lambda row: row.learner != "fomaml")
+    first = replace(summary, overall=replace(board, rows=tuple(rows)))
+    cost = f"it takes {duration(rows[0].seconds)} an episode after {duration(90.0)} of meta-"
+    assert cost in verdict(first)
+
+
+def test_one_model_is_not_spoken_of():
+    records = list(run_records())
+    models = dict.fromkeys(LEARNERS, UsedModel("llm", "some/llm", "x"))
+    assert summarise(records, models=models) == summarise(records)
+    assert models_told(summarise(records, models=models)) == ""

@@ -68,9 +68,9 @@ def rival(material: Material) -> Said:
     """Answer by meta-trained learners against plain training on all tasks, then adapting to each.
 
     Each stands against the plain training of its own kind, of a head on embeddings or of an adapter
-    under the label words, where the run has it. Compute is tokens of training; where texts were
-    embedded before, by another learner of the run, tokens say little and the time stands beside
-    them.
+    under the label words, where the run has it, and always against one on its own model. Compute is
+    tokens of training; where texts were embedded before, by another learner of the run, tokens say
+    little and the time stands beside them.
     """
     plain = [n for n in material.ranked if _class(material, n).plain]
     meta = [n for n in material.ranked if n in material.meta_training and n not in plain]
@@ -87,8 +87,11 @@ def rival(material: Material) -> Said:
     findings = []
     equal: list[str] = []
     for name in meta:
-        kind = _class(material, name).trains
-        against = next((n for n in plain if _class(material, n).trains == kind), plain[0])
+        kind, model = _class(material, name).trains, _model(material, name)
+        own = [n for n in plain if _model(material, n) == model]
+        if not own:
+            continue
+        against = next((n for n in own if _class(material, n).trains == kind), own[0])
         d = paired(material.of(name), material.of(against), material.metric)
         tokens, seconds = (_ratio(material, name, against, of) for of in ("tokens", "seconds"))
         took = [f"{tokens:.2g} × its tokens"] if tokens > 0 else []
@@ -97,6 +100,11 @@ def rival(material: Material) -> Said:
         findings.append(Finding(name, what, d.value, d.low, d.high, d.p))
         if 1 / _EQUAL <= ratio <= _EQUAL:
             equal.append(name)
+    if not findings:
+        return Said(
+            "No meta-trained learner is on the model of the one by multi-task training.",
+            lines="learners:\n  multitask:\n    model: encoder  # as the meta-trained one",
+        )
     tested = corrected(findings)
     better = [f.subject for f in tested if sure(f) and f.value > 0]
     worse = [f.subject for f in tested if sure(f) and f.value < 0]
@@ -114,6 +122,11 @@ def _class(material: Material, name: str) -> type[MetaLearner]:
     """Return a meta-learner's class, as far as its method is known here."""
     found = known_class(str(material.learners.get(name, {}).get("method", "")))
     return found if found is not None and issubclass(found, MetaLearner) else MetaLearner
+
+
+def _model(material: Material, name: str) -> object:
+    """Return what the run calls a learner's model; None where all are on one."""
+    return material.learners.get(name, {}).get("model")
 
 
 def _ratio(material: Material, name: str, other: str, what: str) -> float:

@@ -9,7 +9,7 @@ import pytest
 
 from icl.cli.doctor import examine
 from icl.errors import IclError
-from icl.experiments.config import ModelConfig
+from icl.experiments.model_config import ModelConfig
 from icl.models.loading.named import faults_told, model_path
 from icl.models.packaged.catalogue import PACKAGED, find_packaged, near_packaged
 

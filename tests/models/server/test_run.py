@@ -16,7 +16,7 @@ from icl.models.server.config import ServerConfig
 from icl.models.server.model import ServerModel
 from icl.runs.record import EpisodeRecord
 from icl.runs.store import RecordStore
-from tests import tiny
+from tests import tiny, tiny_encoders
 from tests.models.server.fake import FakeServer
 
 pytest.importorskip("babel", reason="the extra `offline` is not installed")
@@ -70,6 +70,30 @@ def test_a_run_on_a_server_equals_the_run_on_the_same_model_here(
         assert here[key].scoring == {}
         assert record.scoring == {} if key[0] == "majority" else "next-token" in record.scoring
         assert key[0] == "majority" or record.cost.prompt_tokens > 0
+
+
+def test_a_server_and_a_model_here_stand_together(server: FakeServer, tmp_path: Path) -> None:
+    """Each does what it does alone; the model here is let go of, the server's session is not."""
+    served_there = f"{{name: tiny, server: {{url: '{server.url}', retries: 0, cache: false}}}}"
+    encoder = tiny_encoders.save(tmp_path / "encoder")
+    text = CONFIG.format(model="X").replace(
+        "model:\nX", f"models:\n  here: {{name: {encoder}}}\n  there: {served_there}"
+    )
+    for name in ("zero-shot", "in-context"):
+        text = text.replace(f"{{method: {name}", f"{{model: there, method: {name}")
+    text += "  prototypes: {method: prototypes}\n  after: {method: knn}\n"
+    path = tmp_path / "both.yaml"
+    path.write_text(text)
+    found = run_experiment(load_config(path), tmp_path / "both", command="icl run")
+    alone = run_experiment(served(server, tmp_path), tmp_path / "there", command="icl run")
+    by_name = {(r.learner, r.fingerprint): r for r in found.records}
+    assert len(by_name) == 6 * 2
+    for record in alone.records:
+        if record.learner != "majority":  # which is on the model here
+            other = by_name[record.learner, record.fingerprint]
+            assert (other.learner_key, other.log_probs) == (record.learner_key, record.log_probs)
+            assert other.cost.prompt_tokens == record.cost.prompt_tokens > 0
+    assert {r.model for r in found.summary.overall.rows} == {None, "here", "there"}
 
 
 def test_a_rerun_asks_for_nothing_and_computes_nothing(server: FakeServer, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from icl.errors import IclError
-from icl.experiments.config import ModelConfig
+from icl.experiments.model_config import ModelConfig
 from icl.experiments.models import make_model
 from icl.models.adapters.lora import LoraSpec
 from icl.models.adapters.lora_start import init_lora
