@@ -34,7 +34,8 @@ def export(
     if done.sentence:
         loads.append(f"SentenceTransformer({str(out)!r})")
     if done.adapter:
-        loads.append(f"PeftModel.from_pretrained(model, {str(out)!r})")
+        where = str(out / "adapter" if done.sentence else out)
+        loads.append(f"PeftModel.from_pretrained(model, {where!r})")
     typer.echo(f"Wrote {out}: load it with {' or '.join(loads)}; see {out / 'README.md'}.")
     if push is not None:
         typer.echo(f"Pushed: {push_to_hub(out, push, private=private)}")

@@ -13,7 +13,7 @@ from icl.errors import IclError
 from icl.exchange.card_use import Exported
 from icl.exchange.inner_loop import inner_loop
 from icl.exchange.model_card import base_name, model_card
-from icl.exchange.sentence_folder import sentence_folder
+from icl.exchange.sentence_folder import ADAPTER, sentence_folder
 from icl.exchange.trained import check_base, find_learner, trained_state
 from icl.learners.gradient import inner_loop_alone
 from icl.models.loading.named import model_path
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from torch import Tensor
 
+_CONFIG = "adapter_config.json"
 RATES = "icl_meta_learning.json"
 _FEW = 64  # rates of a tensor that stand in the JSON; more go to a file of tensors
 _RATE = "rate/"
@@ -34,13 +35,14 @@ def export_learner(
 ) -> Exported:
     """Write what a run has meta-trained so that other tools load it, without icl.
 
-    LoRA factors become a PEFT adapter: ``PeftModel.from_pretrained(model, out)`` loads it into the
-    base model, and ``icl_meta_learning.json`` tells the method, its inner loop, and learned rates
-    by the names of PEFT's tensors (those of Meta-SGD, one for each element, in
+    LoRA factors become a PEFT adapter, which ``PeftModel.from_pretrained(model, out)`` loads into
+    the base model (an encoder's lies in ``adapter``: beside the merged weights transformers would
+    add it to them again). ``icl_meta_learning.json`` tells the method, its inner loop, and learned
+    rates by the names of PEFT's tensors (those of Meta-SGD, one for each element, in
     ``rates.safetensors``). What is trained on an encoder, or as a head on embeddings, becomes a
-    whole model of sentence-transformers too, see `icl.exchange.sentence_folder`, with the
-    head as ``head.py`` or the inner loop as ``adapt.py``. ``README.md`` is the model card, with
-    data, episodes, figures and their intervals.
+    whole model of sentence-transformers too, see `icl.exchange.sentence_folder`, with the head as
+    ``head.py`` or the inner loop as ``adapt.py``. ``README.md`` is the model card, with data,
+    episodes, figures and their intervals.
 
     Args:
         run: a run's folder.
@@ -65,7 +67,8 @@ def export_learner(
     factors = adapter_of(state)
     sentence = None if adapter_only else sentence_folder(run, found, state)
     if not factors and sentence is None:
-        raise IclError(f"The method {found.method!r} has no LoRA factors to export.")
+        mend = "; drop `--adapter-only`" if adapter_only else ""
+        raise IclError(f"The method {found.method!r} has no LoRA factors to export{mend}.")
     if with_base and (sentence is None or not factors):
         raise IclError(
             "`--with-base` is for the adapter of an encoder that becomes a model of"
@@ -85,8 +88,10 @@ def export_learner(
     try:
         out.mkdir(parents=True, exist_ok=True)
         if factors:
+            place = out / ADAPTER if sentence is not None else out
+            place.mkdir(exist_ok=True)
             write_adapter(
-                out,
+                place,
                 factors,
                 found.params,
                 method=found.method,
@@ -97,7 +102,7 @@ def export_learner(
             if inner:
                 shutil.copyfile(cast("str", inner_loop_alone.__file__), out / "adapt.py")
         if sentence is not None:
-            sentence.write(out, bool(factors), with_base)
+            sentence.write(out, with_base)
         (out / "README.md").write_text(model_card(run, found, exported), "utf-8")
     except OSError as error:
         raise IclError(f"Cannot write {out}: {error.strerror or error}.") from error
@@ -196,7 +201,7 @@ def _peft(name: str) -> str:
 def push_to_hub(
     folder: Path, repository: str, *, private: bool = False, api: HfApi | None = None
 ) -> str:
-    """Upload an exported adapter, with its card, as a model repository of the Hub.
+    """Upload an exported adapter or model, with its card, as a model repository of the Hub.
 
     Args:
         folder: what `export_learner` wrote.
@@ -213,16 +218,22 @@ def push_to_hub(
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
-    if not (folder / "adapter_config.json").is_file():
-        raise IclError(f"{folder} holds no adapter; make one with `icl export`.")
+    configs = [
+        path.relative_to(folder)
+        for path in (folder / _CONFIG, folder / ADAPTER / _CONFIG)
+        if path.is_file()
+    ]
+    if not configs and not (folder / "modules.json").is_file():
+        raise IclError(f"{folder} holds no adapter or model; make one with `icl export`.")
     client = api or HfApi()
     try:
         made = client.create_repo(repository, private=private, exist_ok=True)
         with TemporaryDirectory() as place:
             sent = Path(shutil.copytree(folder, Path(place) / "adapter"))
-            _forget_place(sent / "adapter_config.json")
+            for config in configs:
+                _forget_place(sent / config)
             client.upload_folder(
-                repo_id=made.repo_id, folder_path=sent, commit_message="Adapter exported by icl"
+                repo_id=made.repo_id, folder_path=sent, commit_message="Exported by icl"
             )
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
         reason = " ".join(str(error).split()).rstrip(".")[:200]

@@ -63,14 +63,14 @@ def use(exported: Exported, base: str) -> list[str]:
             "```"
         )
     if exported.inner:
-        where = '"."' if exported.base else f'".", {base!r}'
+        given = '"."' if exported.base else f'".", {base!r}'
         parts += [
             "These are vectors of the start, before it has seen a task. The figures below are of"
             " the start adapted to each task by the method's inner steps, which `adapt.py` takes"
             " with torch and PEFT alone:",
             "```python\n"
             "from adapt import Start  # lies beside this card\n\n"
-            f"start = Start({where})\n"
+            f"start = Start({given})\n"
             'texts, labels = ["one label\'s text", "another\'s text"], ["a", "b"]\n'
             "task = start.adapt(texts, labels)\n"
             'print(task.predict(["a new text"]))\n'
@@ -79,13 +79,14 @@ def use(exported: Exported, base: str) -> list[str]:
     if exported.adapter:
         kind = "AutoModel" if exported.sentence else "AutoModelForCausalLM"
         place = "./base" if exported.base else base
+        where = "adapter" if exported.sentence else "."
         parts += [
             "The adapter alone, on the base that it was trained on:",
             "```python\n"
             "from peft import PeftModel\n"
             f"from transformers import {kind}\n\n"
             f"base = {kind}.from_pretrained({place!r})\n"
-            'model = PeftModel.from_pretrained(base, ".")\n'
+            f"model = PeftModel.from_pretrained(base, {where!r})\n"
             "```",
         ]
     return parts

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from icl.models.backbone import Backbone
     from icl.models.embedding.pooling import Pooling
 
-MERGED = "0_Transformer"
+ADAPTER = "adapter"  # PEFT's files, apart: beside the weights transformers would load them again
 _NET = "net."
 _POOLINGS: Mapping[Pooling, str] = {
     "cls": "cls_token",
@@ -65,15 +65,14 @@ class SentenceFolder:
     normalise: bool
     lower: bool
 
-    def write(self, out: Path, adapter: bool, with_base: bool) -> None:
-        """Write it into a directory, which holds a PEFT adapter where there is one.
+    def write(self, out: Path, with_base: bool) -> None:
+        """Write it into a directory, which holds a PEFT adapter in `ADAPTER` where there is one.
 
         Raises:
             OSError: it cannot be written.
         """
-        inside = MERGED if adapter else ""
-        self._write_transformer(out, inside, with_base)
-        modules = [("Transformer", inside), ("Pooling", "1_Pooling")]
+        self._write_transformer(out, with_base)
+        modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
         width: Any = self.backbone.model.config
         pooled = {
             "word_embedding_dimension": int(width.get_text_config().hidden_size),
@@ -107,11 +106,11 @@ class SentenceFolder:
             },
         )
         longest = {"max_seq_length": self.backbone.context_length, "do_lower_case": self.lower}
-        _write(out / inside / "sentence_bert_config.json", longest)
+        _write(out / "sentence_bert_config.json", longest)
         if self.rule:
             self._write_head(out)
 
-    def _write_transformer(self, out: Path, inside: str, with_base: bool) -> None:
+    def _write_transformer(self, out: Path, with_base: bool) -> None:
         """Write the model's weights, with an adapter merged into them, and its tokenizer."""
         import torch
         from peft import PeftModel
@@ -128,13 +127,14 @@ class SentenceFolder:
             trust_remote_code=False,
         )
         tokenizer: Any = self.backbone.tokenizer
-        if inside:
+        if (out / ADAPTER).is_dir():
             if with_base:
                 model.save_pretrained(out / "base")
                 tokenizer.save_pretrained(out / "base")
-            model = PeftModel.from_pretrained(model, str(out)).merge_and_unload(safe_merge=True)
-        model.save_pretrained(out / inside)
-        tokenizer.save_pretrained(out / inside)
+            adapted = PeftModel.from_pretrained(model, str(out / ADAPTER))
+            model = adapted.merge_and_unload(safe_merge=True)
+        model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
 
     def _copy_dense(self, name: str, to: Path) -> None:
         assert self.backbone.origin is not None

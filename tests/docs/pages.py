@@ -16,6 +16,7 @@ from tests.place import run_icl
 _BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUN = ("python", "console")
 PACKAGED = "packaged:gemma-3-270m"
+ENCODER = "packaged:multilingual-e5-small"
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,15 @@ def commands(text: str) -> list[list[str]]:
             for line in joined.splitlines() if line.startswith("$ ")]  # fmt: skip
 
 
-def run_page(page: str, model: str, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Run a page in the present folder with a small model in the packaged one's place.
+def run_page(page: str, model: str, monkeypatch: pytest.MonkeyPatch, encoder: str = ENCODER) -> int:
+    """Run a page in the present folder with small models in the packaged ones' places.
 
     Returns how many blocks were run. A command that is shown to fail stands with ``# exit 2``.
     """
     names: dict[str, Any] = {"__name__": "__main__"}
     done = 0
     for block in blocks(page):
-        text = block.text.replace(PACKAGED, model)
+        text = block.text.replace(PACKAGED, model).replace(ENCODER, encoder)
         where = f"the block in line {block.line}"
         if block.title:
             Path(block.title).parent.mkdir(parents=True, exist_ok=True)

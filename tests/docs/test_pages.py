@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import icl
-from tests import tiny
+from tests import tiny, tiny_encoders
 from tests.docs.pages import PACKAGED, blocks, run_page
 
 DOCS = Path(icl.__file__).parent.parent / "docs"
@@ -24,14 +24,22 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tiny.save(tmp_path_factory.mktemp("docs") / "model"))
 
 
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_encoders.save(tmp_path_factory.mktemp("docs") / "encoder"))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
 def test_every_block_of_a_page_runs_in_order(
-    page: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path, model: str, encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("babel", reason="the extra `offline` is not installed")
+    text = page.read_text("utf-8")
+    if "sentence_transformers" in text:
+        pytest.importorskip("sentence_transformers", reason="the extra `setfit` is not installed")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    assert run_page(page.read_text("utf-8"), model, monkeypatch) >= 2
+    assert run_page(text, model, monkeypatch, encoder) >= 2
 
 
 def test_a_page_that_shows_what_fails_is_caught(

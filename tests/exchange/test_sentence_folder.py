@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,11 +13,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
+from icl.errors import IclError
+from icl.exchange.adapter import export_learner
 from icl.runs.folder import RunFolder
 from icl.runs.roster import read_roster
 from tests import tiny_encoders
-from tests.place import Place, run_icl, write_data, write_experiment
+from tests.place import run_icl, write_data, write_experiment
 
 pytest.importorskip("sentence_transformers", reason="the extra `setfit` is not installed")
 
@@ -55,58 +59,70 @@ learners:
 """
 HEADS = ("nearest", "cosine", "attention", "relation", "plain", "multitask", "nearest-lora")
 STARTS = ("fomaml", "maml++", "meta-sgd", "imaml", "protomaml", "anil")
-# What a user does, in a process where icl cannot be imported.
+# What a user does, in a process where icl cannot be imported: of each folder that is named.
 ALONE = """
-import json, sys
+import importlib, json, sys
 class Block:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] == "icl":
             raise ImportError("icl is not here")
 sys.meta_path.insert(0, Block())
-sys.path.insert(0, ".")
-rows = []
-if sys.argv[2] == "head":
-    from head import Head
-    from sentence_transformers import SentenceTransformer
-    model, head = SentenceTransformer(".", device="cpu"), Head(".")
-    def task(texts, labels):
-        fitted = head.fit(model.encode(texts), labels)
-        return fitted.labels, lambda texts: fitted.log_probs(model.encode(texts))
-else:
-    from adapt import Start
-    start = Start(".", *sys.argv[3:])
-    def task(texts, labels):
-        learnt = start.adapt(texts, labels)
-        return learnt.labels, learnt.log_probs
-for line in open(sys.argv[1], encoding="utf-8"):
-    episode = json.loads(line)
-    names, log_probs = task(
-        [e["fields"]["text"] for e in episode["support"]], [e["label"] for e in episode["support"]]
-    )
-    found = log_probs([e["fields"]["text"] for e in episode["query"]])
-    rows.append([names, found.tolist()])
+from sentence_transformers import SentenceTransformer
+answers = {}
+for folder, what in json.loads(sys.argv[2]).items():
+    sys.path.insert(0, folder)
+    sys.modules.pop(what, None)
+    module = importlib.import_module(what)
+    sys.path.remove(folder)
+    if what == "head":
+        model, head = SentenceTransformer(folder, device="cpu"), module.Head(folder)
+        def task(texts, labels):
+            fitted = head.fit(model.encode(texts), labels)
+            return fitted.labels, lambda texts: fitted.log_probs(model.encode(texts))
+    else:
+        start = module.Start(folder)
+        def task(texts, labels):
+            learnt = start.adapt(texts, labels)
+            return learnt.labels, learnt.log_probs
+    rows = answers[folder] = []
+    for line in open(sys.argv[1], encoding="utf-8"):
+        episode = json.loads(line)
+        sides = (episode["support"], episode["query"])
+        texts, queries = ([e["fields"]["text"] for e in side] for side in sides)
+        names, log_probs = task(texts, [e["label"] for e in episode["support"]])
+        rows.append([names, log_probs(queries).tolist()])
 assert not [name for name in sys.modules if name.split(".")[0] == "icl"]
-print(json.dumps(rows))
+print(json.dumps(answers))
 """
+BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
 def alone(code: str, *arguments: object, folder: Path) -> str:
-    """Run code in a process that has no icl: neither on its path nor to be imported."""
+    """Run code in a process that does not know where icl lies; return its last line."""
+    known = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=folder, capture_output=True, text=True, check=False, env=environment(),
+        cwd=folder, capture_output=True, text=True, check=False,
+        env=known | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]
 
 
-def environment() -> dict[str, str]:
-    import os
-
-    return {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-    }
+def held(run: Path, learner: str, rows: Any, atol: float = 2e-3) -> None:
+    """Hold what a plain process answers against the records of the run."""
+    folder = RunFolder(run)
+    keys = {row["name"]: row["key"] for row in read_roster(folder) if row["name"] == learner}
+    records = folder.records(keys, list(folder.episodes().fingerprints()))
+    assert len(records) == len(rows) > 1
+    answers = set()
+    for record, (names, log_probs) in zip(records, rows, strict=True):
+        theirs = torch.tensor(log_probs)[:, [names.index(name) for name in record.labels]]
+        ours = torch.tensor(record.log_probs)
+        torch.testing.assert_close(theirs, ours, atol=atol, rtol=2e-4)
+        assert theirs.argmax(1).tolist() == list(record.predictions)
+        answers |= set(record.predictions)
+    assert len(answers) > 1
 
 
 @pytest.fixture(scope="module")
@@ -121,45 +137,137 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-@pytest.fixture
-def export(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    def exported(learner: str, *options: object) -> Path:
-        out = tmp_path / "out"
-        assert run_icl(monkeypatch, "export", run, learner, out, *options) == 0
-        return out
-
-    return exported
+@pytest.fixture(scope="module")
+def exports(run: Path) -> dict[str, Path]:
+    """What is exported of each."""
+    for learner in (*HEADS, *STARTS):
+        export_learner(run, learner, run.parent / learner, with_base=learner == "nearest-lora")
+    return {learner: run.parent / learner for learner in (*HEADS, *STARTS)}
 
 
-def held(run: Path, learner: str, rows: Any) -> None:
-    """Hold what a plain process answers against the records of the run."""
-    folder = RunFolder(run)
-    keys = {row["name"]: row["key"] for row in read_roster(folder) if row["name"] == learner}
-    records = folder.records(keys, list(folder.episodes().fingerprints()))
-    assert len(records) == len(rows) == 12
-    answers = set()
-    for record, (names, log_probs) in zip(records, rows, strict=True):
-        columns = [names.index(name) for name in record.labels]
-        theirs = torch.tensor(log_probs)[:, columns]
-        ours = torch.tensor(record.log_probs)
-        torch.testing.assert_close(theirs, ours, atol=2e-3, rtol=2e-4)
-        assert theirs.argmax(1).tolist() == list(record.predictions)
-        answers |= set(record.predictions)
-    assert len(answers) == 3
+@pytest.fixture(scope="module")
+def answers(run: Path, exports: dict[str, Path]) -> Any:
+    """What each answers in a process without icl, on the episodes of the run."""
+    asked = {str(exports[learner]): "head" for learner in HEADS}
+    asked |= {str(exports[learner]): "adapt" for learner in STARTS}
+    return json.loads(alone(ALONE, run / "episodes.jsonl", json.dumps(asked), folder=run.parent))
 
 
-@pytest.mark.parametrize("learner", HEADS)
-def test_a_head_answers_as_the_run_did_in_a_process_without_icl(
-    run: Path, export: Any, learner: str
+@pytest.mark.parametrize("learner", [*HEADS, *STARTS])
+def test_an_export_answers_as_the_run_did_in_a_process_without_icl(
+    run: Path, exports: dict[str, Path], answers: Any, learner: str
 ) -> None:
-    out = export(learner)
-    held(run, learner, json.loads(alone(ALONE, run / "episodes.jsonl", "head", folder=out)))
+    held(run, learner, answers[str(exports[learner])])
 
 
-@pytest.mark.parametrize("learner", STARTS)
-def test_a_start_adapts_as_the_run_did_in_a_process_without_icl(
-    run: Path, export: Any, learner: str
-) -> None:
-    out = export(learner)
-    arguments = (run / "episodes.jsonl", "start")
-    held(run, learner, json.loads(alone(ALONE, *arguments, folder=out)))
+def test_peft_alone_gives_the_vectors_of_the_merged_model(exports: dict[str, Path]) -> None:
+    from peft import PeftModel
+    from sentence_transformers import SentenceTransformer
+    from transformers import AutoModel, AutoTokenizer
+
+    out = exports["nearest-lora"]
+    base = AutoModel.from_pretrained(out / "base")
+    text = "cc ani number 3"
+    tokens = AutoTokenizer.from_pretrained(out / "base")(text, return_tensors="pt")
+    with torch.no_grad():
+        plain = base(**tokens).last_hidden_state.mean(1)
+        adapted = PeftModel.from_pretrained(base, str(out / "adapter")).eval()
+        ours = adapted(**tokens).last_hidden_state.mean(1)
+    theirs = SentenceTransformer(str(out), device="cpu").encode([text], convert_to_tensor=True)
+    unit = torch.nn.functional.normalize
+    torch.testing.assert_close(unit(ours), theirs, atol=1e-5, rtol=0)
+    assert not torch.allclose(unit(plain), theirs, atol=1e-3)
+    said = json.loads((out / "adapter" / "adapter_config.json").read_text("utf-8"))
+    assert Path(said["base_model_name_or_path"]).is_dir()
+
+
+def test_icl_reads_its_own_export_as_a_model(run: Path, exports: dict[str, Path]) -> None:
+    """Its frozen prototypes are the meta-trained ones, but for the trained temperature."""
+    from icl.exchange.trained import load_learner
+    from icl.learners.registry import make
+    from icl.models.loading.load import load_backbone
+    from tests.learners import problems
+
+    plain = make("prototypes", {}, load_backbone(str(exports["nearest"])))
+    trained = load_learner(run, "nearest").learner
+    texts = [e.fields for e in problems.query()]
+    each = [
+        learner.adapt(problems.support(), problems.labels()).log_probs(texts)
+        for learner in (plain, trained)
+    ]
+    ratio = (each[1] - each[1][:, :1])[:, 1:] / (each[0] - each[0][:, :1])[:, 1:]
+    torch.testing.assert_close(ratio, ratio[:1, :1].expand_as(ratio), atol=0, rtol=1e-2)
+    assert float(ratio[0, 0]) > 5  # the trained temperature began at 0.1
+
+
+@pytest.mark.parametrize("learner", ["nearest", "fomaml"])
+def test_a_cards_code_runs_beside_it(exports: dict[str, Path], learner: str) -> None:
+    out = exports[learner]
+    card = (out / "README.md").read_text("utf-8")
+    code = next(block for block in BLOCK.findall(card) if "predict" in block)
+    code = code.replace(", '<the base model>'", "")
+    assert len([line for line in code.splitlines() if line and "import" not in line]) <= 5
+    assert alone(code, folder=out) in ("['a']", "['b']")
+
+
+def test_a_card_carries_the_table_of_the_run(run: Path, exports: dict[str, Path]) -> None:
+    from icl.api import open_run
+
+    card = (exports["nearest"] / "README.md").read_text("utf-8")
+    _, head, body = card.split("---\n", 2)
+    assert yaml.safe_load(head)["library_name"] == "sentence-transformers"
+    assert str(run.parent) not in card
+    for fact in ("CC0-1.0", "made-up things", "query languages: aa, bb", "figures: cc, dd"):
+        assert fact in body
+    curves = open_run(run).curves()
+    assert len(curves) == 4 * len(EXPERIMENT[EXPERIMENT.index("learners:") :].splitlines()[1:])
+    for _, row in curves.iterrows():
+        name = f"**{row.learner}**" if row.learner == "nearest" else row.learner
+        line = next(line for line in body.splitlines() if line.startswith(f"| {name} |"))
+        assert f"{100 * row.accuracy:.1f} % ({100 * row.low:.1f}–{100 * row.high:.1f})" in line
+    assert re.search(r"\| cc \| [\d.]+ % \| [\d.]+ % \|", body)
+    assert re.search(r"- tokens: [\d,]+", body)
+
+
+@pytest.mark.parametrize(
+    ("learner", "options", "said"),
+    [
+        ("snail", (), "'snail' cannot become .* reads the whole support set; use it by"),
+        ("middle", (), "'middle' cannot become .* reads layer 1 of 3, not the last"),
+        ("nearest", ("--adapter-only",), "no LoRA factors to export; drop `--adapter-only`"),
+        ("nearest", ("--with-base",), "`--with-base` is for the adapter"),
+        ("majority", (), "'majority' .* has no meta-trained state; let its training finish"),
+    ],
+)
+def test_what_no_other_tool_can_load_is_told_in_a_sentence(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, learner: str, options: tuple[str, ...], said: str,
+) -> None:  # fmt: skip
+    out = tmp_path / "out"
+    assert run_icl(monkeypatch, "export", run, learner, out, *options) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert re.search(said, line), line
+    assert not out.exists()
+
+
+def test_an_adapter_alone_is_plain_pefts(run: Path, tmp_path: Path) -> None:
+    done = export_learner(run, "fomaml", tmp_path / "out", adapter_only=True)
+    assert (done.adapter, done.sentence) == (True, False)
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "README.md"} <= files
+    assert "model.safetensors" not in files
+
+
+def test_another_base_is_refused(run: Path, tmp_path: Path) -> None:
+    place = run.parent / "model" / "model.safetensors"
+    kept = place.read_bytes()
+    weights = load_file(place)
+    name = next(name for name in weights if name.endswith("query.weight"))
+    try:
+        save_file({**weights, name: weights[name] + 0.5}, place, metadata={"format": "pt"})
+        for learner in ("nearest", "fomaml"):
+            with pytest.raises(IclError, match=r"is not the one that .* was trained on; put"):
+                export_learner(run, learner, tmp_path / "out")
+    finally:
+        place.write_bytes(kept)
+    assert not (tmp_path / "out").exists()

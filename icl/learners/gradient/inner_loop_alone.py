@@ -42,17 +42,18 @@ class Start:
         from transformers import AutoModel, AutoTokenizer
 
         folder = Path(folder)
-        self._said = json.loads((folder / "icl_meta_learning.json").read_text("utf-8"))
-        named = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+        adapter = folder / "adapter"
+        self._said = json.loads((adapter / "icl_meta_learning.json").read_text("utf-8"))
+        named = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
         inside = folder / "base"
         base = base or (str(inside) if inside.is_dir() else named["base_model_name_or_path"])
         self._tokenizer = AutoTokenizer.from_pretrained(base)
-        self.model: Any = PeftModel.from_pretrained(AutoModel.from_pretrained(base), str(folder))
+        self.model: Any = PeftModel.from_pretrained(AutoModel.from_pretrained(base), str(adapter))
         self.model.eval().requires_grad_(False)
         file = self._said["rates_file"]
         self._rates: dict[str, Tensor] = {
             **{n: torch.tensor(v) for n, v in self._said["rates"].items()},
-            **(load_file(folder / file) if file else {}),
+            **(load_file(adapter / file) if file else {}),
         }
         self._factors: dict[str, Tensor] = {
             n: p for n, p in self.model.named_parameters() if ".lora_" in n
