@@ -115,7 +115,7 @@ def _training(found: Found) -> dict[str, Any]:
         "seed": config.seed,
         "weights of the base": " in ".join(filter(None, (found.base.dtype, found.base.quantise))),
         "seconds": f"{spent['seconds']:.0f}" if "seconds" in spent else "",
-        "tokens": f"{spent['tokens']:,}" if "tokens" in spent else "",
+        "tokens": f"{spent['computed_tokens']:,}" if "computed_tokens" in spent else "",
     }
 
 
