@@ -218,20 +218,17 @@ def push_to_hub(
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
-    configs = [
-        path.relative_to(folder)
-        for path in (folder / _CONFIG, folder / ADAPTER / _CONFIG)
-        if path.is_file()
-    ]
-    if not configs and not (folder / "modules.json").is_file():
+    whole = (folder / "modules.json").is_file()
+    config = (folder / ADAPTER if whole else folder) / _CONFIG
+    if not (whole or config.is_file()):
         raise IclError(f"{folder} holds no adapter or model; make one with `icl export`.")
     client = api or HfApi()
     try:
         made = client.create_repo(repository, private=private, exist_ok=True)
         with TemporaryDirectory() as place:
             sent = Path(shutil.copytree(folder, Path(place) / "adapter"))
-            for config in configs:
-                _forget_place(sent / config)
+            if config.is_file():
+                _forget_place(sent / config.relative_to(folder))
             client.upload_folder(
                 repo_id=made.repo_id, folder_path=sent, commit_message="Exported by icl"
             )

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 import icl
 from icl.errors import IclError
-from icl.exchange.adapter import export_learner
+from icl.exchange.adapter import export_learner, push_to_hub
 from icl.exchange.trained import load_learner
 from icl.learners.base import MetaLearner
 from icl.learners.registry import make
@@ -26,6 +26,7 @@ from icl.models.loading.load import load_backbone
 from icl.runs.folder import RunFolder
 from icl.runs.roster import read_roster
 from tests import tiny_encoders
+from tests.exchange.test_adapter import Hub
 from tests.learners import problems
 from tests.place import run_icl, write_data, write_experiment
 
@@ -273,6 +274,17 @@ def test_an_adapter_alone_is_plain_pefts(run: Path, tmp_path: Path) -> None:
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "README.md"} <= files
     assert "model.safetensors" not in files
+
+
+def test_what_is_pushed_says_nothing_of_this_machine(
+    run: Path, exports: dict[str, Path], tmp_path: Path
+) -> None:
+    hub = Hub(tmp_path)
+    for learner in ("nearest", "nearest-lora"):
+        push_to_hub(exports[learner], f"me/{learner}", api=hub)  # type: ignore[arg-type]
+        sent = [path for path in (tmp_path / "me" / learner).rglob("*") if path.is_file()]
+        assert {"modules.json", "head.py", "README.md"} <= {path.name for path in sent}
+        assert not [path for path in sent if str(run.parent).encode() in path.read_bytes()]
 
 
 def test_another_base_is_refused(run: Path, tmp_path: Path) -> None:

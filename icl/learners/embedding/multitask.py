@@ -62,7 +62,7 @@ class MultiTask(EpisodicLearner):
     @classmethod
     def alone(cls, params: MultiTaskParams) -> str:
         """Logistic regression."""
-        return "logistic"
+        return "regression"
 
     def meta_loss(self, episodes: Sequence[Episode]) -> tuple[Tensor, Mapping[str, float]]:
         """Return the mean classification loss over all examples of the episodes."""

@@ -23,7 +23,7 @@ TENSORS: dict[str, tuple[str, ...]] = {
     "nearest": ("log_temperature",),
     "attention": ("log_temperature",),
     "comparison": ("relation.0.weight", "relation.0.bias", "relation.2.weight", "relation.2.bias"),
-    "logistic": (),
+    "regression": (),
 }
 
 
@@ -121,7 +121,7 @@ class Head:
 
         return scores
 
-    def _logistic(self, support: Tensor, wanted: Tensor) -> Callable[[Tensor], Tensor]:
+    def _regression(self, support: Tensor, wanted: Tensor) -> Callable[[Tensor], Tensor]:
         """Logistic regression with an L2 penalty, made anew for each task."""
         from sklearn.linear_model import LogisticRegression
 
