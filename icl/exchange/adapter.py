@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError
 from icl.exchange.card_use import Exported
@@ -100,7 +100,7 @@ def export_learner(
                 more=inner,
             )
             if inner:
-                shutil.copyfile(cast("str", inner_loop_alone.__file__), out / "adapt.py")
+                shutil.copyfile(inner_loop_alone.__file__, out / "adapt.py")
         if sentence is not None:
             sentence.write(out, with_base)
         (out / "README.md").write_text(model_card(run, found, exported), "utf-8")

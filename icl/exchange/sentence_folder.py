@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from icl.errors import IclError
 from icl.exchange.trained import Found, base_of
@@ -163,7 +163,7 @@ class SentenceFolder:
         told = ("metric", "interactions", "C")
         said = {name: self.found.params[name] for name in told if name in self.found.params}
         _write(out / "head.json", {"rule": self.rule, **said})
-        shutil.copyfile(cast("str", alone.__file__), out / "head.py")
+        shutil.copyfile(alone.__file__, out / "head.py")
 
 
 def sentence_folder(run: Path, found: Found, state: Mapping[str, Tensor]) -> SentenceFolder | None:

@@ -145,7 +145,8 @@ class Start:
         state[f"m/{name}"] = mean = beta * old + (1 - beta) * slope
         state[f"v/{name}"] = square = 0.999 * square + 0.001 * slope * slope
         root = (square / (1 - 0.999 ** (step + 1)) + 1e-8).sqrt()
-        return mean / (1 - beta ** (step + 1)) / (root + 1e-8)
+        found: Tensor = mean / (1 - beta ** (step + 1)) / (root + 1e-8)
+        return found
 
 
 class Task:
