@@ -25,6 +25,7 @@ _BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE 
 _LINK = re.compile(r"\]\((?!\w+://|#)([^)\s]+)\)")
 _SITE = "docs/tutorials"
 PACKAGED = "packaged:gemma-3-270m"
+ENCODER = "packaged:multilingual-e5-small"
 
 
 def notebook(page: Path) -> dict[str, Any]:
@@ -76,12 +77,12 @@ def _linked(text: str) -> str:
     return _LINK.sub(lambda found: f"](../{_SITE}/{found[1]})", text)
 
 
-def execute(made: dict[str, Any], model: str | None = None) -> None:
+def execute(made: dict[str, Any], model: str | None = None, encoder: str | None = None) -> None:
     """Run a notebook's cells in a fresh kernel and an empty folder.
 
     Args:
         made: what `notebook` returns.
-        model: stands in for the packaged model, for a quick trial.
+        model, encoder: stand in for the packaged models, for a quick trial.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell fails, or a command in it.
@@ -90,6 +91,7 @@ def execute(made: dict[str, Any], model: str | None = None) -> None:
     from nbclient import NotebookClient
 
     text = json.dumps(made).replace(PACKAGED, model or PACKAGED)
+    text = text.replace(ENCODER, encoder or ENCODER)
     book = nbformat.reads(text, as_version=4)
     for cell in book.cells:
         if cell.cell_type == "code" and cell.source.startswith("!"):
@@ -107,12 +109,13 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if one differs")
     parser.add_argument("--execute", nargs="*", metavar="NAME", help="run all, or these")
     parser.add_argument("--model", help="with --execute: in place of the packaged model")
+    parser.add_argument("--encoder", help="with --execute: in place of the packaged encoder")
     asked = parser.parse_args()
     check = asked.check
     if asked.execute is not None:
         for page in sorted(PAGES.glob("*.md")):
             if not asked.execute or page.stem in asked.execute:
-                execute(notebook(page), asked.model)
+                execute(notebook(page), asked.model, asked.encoder)
                 print(f"{page.stem}: every cell ran")
         return
     stale = []

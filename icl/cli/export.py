@@ -16,17 +16,29 @@ def export(
         str | None, typer.Option(help="Upload it to the Hub as this repository, owner/name.")
     ] = None,
     private: Annotated[bool, typer.Option(help="Make a new repository private.")] = False,
+    adapter_only: Annotated[
+        bool, typer.Option("--adapter-only", help="No model of sentence-transformers.")
+    ] = False,
+    with_base: Annotated[
+        bool, typer.Option("--with-base", help="Write the base of an encoder's adapter too.")
+    ] = False,
 ) -> None:
-    """Write a meta-trained start as a PEFT adapter, with its learned rates and a model card.
+    """Write what was meta-trained for PEFT and sentence-transformers, with a model card.
 
     Example: icl export runs/quickstart fomaml adapter
     """
     from icl.exchange.adapter import export_learner, push_to_hub
 
-    folder = export_learner(run, learner, out)
-    typer.echo(f"Wrote {folder}: load it with PeftModel.from_pretrained(model, {str(folder)!r}).")
+    done = export_learner(run, learner, out, adapter_only=adapter_only, with_base=with_base)
+    loads = []
+    if done.sentence:
+        loads.append(f"SentenceTransformer({str(out)!r})")
+    if done.adapter:
+        where = str(out / "adapter" if done.sentence else out)
+        loads.append(f"PeftModel.from_pretrained(model, {where!r})")
+    typer.echo(f"Wrote {out}: load it with {' or '.join(loads)}; see {out / 'README.md'}.")
     if push is not None:
-        typer.echo(f"Pushed: {push_to_hub(folder, push, private=private)}")
+        typer.echo(f"Pushed: {push_to_hub(out, push, private=private)}")
 
 
 def merge(

@@ -10,82 +10,124 @@ from typing import Any
 import yaml
 
 from icl.errors import IclError
-from icl.evaluation.board import Board, Row
-from icl.evaluation.summary import summarise
+from icl.exchange.card_figures import figures
+from icl.exchange.card_use import Exported, title, use
 from icl.exchange.trained import Found
+from icl.models.packaged.origins import WeightOrigin, origin_of
 from icl.reporting.numbers import markdown
-from icl.runs.roster import read_roster
-from icl.runs.used_models import used_models
+from icl.tasks.definitions.extends import find_definition, read_definition
 from icl.version import __version__
 
 _ADDRESS = re.compile(r"https?://[^\s<>\[\]()]+")
 
 
-def model_card(run: Path, found: Found) -> str:
+def model_card(run: Path, found: Found, exported: Exported) -> str:
     """Write a card as the Hub reads it: YAML, then Markdown. The figures are the run's own.
 
     Args:
         run: the run's folder.
         found: the learner, see `icl.exchange.trained.find_learner`.
+        exported: what of it is in the card's directory.
 
     Raises:
         IclError: the run's records are damaged.
     """
-    config = found.config
-    complete = config.learners[found.name].complete()
-    data = _data(config.tasks.family) if config.tasks else {}
-    model = config.model_of(found.name)
-    base, on_hub = base_name(model.name)
+    family = found.config.tasks.family if found.config.tasks else ""
+    base, on_hub = base_name(found.base.name)
+    origin = origin_of(found.base.name)
+    hub = base if on_hub else "" if origin is None else origin.hub
     head: dict[str, Any] = {
-        "library_name": "peft",
-        **({"base_model": base} if on_hub else {}),  # the Hub takes ids of its own only
-        "tags": ["icl", "lora", "few-shot", "meta-learning", found.method],
+        "library_name": "sentence-transformers" if exported.sentence else "peft",
+        **({"base_model": hub} if hub else {}),  # the Hub takes ids of its own only
+        "tags": ["icl", *_TAGS[exported.sentence], "few-shot", "meta-learning", found.method],
     }
+    told = hub if on_hub else "<the base model>"
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
-        f"# {markdown(found.name)}: a meta-learned start for {markdown(base)}",
-        f"A LoRA adapter that the method `{found.method}` has meta-trained on few-shot episodes"
-        f" with icl {__version__}. It is a start: adapt it to a task with a few examples, by"
-        " the inner loop in `icl_meta_learning.json`, or use it as it is.",
+        title(exported, found.name, base),
+        _what(found, exported),
+        "" if origin is None else _rounding(found.base.name, origin),
         "## Use",
-        "```python\n"
-        "from peft import PeftModel\n"
-        "from transformers import AutoModelForCausalLM\n\n"
-        f"base = AutoModelForCausalLM.from_pretrained({base if on_hub else '<the base model>'!r})\n"
-        'model = PeftModel.from_pretrained(base, "<this directory or repository>")\n'
-        "```",
+        *use(exported, told),
         "## Data",
-        _bullets(data),
+        _bullets(_data(family) if family else {}),
         "## Training",
-    ]
-    if complete.training is not None:
-        training = complete.training
-        spent = found.summary or {}
-        parts.append(
-            _bullets(
-                {
-                    "split": training.split,
-                    "episodes": f"{training.steps} steps of {training.meta_batch},"
-                    f" {training.ways or config.episodes.ways} ways, {training.shots} shots,"
-                    f" {training.queries} queries",
-                    "support language": training.support_language or "that of the queries",
-                    "query languages": ", ".join(training.languages or ()) or "all of the split",
-                    "seed": config.seed,
-                    "weights of the base": " in ".join(filter(None, (model.dtype, model.quantise))),
-                    "seconds": f"{spent['seconds']:.0f}" if "seconds" in spent else "",
-                }
-            )
-        )
-    said = (f"`{k}` {markdown(str(v))}" for k, v in found.params.items())
-    parts.append("Parameters: " + ", ".join(said))
-    parts += ["## Results", _results(run, found)]
-    parts += [
+        _bullets(_training(found)),
+        "Parameters: " + ", ".join(f"`{k}` {markdown(str(v))}" for k, v in found.params.items()),
+        "## Results",
+        figures(run, found),
         "## Limits",
         "The figures hold for the episodes above: these tasks, languages, ways and shots, this base"
         " model. Nothing was tried on other uses. The licences of the base model and of the data"
-        " hold for this adapter too; look them up before you share it.",
+        " hold for this model too; look them up before you share it.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+_TAGS = {True: ("sentence-transformers", "feature-extraction"), False: ("lora",)}
+
+
+def _what(found: Found, exported: Exported) -> str:
+    trained = (
+        f"that the method `{found.method}` has meta-trained on few-shot episodes with icl"
+        f" {__version__}."
+    )
+    if exported.head:
+        return (
+            f"Vectors of texts {trained} A new task needs a few examples of each label, and no"
+            " further training of the model."
+        )
+    return (
+        f"A LoRA adapter {trained} It is a start: adapt it to a task with a few examples, by"
+        " the inner loop in `icl_meta_learning.json`, or use it as it is."
+    )
+
+
+def _rounding(name: str, origin: WeightOrigin) -> str:
+    """Say which weights these are."""
+    if not origin.rounded:
+        return f"The base is [{origin.hub}](https://huggingface.co/{origin.hub})."
+    return (
+        f"The base is `{name}` of icl: the weights of"
+        f" [{origin.hub}](https://huggingface.co/{origin.hub}) ({origin.licence}), rounded to about"
+        " 4 bits and back. The weights on the Hub are not these: what was trained here fits them"
+        " nearly, and the figures below were not measured with them."
+    )
+
+
+def _training(found: Found) -> dict[str, Any]:
+    training = found.config.learners[found.name].complete().training
+    if training is None:
+        return {}
+    spent = found.summary or {}
+    config = found.config
+    return {
+        "split": training.split,
+        "episodes": f"{training.steps} steps of {training.meta_batch},"
+        f" {training.ways or config.episodes.ways} ways, {training.shots} shots,"
+        f" {training.queries} queries",
+        "support language": training.support_language or "that of the queries",
+        "query languages": ", ".join(training.languages or _languages(found, training.split))
+        or "all of the split",
+        "languages of the figures": ", ".join(
+            config.episodes.languages or _languages(found, config.episodes.split)
+        ),
+        "seed": config.seed,
+        "weights of the base": " in ".join(filter(None, (found.base.dtype, found.base.quantise))),
+        "seconds": f"{spent['seconds']:.0f}" if "seconds" in spent else "",
+        "tokens": f"{spent['computed_tokens']:,}" if "computed_tokens" in spent else "",
+    }
+
+
+def _languages(found: Found, split: str) -> tuple[str, ...]:
+    """Return the languages of a split, where the family's definition is at hand and lists them."""
+    if found.config.tasks is None:
+        return ()
+    try:
+        definition = read_definition(find_definition(found.config.tasks.family))
+    except IclError:
+        return ()
+    return tuple(definition.splits[split].languages or ()) if split in definition.splits else ()
 
 
 def base_name(name: str) -> tuple[str, bool]:
@@ -100,8 +142,6 @@ def base_name(name: str) -> tuple[str, bool]:
 
 
 def _data(family: str) -> dict[str, Any]:
-    from icl.tasks.definitions.extends import find_definition, read_definition
-
     try:
         definition = read_definition(find_definition(family))
     except IclError:  # the definition has gone, or lies on another machine
@@ -112,47 +152,6 @@ def _data(family: str) -> dict[str, Any]:
         "source": definition.url,
         "citation": " ".join((definition.citation or "").split()),
     }
-
-
-def _results(run: Path, found: Found) -> str:
-    from icl.runs.folder import RunFolder
-
-    folder = RunFolder(run)
-    rows = read_roster(folder)
-    keys = {row["name"]: row["key"] for row in rows if row["key"]}
-    records = folder.records(keys, list(folder.episodes().fingerprints()))
-    if found.name not in {record.learner for record in records}:
-        return "The run has judged it on no episode."
-    summary = summarise(records, models=used_models(rows, {}))
-    boards = summary.boards if len(summary.boards) > 1 else (summary.overall,)
-    return "\n".join(
-        [
-            f"{summary.metric.capitalize()} on episodes of the split"
-            f" `{found.config.episodes.split}`, mean and 95 % interval, clustered by draw and item;"
-            " all learners were judged on the same episodes.\n",
-            "| setting | shots | episodes | chance | this adapter | best other |",
-            "| --- | --- | --- | --- | --- | --- |",
-            *(_row(board, found.name) for board in boards),
-        ]
-    )
-
-
-def _row(board: Board, name: str) -> str:
-    own = board.row(name)
-    others = [row for row in board.rows if row.learner != name]
-    best = f"{_figure(others[0])} ({markdown(_called(others[0]))})" if others else "–"
-    setting = markdown(board.setting or "all")
-    shots = "all" if board.shots is None else board.shots
-    chance = f"{100 * board.chance:.1f} %"
-    return f"| {setting} | {shots} | {board.episodes} | {chance} | {_figure(own)} | {best} |"
-
-
-def _called(row: Row) -> str:
-    return f"{row.learner} on {row.model}" if row.model else row.learner
-
-
-def _figure(row: Row) -> str:
-    return f"{100 * row.accuracy:.1f} % ({100 * row.low:.1f}–{100 * row.high:.1f})"
 
 
 def _bullets(facts: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from icl.errors import IclError, did_you_mean
 from icl.experiments.config import ExperimentConfig, load_config
@@ -15,7 +15,9 @@ from icl.runs.roster import read_roster
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from icl.experiments.config import ModelConfig
     from icl.learners.base import Learner
+    from icl.models.backbone import Backbone
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,11 @@ class Found:
     summary: Mapping[str, Any] | None
     folder: str
     model: str | None
+
+    @property
+    def base(self) -> ModelConfig:
+        """How the run names the model."""
+        return self.config.model_of(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +120,34 @@ def trained_state(run: Path, found: Found) -> dict[str, Tensor]:
     return state
 
 
+def check_base(run: Path, found: Found) -> None:
+    """Raise `IclError` where the model is not the one of the run; its files alone are read.
+
+    One whose files tell nothing is loaded.
+    """
+    from icl.experiments.models import make_model
+
+    if found.model is not None:
+        _check_identity(run, found, make_model(found.base).identity([found.model]))
+
+
+def base_of(run: Path, found: Found) -> Backbone:
+    """Load the model that a learner was trained on; raises `IclError` where it is another now."""
+    from icl.experiments.models import make_model
+
+    backbone: Any = make_model(found.base).backbone()
+    _check_identity(run, found, backbone.identity)
+    return cast("Backbone", backbone)
+
+
+def _check_identity(run: Path, found: Found, identity: str) -> None:
+    if found.model not in {None, identity}:
+        raise IclError(
+            f"The model {found.base.name!r} is not the one that {found.name!r} of {run} was"
+            " trained on; put that one back, or run the experiment again."
+        )
+
+
 def load_learner(run: str | Path, name: str | None = None) -> Loaded:
     """Load a learner of a run, its model, and its trained state where it has one.
 
@@ -126,13 +161,9 @@ def load_learner(run: str | Path, name: str | None = None) -> Loaded:
     run = Path(run)
     found = find_learner(run, name)
     state = trained_state(run, found) if found.folder else None
-    model = found.config.model_of(found.name)
-    backbone = make_model(model).backbone()
-    if state is not None and found.model not in {None, backbone.identity}:
-        raise IclError(
-            f"The model {model.name!r} is not the one that {found.name!r} of {run} was"
-            " trained on; put that one back, or run the experiment again."
-        )
+    backbone = make_model(found.base).backbone()
+    if state is not None:
+        _check_identity(run, found, backbone.identity)
     learner = make(found.method, found.params, backbone)
     digest = ""
     if state is not None and isinstance(learner, MetaLearner):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import icl
-from tests import tiny
+from tests import tiny, tiny_encoders
 from tests.docs.pages import RUN, Block, blocks
 
 ROOT = Path(icl.__file__).parent.parent
@@ -87,10 +87,12 @@ def test_a_notebook_runs_in_jupyters_kernel(page: Path, tmp_path: Path) -> None:
     pytest.importorskip("babel", reason="the extra `offline` is not installed")
     if not Path(sys.executable).with_name("icl").exists():
         pytest.skip("the command `icl` is not installed beside this Python")
+    if "sentence_transformers" in page.read_text("utf-8"):
+        pytest.importorskip("sentence_transformers", reason="the extra `setfit` is not installed")
     model = tiny.save(tmp_path / "model")
-    command = [sys.executable, ROOT / "scripts/notebooks.py", "--execute", page.stem]
-    done = subprocess.run(
-        [*command, "--model", str(model)], capture_output=True, text=True, check=False
-    )
+    encoder = tiny_encoders.save(tmp_path / "encoder")
+    models = ["--model", str(model), "--encoder", str(encoder)]
+    command = [sys.executable, ROOT / "scripts/notebooks.py", "--execute", page.stem, *models]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout == f"{page.stem}: every cell ran\n"

@@ -34,9 +34,12 @@ def test_every_block_of_a_page_runs_in_order(
     page: Path, model: str, encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("babel", reason="the extra `offline` is not installed")
+    text = page.read_text("utf-8")
+    if "sentence_transformers" in text:
+        pytest.importorskip("sentence_transformers", reason="the extra `setfit` is not installed")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    assert run_page(page.read_text("utf-8"), model, monkeypatch, encoder) >= 2
+    assert run_page(text, model, monkeypatch, encoder) >= 2
 
 
 def test_a_page_that_shows_what_fails_is_caught(

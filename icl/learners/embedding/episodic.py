@@ -153,6 +153,14 @@ class EpisodicLearner(MetaLearner):
             self._factors = {name: value.requires_grad_() for name, value in drawn.items()}
 
     @classmethod
+    def alone(cls, params: Any) -> str:
+        """Name the rule of `icl.learners.embedding.heads.alone` that answers as this head does.
+
+        Empty: nothing without icl does.
+        """
+        return ""
+
+    @classmethod
     def work(cls, counter: TokenCounter, episode: Episode, params: Any) -> Work:
         """Embed every text once; with an adapter of its own, each side anew."""
         support, query = (params.uncut(x, episode.labels) for x in (episode.support, episode.query))

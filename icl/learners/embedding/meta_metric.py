@@ -41,6 +41,11 @@ class MetaPrototypes(EpisodicLearner):
     Params = MetaPrototypeParams
     network = _PrototypeNet
 
+    @classmethod
+    def alone(cls, params: MetaPrototypeParams) -> str:
+        """The nearest prototype."""
+        return "nearest"
+
 
 class MetaMatchingParams(EpisodicParams):
     """The representation, the starting temperature, and full context embeddings.
@@ -103,6 +108,11 @@ class MetaMatching(EpisodicLearner):
     Params = MetaMatchingParams
     network = _MatchingNet
 
+    @classmethod
+    def alone(cls, params: MetaMatchingParams) -> str:
+        """Attention to the examples, unless LSTMs read them first."""
+        return "" if params.full_context else "attention"
+
 
 class RelationParams(EpisodicParams):
     """The representation, and the relation module.
@@ -153,3 +163,8 @@ class Relation(EpisodicLearner):
     method = "relation"
     Params = RelationParams
     network = _RelationNet
+
+    @classmethod
+    def alone(cls, params: RelationParams) -> str:
+        """The trained comparison."""
+        return "comparison"

@@ -59,6 +59,11 @@ class MultiTask(EpisodicLearner):
     Params = MultiTaskParams
     network = _SharedNet
 
+    @classmethod
+    def alone(cls, params: MultiTaskParams) -> str:
+        """Logistic regression."""
+        return "regression"
+
     def meta_loss(self, episodes: Sequence[Episode]) -> tuple[Tensor, Mapping[str, float]]:
         """Return the mean classification loss over all examples of the episodes."""
         net: Any = self._net
