@@ -12,7 +12,7 @@ import pytest
 
 import icl
 from tests import tiny, tiny_encoders
-from tests.docs.pages import PACKAGED, blocks, run_page
+from tests.docs.pages import run_page
 
 DOCS = Path(icl.__file__).parent.parent / "docs"
 PAGES = sorted([*(DOCS / "tutorials").glob("*.md"), *(DOCS / "howto").glob("*.md")])
