@@ -87,7 +87,9 @@ def find_learner(run: Path, name: str | None = None, *, meta_trained: bool = Fal
     config = load_config(run / "config.yaml")
     if name not in config.learners:
         raise IclError(f"{run}/config.yaml has no learner {name!r}; run the experiment again.")
-    learner = config.learners[name]  # which says what runs; the roster only what it has cost
+    # the configuration says what runs; the roster what it has cost, and what tuning has chosen
+    learner = config.learners[name].with_values((row.get("tuned") or {}).get("values", {}))
+    config = config.model_copy(update={"learners": {**config.learners, name: learner}})
     params = learner.params().model_dump(mode="json")
     folder = row.get("folder", "")
     return Found(config, name, learner.method, params, row["training"], folder, row["model"])

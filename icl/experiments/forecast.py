@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 from icl.episodes import Episode
 from icl.errors import IclError
 from icl.experiments.config import ExperimentConfig, load_config
+from icl.experiments.tuning import Trials, trial_name
 from icl.learners.base import MetaLearner
 from icl.learners.registry import learner_class
 from icl.learners.work import TokenCounter
 from icl.runs.entrants import Entrant, suited
 from icl.runs.folder import RunFolder
 from icl.runs.roster import read_roster
+from icl.runs.trials import TRIALS
 from icl.tools.amounts import Work
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ class Line:
     """What one learner has before it.
 
     Attributes:
-        learner, method: its names.
+        learner, method: its names; trials of a learner that is tuned have a line of their own.
         episodes: how many it is judged on.
         done: how many of these the folder has already.
         steps: of meta-training that are left.
@@ -84,6 +86,7 @@ def forecast(config: ExperimentConfig, folder: Path, limit: int | None = None) -
     from icl.experiments.experiment import prepare
 
     asked = prepare(config, limit)
+    trials = () if asked.trials is None else _trials(asked.trials, folder, limit)
     episodes = list(suited(asked.entrants, asked.episodes))
     tokenizer, size = _model(config)
     parameters = None if size is None else size.parameters
@@ -95,7 +98,8 @@ def forecast(config: ExperimentConfig, folder: Path, limit: int | None = None) -
     for entrant in asked.entrants:
         name, training = entrant.name, entrant.training
         left = max(0, len(episodes) - done[name])
-        steps = 0 if training is None or seconds[name] else training.steps
+        # one that is tuned is handed on by its best trial
+        steps = 0 if training is None or seconds[name] or trials else training.steps
         work = None if counter is None else _judged(counter, entrant, episodes, left)
         if counter is not None and work is not None and steps:
             trained = _trained(counter, entrant)
@@ -111,7 +115,31 @@ def forecast(config: ExperimentConfig, folder: Path, limit: int | None = None) -
             Line(name, entrant.method, len(episodes), done[name], steps, tokens, took, measured)
         )
     each = {"float32": 4, "bfloat16": 2, "float16": 2}[config.model.dtype]
+    lines = [*trials, *lines]
     return Forecast(tuple(lines), parameters, None if parameters is None else each * parameters)
+
+
+def _trials(trials: Trials, folder: Path, limit: int | None) -> list[Line]:
+    """Return a line for the trials of each learner: what they take together."""
+    found = {line.learner: line for line in forecast(trials.config, folder / TRIALS, limit).lines}
+    lines = []
+    for name, values in trials.drawn.items():
+        own = [found[trial_name(name, number)] for number in range(len(values))]
+        tokens = [line.tokens for line in own if line.tokens is not None]
+        seconds = [line.seconds for line in own if line.seconds is not None]
+        lines.append(
+            Line(
+                f"{name}: {len(own)} trial{'s' * (len(own) != 1)}",
+                own[0].method,
+                sum(line.episodes for line in own),
+                sum(line.done for line in own),
+                sum(line.steps for line in own),
+                sum(tokens) if len(tokens) == len(own) else None,
+                sum(seconds) if len(seconds) == len(own) else None,
+                all(line.measured for line in own),
+            )
+        )
+    return lines
 
 
 def _judged(
@@ -156,6 +184,7 @@ def _known(
         name
         for name, learner in config.learners.items()
         if before.model == config.model
+        and before.tuning == config.tuning
         and name in before.learners
         and before.learners[name].complete() == learner.complete()
     }

@@ -13,6 +13,7 @@ from icl.evaluation.summary import Summary, summarise
 from icl.reporting.page import REPORT
 from icl.runs.finished import FinishedRun
 from icl.runs.record import EpisodeRecord
+from icl.runs.trials import Tuning
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -28,17 +29,20 @@ class Comparison:
         records: one for each learner and episode.
         meta_training: by learner, for those that were meta-trained: seconds, tokens, steps.
         report: the HTML page, where there is one.
+        tuning: how the learners' values were chosen; None where they ran as configured.
     """
 
     records: tuple[EpisodeRecord, ...]
     meta_training: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     report: Path | None = None
+    tuning: Tuning | None = None
 
     @classmethod
     def of(cls, run: FinishedRun) -> Comparison:
         """Return what a run's folder holds."""
         page = run.folder / REPORT
-        return cls(run.records, run.meta_training, page if page.is_file() else None)
+        shown = page if page.is_file() else None
+        return cls(run.records, run.meta_training, shown, run.tuning)
 
     @cached_property
     def summary(self) -> Summary:
@@ -88,7 +92,8 @@ class Comparison:
         from icl.reporting import print_table
 
         text = io.StringIO()
-        print_table(self.records, Console(file=text, width=_WIDTH), self.meta_training)
+        console = Console(file=text, width=_WIDTH)
+        print_table(self.records, console, self.meta_training, self.tuning)
         return text.getvalue().rstrip()
 
     def __repr__(self) -> str:

@@ -99,6 +99,7 @@ class Tfidf(WithoutModel):
 
     method = "tfidf"
     Params = TfidfParams
+    search = {"C": (1.0, 10.0, 100.0), "words": (1, 2), "characters": (0, 3, 4, 5)}
 
     def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
         """Count and fit; with fewer than two labels in support every label is alike."""

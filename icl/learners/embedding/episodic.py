@@ -132,6 +132,10 @@ class EpisodicLearner(MetaLearner):
     trains = "head"
     network: ClassVar[type[Net]]
     Params: ClassVar[type[FeatureParams]] = EpisodicParams
+    search = {
+        "training.learning_rate": (5e-4, 1e-3, 2e-3, 5e-3),
+        "projection_rank": (16, 32, 64),
+    }
 
     @classmethod
     def needs(cls, params: Any) -> frozenset[Ability]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import Field
@@ -18,6 +18,14 @@ from icl.tasks.template import Fields
 
 if TYPE_CHECKING:
     from icl.models.base import Ability, Model
+
+
+# How a text becomes a vector, as far as that is searched. Layers are not: models differ in theirs.
+FEATURES: Mapping[str, tuple[Any, ...]] = {
+    "pooling": (None, "mean", "max"),
+    "prompted": (False, True),
+    "whiten": (False, True),
+}
 
 
 class FeatureParams(Params):

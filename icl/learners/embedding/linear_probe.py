@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from icl.learners.embedding.base import EmbeddingLearner
-from icl.learners.embedding.features import FeatureParams
+from icl.learners.embedding.features import FEATURES, FeatureParams
 from icl.learners.embedding.heads import linear
 from icl.learners.embedding.heads.fitted import Fitted
 
@@ -27,6 +27,7 @@ class LinearProbe(EmbeddingLearner):
 
     method = "linear-probe"
     Params = LinearProbeParams
+    search = FEATURES | {"C": (0.1, 1.0, 10.0, 100.0)}
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Minimise the penalised log-loss."""
@@ -48,6 +49,7 @@ class Logistic(EmbeddingLearner):
 
     method = "logistic"
     Params = LogisticParams
+    search = FEATURES  # the strength it chooses itself
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Choose each task's strength, then fit all of them."""
@@ -70,6 +72,7 @@ class Ridge(EmbeddingLearner):
 
     method = "ridge"
     Params = RidgeParams
+    search = FEATURES  # the penalty it chooses itself
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Solve for the weights."""
@@ -81,6 +84,7 @@ class SVM(EmbeddingLearner):
 
     method = "svm"
     Params = LinearProbeParams
+    search = FEATURES | {"C": (0.1, 1.0, 10.0, 100.0)}
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Fit one machine a task and label; scores are signed distances in margins."""

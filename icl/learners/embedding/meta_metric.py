@@ -39,6 +39,7 @@ class MetaPrototypes(EpisodicLearner):
 
     method = "meta-prototypes"
     Params = MetaPrototypeParams
+    search = EpisodicLearner.search | {"temperature": (0.03, 0.1, 0.3)}
     network = _PrototypeNet
 
 
@@ -101,6 +102,7 @@ class MetaMatching(EpisodicLearner):
 
     method = "meta-matching"
     Params = MetaMatchingParams
+    search = EpisodicLearner.search | {"temperature": (0.03, 0.1, 0.3)}
     network = _MatchingNet
 
 
@@ -152,4 +154,5 @@ class Relation(EpisodicLearner):
 
     method = "relation"
     Params = RelationParams
+    search = EpisodicLearner.search | {"hidden": (32, 64, 128)}
     network = _RelationNet

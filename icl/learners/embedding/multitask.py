@@ -57,6 +57,7 @@ class MultiTask(EpisodicLearner):
     plain = True
     joins_episodes = True  # each example is told from all labels of the meta-batch
     Params = MultiTaskParams
+    search = EpisodicLearner.search | {"scale": (5.0, 10.0, 20.0)}
     network = _SharedNet
 
     def meta_loss(self, episodes: Sequence[Episode]) -> tuple[Tensor, Mapping[str, float]]:

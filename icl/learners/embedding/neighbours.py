@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor
 
 from icl.learners.embedding.base import EmbeddingLearner
-from icl.learners.embedding.features import FeatureParams
+from icl.learners.embedding.features import FEATURES, FeatureParams
 from icl.learners.embedding.heads import metric
 from icl.learners.embedding.heads.fitted import Fitted
 
@@ -25,6 +25,7 @@ class Matching(EmbeddingLearner):
 
     method = "matching"
     Params = MatchingParams
+    search = FEATURES | {"temperature": (0.03, 0.1, 0.3, 1.0)}
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Keep the support set."""
@@ -42,6 +43,7 @@ class Neighbours(EmbeddingLearner):
 
     method = "knn"
     Params = NeighbourParams
+    search = FEATURES | {"k": (1, 3, 5, 10), "temperature": (0.03, 0.1, 0.3)}
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Keep the support set."""

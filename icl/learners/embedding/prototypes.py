@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from icl.learners.embedding.base import EmbeddingLearner
-from icl.learners.embedding.features import FeatureParams
+from icl.learners.embedding.features import FEATURES, FeatureParams
 from icl.learners.embedding.heads import metric
 from icl.learners.embedding.heads.fitted import Fitted
 
@@ -33,6 +33,7 @@ class Prototypes(EmbeddingLearner):
 
     method = "prototypes"
     Params = PrototypeParams
+    search = FEATURES | {"metric": ("euclidean", "cosine", "mahalanobis")}
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Average each class's vectors."""
@@ -54,6 +55,7 @@ class NearestCentroid(EmbeddingLearner):
 
     method = "nearest-centroid"
     Params = NearestCentroidParams
+    search = FEATURES | {"normalise": (False, True)}
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Average each class's vectors; distances are in units of the support's mean variance."""

@@ -58,6 +58,11 @@ class SetFit(Learner):
 
     method = "setfit"
     Params = SetFitParams
+    search = {
+        "learning_rate": (1e-5, 2e-5, 5e-5, 1e-4),
+        "pairs": (5, 10, 20),
+        "C": (1.0, 10.0, 100.0),
+    }
 
     @classmethod
     def needs(cls, params: Any) -> frozenset[Ability]:

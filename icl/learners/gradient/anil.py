@@ -24,6 +24,10 @@ class LoraANIL(LoraMetaLearner):
 
     method = "anil"
     Params = ANILParams
+    search = LoraMetaLearner.search | {
+        "inner_rate": (0.1, 0.5, 1.0, 2.0),
+        "inner_steps": (5, 10, 20),
+    }
     Algorithm = MAML
     head = "words"
     moves_body = False

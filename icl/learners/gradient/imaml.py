@@ -26,4 +26,5 @@ class LoraIMAML(LoraMetaLearner):
 
     method = "imaml"
     Params = IMAMLParams
+    search = LoraMetaLearner.search | {"inner_steps": (3, 5, 10), "strength": (0.5, 2.0, 8.0)}
     Algorithm = IMAML

@@ -40,6 +40,11 @@ class LoraFineTuning(Learner):
 
     method = "lora"
     Params = LoraFineTuningParams
+    search = {
+        "learning_rate": (5e-4, 1e-3, 2e-3, 5e-3),
+        "steps": (5, 10, 20),
+        "rank": (4, 8, 16),
+    }
 
     @classmethod
     def needs(cls, params: Any) -> frozenset[Ability]:

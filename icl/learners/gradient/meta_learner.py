@@ -70,6 +70,11 @@ class LoraMetaLearner(MetaLearner):
     """
 
     Params = MetaParams
+    search = {
+        "training.learning_rate": (5e-4, 1e-3, 2e-3, 5e-3),
+        "inner_rate": (0.01, 0.03, 0.1, 0.3),
+        "inner_steps": (1, 3, 5),
+    }
     Algorithm: ClassVar[type[MetaAlgorithm]]
     head: ClassVar[Begin | None] = None
     moves_body: ClassVar[bool] = True

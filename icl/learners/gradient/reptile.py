@@ -23,4 +23,5 @@ class LoraReptile(LoraMetaLearner):
 
     method = "reptile"
     Params = ReptileParams
+    search = LoraMetaLearner.search | {"inner_steps": (2, 4, 8)}
     Algorithm = Reptile

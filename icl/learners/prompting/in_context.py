@@ -170,6 +170,11 @@ class ZeroShot(Learner):
     method = "zero-shot"
     writes = True
     Params = ZeroShotParams
+    search = {
+        "template": ("task", "arrow", "question", "options"),
+        "calibration": ("none", "contextual"),
+        "normalise": ("sum", "token"),
+    }
 
     @classmethod
     def needs(cls, params: ZeroShotParams) -> frozenset[Ability]:
@@ -207,6 +212,7 @@ class InContext(ZeroShot):
 
     method = "in-context"
     Params = InContextParams
+    search = ZeroShot.search | {"calibration": ("none", "contextual", "domain")}
 
     @classmethod
     def needs(cls, params: InContextParams) -> frozenset[Ability]:  # type: ignore[override]

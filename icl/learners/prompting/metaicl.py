@@ -67,6 +67,11 @@ class MetaICL(MetaLearner):
 
     method = "metaicl"
     Params = MetaICLParams
+    search = {
+        "training.learning_rate": (5e-4, 1e-3, 2e-3, 5e-3),
+        "rank": (4, 8, 16),
+        "normalise": ("sum", "token"),
+    }
 
     @classmethod
     def needs(cls, params: Any) -> frozenset[Ability]:
