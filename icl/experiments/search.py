@@ -16,11 +16,11 @@ from math import prod
 from typing import Any
 
 from icl.errors import IclError, did_you_mean
+from icl.learners.base import Choices
 
 TRAINING = "training."
 _MOST = 100_000  # points of a grid
 
-Choices = Mapping[str, tuple[Any, ...]]
 Values = Mapping[str, Any]
 Apply = Callable[[Values], Any]
 
@@ -72,7 +72,7 @@ def _check_value(name: str, value: Any, choices: Choices, apply: Apply) -> None:
         return
     except IclError as error:
         others = {key: values for key, values in choices.items() if key != name}
-        if len(others) and any(_fits({name: value, **p}, apply) for p in _points(others)):
+        if others and any(_fits({name: value, **p}, apply) for p in _points(others)):
             return
         raise IclError(f"`search` gives {name!r} the value {_text(value)}: {error}") from error
 

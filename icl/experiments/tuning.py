@@ -1,8 +1,8 @@
 """Equal effort: each learner's values are chosen by as many trials, on validation episodes.
 
 The trials are an experiment of their own, in the folder ``tuning`` of the run's: its learners are
-the trials, its episodes those of validation. The runner does it as any other, so that it is resumed,
-shared by processes, keyed and checked as a run is.
+the trials, its episodes those of validation. The runner does it as any other, so that it is
+resumed, shared by processes, keyed and checked as a run is.
 """
 
 from __future__ import annotations
@@ -136,7 +136,9 @@ def trials_config(config: ExperimentConfig, drawn: Drawn) -> ExperimentConfig:
     return validation_config(config).model_copy(update={"learners": learners})
 
 
-def check_apart(config: ExperimentConfig, family: TaskFamily, validation: Sequence[Episode]) -> None:
+def check_apart(
+    config: ExperimentConfig, family: TaskFamily, validation: Sequence[Episode]
+) -> None:
     """Check that nothing that is asked at test stands in the validation episodes.
 
     No query of the test shares a text with them, nor an item (a parallel id), but where the family
@@ -173,8 +175,8 @@ def check_apart(config: ExperimentConfig, family: TaskFamily, validation: Sequen
                     else f"name a split under `tuning.split` that is apart from {episode.split!r}"
                 )
                 raise IclError(
-                    f"The validation episodes of `tuning` hold a {'text' if text else 'item'} that"
-                    f" is asked at test: {example.id!r} of the task {episode.task!r}"
+                    f"The validation episodes of `tuning` hold {'a text' if text else 'an item'}"
+                    f" that is asked at test: {example.id!r} of the task {episode.task!r}"
                     f" ({episode.query_language}) stands in the splits {split!r} and"
                     f" {episode.split!r}; {mend}."
                 )

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from icl.models.base import Ability
 
 
+Choices = Mapping[str, tuple[Any, ...]]  # values to try, by parameter
+
+
 class Params(BaseModel):
     """Base of every learner's parameters: frozen, and an unknown field is an error."""
 
@@ -83,7 +86,7 @@ class Learner(ABC):
     Params: ClassVar[type[Params]] = Params
     writes: ClassVar[bool] = False
     transductive: ClassVar[bool] = False
-    search: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    search: ClassVar[Choices] = {}
     trains_columns: ClassVar[bool] = False
 
     @classmethod

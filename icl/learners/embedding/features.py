@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from icl.learners.base import Params
+from icl.learners.base import Choices, Params
 from icl.models.context import joined
 from icl.models.embedding.own_vectors import embedder_of
 from icl.models.embedding.pooling import Pooling
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 # How a text becomes a vector, as far as that is searched. Layers are not: models differ in theirs.
-FEATURES: Mapping[str, tuple[Any, ...]] = {
+FEATURES: Choices = {
     "pooling": (None, "mean", "max"),
     "prompted": (False, True),
     "whiten": (False, True),

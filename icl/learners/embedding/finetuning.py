@@ -12,14 +12,14 @@ out, and training stops when the support loss is small.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from icl.learners.adapter_params import AdapterParams
-from icl.learners.base import Learner, Params, Predictor
+from icl.learners.base import Choices, Learner, Params, Predictor
 from icl.learners.embedding.base import EmbeddingLearner, HeadPredictor
 from icl.learners.embedding.episodic import embed
 from icl.learners.embedding.features import FEATURES, FeatureParams, Features
@@ -126,7 +126,11 @@ class HeadFineTuning(EmbeddingLearner):
 
     method = "head-finetuning"
     Params = HeadFineTuningParams
-    search = FEATURES | {"learning_rate": (0.01, 0.05, 0.2), "steps": (100, 200, 400)}
+    search: ClassVar[Choices] = {
+        **FEATURES,
+        "learning_rate": (0.01, 0.05, 0.2),
+        "steps": (100, 200, 400),
+    }
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Train each task's head."""
@@ -161,7 +165,7 @@ class LoraHead(Learner):
 
     method = "lora-head"
     Params = LoraHeadParams
-    search = {
+    search: ClassVar[Choices] = {
         "learning_rate": (5e-4, 1e-3, 2e-3, 5e-3),
         "steps": (15, 30, 60),
         "rank": (4, 8, 16),

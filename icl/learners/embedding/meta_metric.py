@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from icl.learners.base import Choices
 from icl.learners.embedding.episodic import EpisodicLearner, EpisodicParams, Net
 from icl.learners.embedding.heads import metric
 from icl.learners.embedding.heads.fitted import Fitted, class_means, one_hot
@@ -39,7 +40,7 @@ class MetaPrototypes(EpisodicLearner):
 
     method = "meta-prototypes"
     Params = MetaPrototypeParams
-    search = EpisodicLearner.search | {"temperature": (0.03, 0.1, 0.3)}
+    search: ClassVar[Choices] = {**EpisodicLearner.search, "temperature": (0.03, 0.1, 0.3)}
     network = _PrototypeNet
 
 
@@ -102,7 +103,7 @@ class MetaMatching(EpisodicLearner):
 
     method = "meta-matching"
     Params = MetaMatchingParams
-    search = EpisodicLearner.search | {"temperature": (0.03, 0.1, 0.3)}
+    search: ClassVar[Choices] = {**EpisodicLearner.search, "temperature": (0.03, 0.1, 0.3)}
     network = _MatchingNet
 
 
@@ -154,5 +155,5 @@ class Relation(EpisodicLearner):
 
     method = "relation"
     Params = RelationParams
-    search = EpisodicLearner.search | {"hidden": (32, 64, 128)}
+    search: ClassVar[Choices] = {**EpisodicLearner.search, "hidden": (32, 64, 128)}
     network = _RelationNet

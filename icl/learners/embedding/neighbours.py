@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 from torch import Tensor
 
+from icl.learners.base import Choices
 from icl.learners.embedding.base import EmbeddingLearner
 from icl.learners.embedding.features import FEATURES, FeatureParams
 from icl.learners.embedding.heads import metric
@@ -25,7 +28,7 @@ class Matching(EmbeddingLearner):
 
     method = "matching"
     Params = MatchingParams
-    search = FEATURES | {"temperature": (0.03, 0.1, 0.3, 1.0)}
+    search: ClassVar[Choices] = {**FEATURES, "temperature": (0.03, 0.1, 0.3, 1.0)}
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Keep the support set."""
@@ -43,7 +46,7 @@ class Neighbours(EmbeddingLearner):
 
     method = "knn"
     Params = NeighbourParams
-    search = FEATURES | {"k": (1, 3, 5, 10), "temperature": (0.03, 0.1, 0.3)}
+    search: ClassVar[Choices] = {**FEATURES, "k": (1, 3, 5, 10), "temperature": (0.03, 0.1, 0.3)}
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Keep the support set."""
