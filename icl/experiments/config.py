@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from icl.episodes.schema import EpisodesConfig
-from icl.errors import IclError, did_you_mean, in_short, one_line
+from icl.errors import IclError, did_you_mean, one_line
 from icl.experiments.search import TRAINING, check_names, check_values
 from icl.experiments.tuning_schema import TuningConfig
 from icl.learners import registry
@@ -167,7 +167,7 @@ class LearnerConfig(BaseModel):
             try:
                 training = TrainingConfig.model_validate({**begun, **trained})
             except ValidationError as error:
-                raise IclError(f"{in_short(error.errors()[0]['msg'])}.") from error
+                raise IclError(f"{error.errors()[0]['msg']}.") from error
         made = self.model_copy(update={"training": training, "search": None, **own})
         made.check()
         return made
