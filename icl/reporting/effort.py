@@ -45,6 +45,23 @@ def effort(tuning: Tuning | None) -> str:
     return " ".join(said)
 
 
+def effort_beside(tunings: Mapping[str, Tuning | None]) -> str:
+    """Say the same of several runs that are compared, by their names."""
+    if not any(tunings.values()):
+        return DEFAULTS
+    told = [
+        f"{name} by {tuning.trials} trials of each learner on {tuning.episodes} validation episodes"
+        if tuning
+        else f"{name} not at all"
+        for name, tuning in tunings.items()
+    ]
+    same = len({t and (t.trials, t.fingerprint) for t in tunings.values()}) == 1
+    return (
+        f"Effort: values were searched for in {'; in '.join(told)}."
+        f"{'' if same else ' These efforts differ, and so may the learners for this alone.'}"
+    )
+
+
 def effort_rows(tuning: Tuning) -> list[tuple[str, ...]]:
     """Return a row a learner: its name, what was chosen, then the figures of `EFFORT_HEADS`."""
     return [

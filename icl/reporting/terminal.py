@@ -26,8 +26,17 @@ def print_table(
     console: Console,
     meta_training: Mapping[str, Mapping[str, float]] | None = None,
     tuning: Tuning | None = None,
+    said: str | None = None,
 ) -> None:
-    """Print verdict, leader boards, costs and effort; raises `IclError` as `summarise`."""
+    """Print verdict, leader boards, costs and effort; raises `IclError` as `summarise`.
+
+    Args:
+        records: of the run.
+        console: where to print.
+        meta_training: seconds, tokens and steps by learner.
+        tuning: how the learners' values were chosen; None where they ran as configured.
+        said: what is said of the effort instead, where records are of several runs.
+    """
     from rich.text import Text
 
     summary = summarise(records, meta_training)
@@ -51,7 +60,7 @@ def print_table(
         console.print()
         console.print(_tuning(tuning))
     console.print()
-    console.print(Text(effort(tuning), style="dim"))
+    console.print(Text(said or effort(tuning), style="dim"))
     console.print(
         Text(
             "Intervals: 95 %, clustered by draw and item. To best: difference in points, paired "
