@@ -30,13 +30,16 @@ def compare(
     from icl.reporting import print_table
     from icl.reporting.boards import pair_table
     from icl.reporting.boards import table as written
+    from icl.reporting.effort import effort_beside
     from icl.reporting.terminal import print_pairs
     from icl.runs.finished import read_run
     from icl.runs.folder import RunFolder
 
-    joined = together([read_run(RunFolder(folder)) for folder in runs])
+    found = [read_run(RunFolder(folder)) for folder in runs]
+    joined = together(found)
     if table is None and not pairs:
-        print_table(joined.records, Console(), joined.meta_training, joined.models)
+        said = effort_beside({str(run.folder): run.tuning for run in found})
+        print_table(joined.records, Console(), joined.meta_training, joined.models, said=said)
         return
     summary = summarise(joined.records, joined.meta_training, models=joined.models)
     if table is None:

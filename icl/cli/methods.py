@@ -14,8 +14,9 @@ def methods(
 
     Example: icl methods lora
     """
-    from icl.learners.registry import about, is_meta_learner, validate
+    from icl.learners.registry import about, is_meta_learner, learner_class, validate
     from icl.learners.registry import methods as names
+    from icl.reporting.effort import written
 
     if method is None:
         for name in names():
@@ -27,3 +28,5 @@ def methods(
         told = str(field.annotation).replace("typing.", "")
         kind = getattr(field.annotation, "__name__", told) if "[" not in told else told
         typer.echo(f"  {name} = {getattr(params, name)!r}  ({kind})")
+    searched = {name: list(values) for name, values in learner_class(method).search.items()}
+    typer.echo(f"  searched by `tuning`: {written(searched) or 'nothing'}")

@@ -196,6 +196,12 @@ def _foretell(
             f"{line.learner:{width}}  {on}{line.episodes:8}  {line.done:4}  {line.steps:5}"
             f"  {tokens:>8}  {took}{how}"
         )
+    if experiment.tuning is not None:
+        typer.echo(
+            f"Tuning multiplies the work: up to {experiment.tuning.trials} trials of each learner"
+            f" on validation episodes (split {experiment.tuning.split!r}) come first, and"
+            " meta-learners are trained anew for each."
+        )
     known = [line.seconds for line in plan.lines if line.seconds is not None]
     total = duration(sum(known)) + (" and what is open" * (len(known) < len(plan.lines)))
     typer.echo(f"In all about {total}, in {folder}. Nothing was run.")
@@ -244,7 +250,7 @@ def _show(outcome: Comparison) -> None:
 
     event("report", path=str(outcome.report))
     console = Console()
-    print_table(outcome.records, console, outcome.meta_training, outcome.models)
+    print_table(outcome.records, console, outcome.meta_training, outcome.models, outcome.tuning)
     _name_file(console, "Report", outcome.report)
 
 

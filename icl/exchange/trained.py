@@ -15,7 +15,7 @@ from icl.runs.roster import read_roster
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from icl.experiments.config import ModelConfig
+    from icl.experiments.model_config import ModelConfig
     from icl.learners.base import Learner
     from icl.models.backbone import Backbone
 
@@ -94,7 +94,9 @@ def find_learner(run: Path, name: str | None = None, *, meta_trained: bool = Fal
     config = load_config(run / "config.yaml")
     if name not in config.learners:
         raise IclError(f"{run}/config.yaml has no learner {name!r}; run the experiment again.")
-    learner = config.learners[name]  # which says what runs; the roster only what it has cost
+    # the configuration says what runs; the roster what it has cost, and what tuning has chosen
+    learner = config.learners[name].with_values((row.get("tuned") or {}).get("values", {}))
+    config = config.model_copy(update={"learners": {**config.learners, name: learner}})
     params = learner.params().model_dump(mode="json")
     folder = row.get("folder", "")
     return Found(config, name, learner.method, params, row["training"], folder, row["model"])
@@ -128,7 +130,9 @@ def check_base(run: Path, found: Found) -> None:
     from icl.experiments.models import make_model
 
     if found.model is not None:
-        _check_identity(run, found, make_model(found.base).identity([found.model]))
+        model = make_model(found.base)
+        told = model.foretold([found.model]) or model.backbone().identity
+        _check_identity(run, found, told)
 
 
 def base_of(run: Path, found: Found) -> Backbone:

@@ -14,6 +14,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     ValidationError,
     field_validator,
     model_validator,
@@ -22,6 +23,8 @@ from pydantic import (
 from icl.episodes.schema import EpisodesConfig
 from icl.errors import IclError, did_you_mean, one_line
 from icl.experiments.model_config import ModelConfig, check_models
+from icl.experiments.search import TRAINING, check_names, check_values
+from icl.experiments.tuning_schema import TuningConfig
 from icl.learners import registry
 from icl.learners.base import Params
 from icl.tasks.sources.schema import Strict
@@ -46,7 +49,10 @@ class TasksConfig(Strict):
 class LearnerConfig(BaseModel):
     """A learner: its method, the method's own parameters beside it, its model and meta-training.
 
-    `model` names one of the experiment's `models`; None takes the first.
+    Attributes:
+        model: names one of the experiment's `models`; None takes the first.
+        search: what `tuning` searches, in place of what the method declares: values by parameter,
+            ``training.<field>`` for those of meta-training. Empty: nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -54,6 +60,7 @@ class LearnerConfig(BaseModel):
     method: str
     model: str | None = None
     training: TrainingConfig | None = None
+    search: Mapping[str, tuple[JsonValue, ...]] | None = None
 
     def check_method(self) -> None:
         """Raise `IclError` for an unknown method."""
@@ -83,13 +90,56 @@ class LearnerConfig(BaseModel):
         """Return the method's parameters, complete with defaults."""
         return registry.validate(self.method, self.model_extra or {})
 
+    def with_values(self, values: Mapping[str, Any]) -> LearnerConfig:
+        """Return the learner with these values, by parameter as in `search`, and none to search.
+
+        Raises:
+            IclError: the method takes no such parameter or value.
+        """
+        own = {name: v for name, v in values.items() if not name.startswith(TRAINING)}
+        trained = {n.removeprefix(TRAINING): v for n, v in values.items() if n not in own}
+        training = self.training
+        if trained:
+            begun = (training or TrainingConfig()).model_dump()
+            try:
+                training = TrainingConfig.model_validate({**begun, **trained})
+            except ValidationError as error:
+                raise IclError(f"{error.errors()[0]['msg']}.") from error
+        made = self.model_copy(update={"training": training, "search": None, **own})
+        made.check()
+        return made
+
+    def values(self) -> dict[str, Any]:
+        """Return all that can be searched, by parameter as in `search`, as JSON values."""
+        found = self.params().model_dump(mode="json")
+        training = self.complete().training
+        trained = {} if training is None else training.model_dump(mode="json")
+        return found | {f"{TRAINING}{name}": value for name, value in trained.items()}
+
+    def choices(self) -> Mapping[str, tuple[Any, ...]]:
+        """Return what is searched: what stands under `search`, else what the method declares."""
+        return registry.learner_class(self.method).search if self.search is None else self.search
+
+    def check_search(self) -> None:
+        """Raise `IclError` for choices that the method does not have.
+
+        Of those that it declares itself, values that what is configured rules out are left out.
+        """
+        check_names(self.choices(), self.values())
+        if self.search is not None:
+            check_values(self.search, self.with_values)
+
     def complete(self) -> LearnerConfig:
         """Return the same learner with every default written out."""
         training = self.training
         if training is None and registry.is_meta_learner(self.method):
             training = TrainingConfig()
         return LearnerConfig(
-            method=self.method, model=self.model, training=training, **self.params().model_dump()
+            method=self.method,
+            model=self.model,
+            training=training,
+            search=self.search,
+            **self.params().model_dump(),
         )
 
 
@@ -143,10 +193,12 @@ class ExperimentConfig(RunConfig):
     Attributes:
         models: in place of `model`, several by their names in the report.
         learners: by their names in the report, in its order.
+        tuning: how values are searched for first; None: all learners run with those given here.
     """
 
     models: Mapping[str, ModelConfig] | None = None
     episodes: EpisodesConfig
+    tuning: TuningConfig | None = None
     learners: Mapping[str, LearnerConfig] = Field(min_length=1)
 
     @field_validator("learners")
@@ -163,6 +215,17 @@ class ExperimentConfig(RunConfig):
     def _drawn_episodes_have_tasks(self) -> ExperimentConfig:
         if self.tasks is None and self.episodes.file is None:
             raise fault("`tasks` is missing; add it, or name saved episodes under `episodes.file`")
+        return self
+
+    @model_validator(mode="after")
+    def _tuning_is_apart(self) -> ExperimentConfig:
+        if self.tuning is not None:
+            self.tuning.check(self.episodes, self.tasks is not None)
+            return self
+        for name, learner in self.learners.items():
+            if learner.search is not None:
+                told = "`search` is for `tuning`, which is missing; add it, or drop this"
+                raise fault(told, "learners", name, "search")
         return self
 
     @model_validator(mode="after")
@@ -186,6 +249,8 @@ class ExperimentConfig(RunConfig):
     def resolved(self) -> dict[str, Any]:
         """Return the experiment as plain values, complete with defaults."""
         one = self.model_dump(mode="json", exclude={"learners"})
+        if self.tuning is None:
+            del one["tuning"]
         several = one.pop("models")
         data = {"models" if key == "model" and several else key: one[key] for key in one}
         data |= {"models": several} if several else {}
@@ -193,7 +258,7 @@ class ExperimentConfig(RunConfig):
         for name, learner in self.learners.items():
             own = learner.complete().model_dump(mode="json")
             own["model"] = self.label_of(name) if several else None
-            optional = {"training", "model"}
+            optional = {"training", "model", "search"}
             data["learners"][name] = {
                 key: value for key, value in own.items() if not (key in optional and value is None)
             }
@@ -232,6 +297,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
         checks.append((("learners", name), learner.check))
         suits = partial(learner.check_model, config.model_of(name))
         checks.append((("learners", name, "method"), suits))
+        if config.tuning is not None:
+            checks.append((("learners", name, "search"), learner.check_search))
     for part, check in checks:
         try:
             check()

@@ -18,6 +18,7 @@ from icl.experiments.episodes import (
     training_sampler,
 )
 from icl.experiments.models import make_models
+from icl.experiments.tuning import Trials, draw, trial_name, trials_config, tune
 from icl.processes import ALONE, Processes
 from icl.reporting.comparison import Comparison
 from icl.runs.entrants import Entrant, Handle
@@ -40,11 +41,13 @@ class Experiment:
         config: what the run's folder says of it.
         entrants: the learners, each with its model, in the report's order.
         episodes: what they are compared on, drawn as they are asked for.
+        trials: by which the learners' values are chosen first; None: they are as configured.
     """
 
     config: RunConfig
     entrants: Sequence[Entrant]
     episodes: Iterable[Episode]
+    trials: Trials | None = None
 
 
 def carry_out(
@@ -77,9 +80,13 @@ def carry_out(
         if main:
             run.begin(config.to_yaml())
         with Trackers(track if main else (), folder, config.name, config.resolved()) as trackers:
+            entrants = experiment.entrants
+            if experiment.trials is not None:
+                trials = experiment.trials
+                entrants = tune(trials, entrants, run, processes, trackers.line)
             Runner(
                 run,
-                experiment.entrants,
+                entrants,
                 experiment.episodes,
                 config.to_yaml(),
                 processes,
@@ -116,11 +123,14 @@ def prepare(
         IclError: the tasks are not at hand, or cannot give what is asked for.
     """
     family = prepare_family(config)
-    return Experiment(
-        config,
-        entrants_of(config, family, make_models(config, processes)),
-        iterate_episodes(config, family, limit),
-    )
+    models, trials = make_models(config, processes), None
+    if config.tuning is not None:
+        episodes, drawn = draw(config, family, limit, check=processes.main)
+        tried = trials_config(config, drawn)
+        own = {trial_name(n, i): models[n] for n in drawn for i in range(len(drawn[n]))}
+        trials = Trials(config, tried, drawn, entrants_of(tried, family, own), episodes)
+    entrants = entrants_of(config, family, models)
+    return Experiment(config, entrants, iterate_episodes(config, family, limit), trials)
 
 
 def entrants_of(
@@ -218,5 +228,6 @@ def write_outcome(found: FinishedRun, *, command: str) -> Comparison:
             command=command,
             episodes=run.episodes().find,
             answers=answers,
+            tuning=found.tuning,
         )
     return Comparison.of(found)

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 from icl.episodes import Episode
 from icl.experiments.config import ExperimentConfig, LearnerConfig, load_config
 from icl.experiments.model_size import ModelSize, look_at
+from icl.experiments.tuning import Trials, trial_name
 from icl.learners.base import MetaLearner
 from icl.learners.registry import learner_class
 from icl.learners.work import TokenCounter
 from icl.runs.entrants import Entrant, suited
 from icl.runs.folder import RunFolder
 from icl.runs.roster import read_roster
+from icl.runs.trials import TRIALS
 from icl.tools.amounts import Work
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ class Line:
     """What one learner has before it.
 
     Attributes:
-        learner, method: its names.
+        learner, method: its names; trials of a learner that is tuned have a line of their own.
         episodes: how many it is judged on.
         done: how many of these the folder has already.
         steps: of meta-training that are left.
@@ -83,6 +85,7 @@ def forecast(config: ExperimentConfig, folder: Path, limit: int | None = None) -
     from icl.experiments.experiment import prepare
 
     asked = prepare(config, limit)
+    trials = () if asked.trials is None else _trials(asked.trials, folder, limit)
     episodes = list(suited(asked.entrants, asked.episodes))
     looked = {label: look_at(model) for label, model in config.by_name.items()}
     sizes = {label: size for label, (_, size) in looked.items()}
@@ -94,7 +97,8 @@ def forecast(config: ExperimentConfig, folder: Path, limit: int | None = None) -
         name, training, label = entrant.name, entrant.training, entrant.model.label
         counter, size = counters[label], sizes[label]
         left = max(0, len(episodes) - done[name])
-        steps = 0 if training is None or seconds[name] else training.steps
+        # one that is tuned is handed on by its best trial
+        steps = 0 if training is None or seconds[name] or trials else training.steps
         work = None if counter is None else _judged(counter, entrant, episodes, left)
         if counter is not None and work is not None and steps:
             trained = _trained(counter, entrant)
@@ -110,7 +114,7 @@ def forecast(config: ExperimentConfig, folder: Path, limit: int | None = None) -
         lines.append(
             Line(name, entrant.method, len(episodes), done[name], steps, tokens, took, measured, on)
         )
-    return Forecast(tuple(lines), sizes)
+    return Forecast((*trials, *lines), sizes)
 
 
 def _counter(
@@ -120,6 +124,30 @@ def _counter(
         return None
     layers, encoder = (1, False) if size is None else (size.layers, size.encoder)
     return TokenCounter(tokenizer, layers, encoder)
+
+
+def _trials(trials: Trials, folder: Path, limit: int | None) -> list[Line]:
+    """Return a line for the trials of each learner: what they take together."""
+    found = {line.learner: line for line in forecast(trials.config, folder / TRIALS, limit).lines}
+    lines = []
+    for name, values in trials.drawn.items():
+        own = [found[trial_name(name, number)] for number in range(len(values))]
+        tokens = [line.tokens for line in own if line.tokens is not None]
+        seconds = [line.seconds for line in own if line.seconds is not None]
+        lines.append(
+            Line(
+                f"{name}: {len(own)} trial{'s' * (len(own) != 1)}",
+                own[0].method,
+                sum(line.episodes for line in own),
+                sum(line.done for line in own),
+                sum(line.steps for line in own),
+                sum(tokens) if len(tokens) == len(own) else None,
+                sum(seconds) if len(seconds) == len(own) else None,
+                all(line.measured for line in own),
+                own[0].model,
+            )
+        )
+    return lines
 
 
 def _judged(
@@ -163,7 +191,8 @@ def _known(
     same = {
         name
         for name, learner in config.learners.items()
-        if name in before.learners
+        if before.tuning == config.tuning
+        and name in before.learners
         and before.model_of(name) == config.model_of(name)
         and _but_model(before.learners[name]) == _but_model(learner)
     }

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from icl.models.base import Ability
 
 
+Choices = Mapping[str, tuple[Any, ...]]  # values to try, by parameter
+
+
 class Params(BaseModel):
     """Base of every learner's parameters: frozen, and an unknown field is an error."""
 
@@ -73,6 +76,8 @@ class Learner(ABC):
         writes: whether its predictors write answers too, by a method `generate`.
         transductive: whether its answer to a query depends on the other queries, all of which it
             sees at once; such methods are marked in every table.
+        search: the values that are worth trying, by parameter; ``training.<field>`` for those of
+            meta-training. Empty: there is nothing to search. See `icl.experiments.search`.
         trains_columns: whether it tells labels by columns that training fills one by one, so that
             it answers no task with more labels than it was trained with.
     """
@@ -81,6 +86,7 @@ class Learner(ABC):
     Params: ClassVar[type[Params]] = Params
     writes: ClassVar[bool] = False
     transductive: ClassVar[bool] = False
+    search: ClassVar[Choices] = {}
     trains_columns: ClassVar[bool] = False
 
     @classmethod

@@ -14,6 +14,7 @@ from icl.evaluation.summary import Summary, summarise
 from icl.reporting.page import REPORT
 from icl.runs.finished import FinishedRun
 from icl.runs.record import EpisodeRecord
+from icl.runs.trials import Tuning
 from icl.runs.used_models import UsedModel
 
 if TYPE_CHECKING:
@@ -31,18 +32,21 @@ class Comparison:
         meta_training: by learner, for those that were meta-trained: seconds, tokens, steps.
         report: the HTML page, where there is one.
         models: by learner, the model that it was on; those that need none are left out.
+        tuning: how the learners' values were chosen; None where they ran as configured.
     """
 
     records: tuple[EpisodeRecord, ...]
     meta_training: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     report: Path | None = None
     models: Mapping[str, UsedModel] = field(default_factory=dict)
+    tuning: Tuning | None = None
 
     @classmethod
     def of(cls, run: FinishedRun) -> Comparison:
         """Return what a run's folder holds."""
         page = run.folder / REPORT
-        return cls(run.records, run.meta_training, page if page.is_file() else None, run.models)
+        shown = page if page.is_file() else None
+        return cls(run.records, run.meta_training, shown, run.models, run.tuning)
 
     @cached_property
     def summary(self) -> Summary:
@@ -99,7 +103,7 @@ class Comparison:
 
         text = io.StringIO()
         console = Console(file=text, width=_WIDTH)
-        print_table(self.records, console, self.meta_training, self.models)
+        print_table(self.records, console, self.meta_training, self.models, self.tuning)
         return text.getvalue().rstrip()
 
     def __repr__(self) -> str:

@@ -12,6 +12,7 @@ from icl.evaluation.summary import Summary, summarise
 from icl.reporting import numbers
 from icl.reporting.boards import FILES, PAIRS, pair_table, table
 from icl.reporting.diagnosis_terminal import finding_cells
+from icl.reporting.effort import EFFORT_HEADS, effort, effort_rows, trial_rows
 from icl.reporting.html import fill, write_whole
 from icl.reporting.palette import DARK, LIGHT, styles
 from icl.reporting.plots import Plot, accuracy_by_cost, accuracy_by_shots, reliability
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from icl.evaluation.diagnosis import Answer
+    from icl.runs.trials import Tuning
 
 REPORT = "report.html"
 
@@ -40,6 +42,7 @@ def write_report(
     command: str,
     episodes: Find | None = None,
     answers: Sequence[Answer] = (),
+    tuning: Tuning | None = None,
 ) -> Path:
     """Write ``report.html`` into the run's folder and return its path.
 
@@ -56,6 +59,7 @@ def write_report(
         command: what reproduces the run.
         episodes: finds an episode by its fingerprint, so that the worst ones' prompts can be shown.
         answers: those of `icl.evaluation.diagnosis`.
+        tuning: how the learners' values were chosen; None where they ran as configured.
 
     Raises:
         IclError: there is nothing to compare, or a file cannot be written.
@@ -71,6 +75,10 @@ def write_report(
         command=command,
         config=_as_yaml(config),
         environment=_as_yaml(environment),
+        effort=effort(tuning),
+        effort_heads=EFFORT_HEADS,
+        effort_rows=[] if tuning is None else effort_rows(tuning),
+        trial_rows=[] if tuning is None else trial_rows(tuning),
         **_parts(summary),
     )
     write_whole(path, page)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from icl.evaluation.board import Board
 from icl.evaluation.summary import Summary, summarise
 from icl.reporting.boards import NONE, PAIR_HEADS, at_chance, pair_cells, row_cells
+from icl.reporting.effort import EFFORT_HEADS, effort, effort_rows
 from icl.reporting.numbers import board_title, count, duration, metric_name, metric_title
 from icl.reporting.verdict import DAGGER, models_told, notes, verdict
 from icl.runs.record import EpisodeRecord
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from icl.evaluation.pairs import Pair
+    from icl.runs.trials import Tuning
 
 
 def print_table(
@@ -25,8 +27,19 @@ def print_table(
     console: Console,
     meta_training: Mapping[str, Mapping[str, float]] | None = None,
     models: Mapping[str, UsedModel] | None = None,
+    tuning: Tuning | None = None,
+    said: str | None = None,
 ) -> None:
-    """Print verdict, leader boards and meta-training costs; raises `IclError` as `summarise`."""
+    """Print verdict, leader boards, costs and effort; raises `IclError` as `summarise`.
+
+    Args:
+        records: of the run.
+        console: where to print.
+        meta_training: seconds, tokens and steps by learner.
+        models: by learner, the model that it was on.
+        tuning: how the learners' values were chosen; None where they ran as configured.
+        said: what is said of the effort instead, where records are of several runs.
+    """
     from rich.text import Text
 
     summary = summarise(records, meta_training, models=models)
@@ -48,7 +61,11 @@ def print_table(
     if summary.meta_training:
         console.print()
         console.print(_meta_training(summary))
+    if tuning is not None:
+        console.print()
+        console.print(_tuning(tuning))
     console.print()
+    console.print(Text(said or effort(tuning), style="dim"))
     console.print(
         Text(
             "Intervals: 95 %, clustered by draw and item. To best: difference in points, paired "
@@ -160,4 +177,14 @@ def _meta_training(summary: Summary) -> Table:
         on = [summary.models[name].label if name in summary.models else NONE]
         cells = (duration(spent.seconds), count(spent.tokens), count(spent.steps))
         table.add_row(Text(name), *map(Text, on if summary.models else ()), *map(Text, cells))
+    return table
+
+
+def _tuning(tuning: Tuning) -> Table:
+    from rich.text import Text
+
+    words = {"Learner": 8, "Chosen": 12}
+    table = titled("Tuning (spent once)", words, EFFORT_HEADS, no_wrap=False)
+    for cells in effort_rows(tuning):
+        table.add_row(*map(Text, cells))
     return table

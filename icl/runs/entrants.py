@@ -6,7 +6,7 @@ import gc
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from icl.episodes import Episode, EpisodeSampler
 from icl.episodes.variants import is_abstract
@@ -113,6 +113,8 @@ class Entrant:
         training: how to meta-train it first; None for methods that need no meta-training.
         sampler: where its training episodes come from; None likewise.
         made: the learner itself, where somebody has made it in Python.
+        tuned: what its row in the roster says of the values that were chosen for it, see
+            `icl.runs.trials.Tuning.row`; None where they are as configured.
     """
 
     name: str
@@ -122,6 +124,7 @@ class Entrant:
     training: TrainingConfig | None = None
     sampler: EpisodeSampler | None = None
     made: Learner | None = None
+    tuned: Mapping[str, Any] | None = None
 
     @property
     def needs_model(self) -> bool:

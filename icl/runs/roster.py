@@ -30,7 +30,7 @@ class Roster:
         rows: by the learner's name: its name and method, its model's identity, what reports call
             that model (None for a method that looks at none), what its training
             took (None until it is done, or where there is none), its key (None until its training
-            has decided it), and the folder of its checkpoints.
+            has decided it), the folder of its checkpoints, and the values chosen by tuning.
     """
 
     def __init__(self, folder: RunFolder, entrants: Sequence[Entrant]) -> None:
@@ -71,6 +71,8 @@ class Roster:
         row: Row = {"name": entrant.name, "method": entrant.method, "model": identity}
         row["on"] = _on(entrant)
         row["training"] = None
+        if entrant.tuned is not None:
+            row["tuned"] = dict(entrant.tuned)
         self.rows[entrant.name] = row
         params = entrant.params.identity()
         if entrant.made is not None:  # nothing tells what it has become since: it is judged anew
@@ -140,6 +142,7 @@ def _is_row(row: Any) -> bool:
         and isinstance(row.get("key", 0), str | None)
         and _is_model(row.get("on"))
         and _is_training(row.get("training", 0))
+        and _is_tuned(row.get("tuned"))
         and _TRAINING_FOLDER.fullmatch(str(row.get("folder", "meta/" + 16 * "0"))) is not None
     )
 
@@ -157,6 +160,13 @@ def _is_training(spent: Any) -> bool:
         isinstance(spent, dict)
         and all(is_amount(spent.get(name)) for name in _SPENT.values())
         and is_text(spent.get("digest"))
+    )
+
+
+def _is_tuned(told: Any) -> bool:
+    """Tell whether this is what was chosen for a learner, or nothing."""
+    return told is None or (
+        isinstance(told, dict) and isinstance(told.get("values"), dict) and is_text(told.get("key"))
     )
 
 

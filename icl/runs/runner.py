@@ -43,6 +43,7 @@ class Runner:
         config: the experiment as YAML, to be written where and when its roster is.
         processes: that share the work; each makes a runner from the same arguments.
         track: is told each line of a meta-training's log, with the learner's name.
+        title: of the bar.
     """
 
     def __init__(
@@ -53,7 +54,9 @@ class Runner:
         config: str,
         processes: Processes = ALONE,
         track: Callable[[str, Mapping[str, Any]], None] | None = None,
+        title: str = "Running",
     ) -> None:
+        self._title = title
         self._folder = folder
         self._config = config
         self._track = track
@@ -88,7 +91,7 @@ class Runner:
         todo = [entrant for entrant in self._entrants if entrant.name in pending]
         self._plan(todo, pending)
         main = self._processes.main
-        with progress("Running", shown=main) as bar, interrupt.at_the_next_step(say=main):
+        with progress(self._title, shown=main) as bar, interrupt.at_the_next_step(say=main):
             models = by_model(todo)
             for number, (model, sharing) in enumerate(models.items(), start=1):
                 self._work(sharing, pending, bar)

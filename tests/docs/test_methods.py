@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import icl
-from icl.learners.registry import methods, validate
+from icl.learners.registry import learner_class, methods, validate
 
 ROOT = Path(icl.__file__).parent.parent
 PAGES = {page.stem: page.read_text("utf-8") for page in (ROOT / "docs/methods").glob("*.md")}
@@ -53,6 +53,20 @@ def test_defaults_on_the_page_are_those_of_the_code(method: str) -> None:
     for part in paragraphs(PAGES[page], "**Shared defaults**"):
         own = {name: v for name, v in values(part).items() if name in known} | own
     assert own == known
+
+
+@pytest.mark.parametrize("method", methods())
+def test_what_is_searched_is_that_of_the_code(method: str) -> None:
+    _, text = SECTIONS[method]
+    (part,) = paragraphs(text, "**Searched**")
+    pairs = re.findall(r"`([\w.]+): (\[[^`]+\])`", part)
+    found = {name: yaml.safe_load(values) for name, values in pairs}
+    known = learner_class(method).search
+    assert (part == "**Searched**: nothing") == (not known)
+    assert list(found) == list(known)
+    for name, values in known.items():
+        numbers = [float(v) if re.fullmatch(r"\de-\d+", str(v)) else v for v in found[name]]
+        assert numbers == list(values)
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))

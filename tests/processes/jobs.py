@@ -168,6 +168,15 @@ def run(folder: Path, episodes: int, names: tuple[str, ...] = tuple(small_run.LE
         small_run.run(folder, tiny.backbone, learners, count=episodes, processes=group)
 
 
+def experiment(path: Path, out: Path) -> None:
+    """Run an experiment's file."""
+    from icl.experiments.config import load_config
+    from icl.experiments.experiment import run_experiment
+
+    with connect() as group:
+        run_experiment(load_config(path), out, command="", processes=group)
+
+
 def all_fail(folder: Path) -> None:
     def work() -> None:
         with connect() as group:

@@ -102,7 +102,7 @@ def diagnose_run(run: FinishedRun, beside: Sequence[FinishedRun] = ()) -> tuple[
             others.append(record)
     return diagnose(
         run.records,
-        learners=run.config.get("learners") or {},
+        learners=run.learners,
         meta_training=run.meta_training,
         logs=run.logs,
         others=others,

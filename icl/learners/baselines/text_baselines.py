@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from icl.learners.base import LOG_ZERO, Params, Predictor
+from icl.learners.base import LOG_ZERO, Choices, Params, Predictor
 from icl.learners.baselines.without_model import WithoutModel
 from icl.learners.support import in_order, present_columns, uniform
 from icl.tasks.task import Example, Labels
@@ -99,6 +99,11 @@ class Tfidf(WithoutModel):
 
     method = "tfidf"
     Params = TfidfParams
+    search: ClassVar[Choices] = {
+        "C": (1.0, 10.0, 100.0),
+        "words": (1, 2),
+        "characters": (0, 3, 4, 5),
+    }
 
     def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
         """Count and fit; with fewer than two labels in support every label is alike."""

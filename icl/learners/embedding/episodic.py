@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from icl.episodes.episode import Episode
 from icl.learners.adapter_params import AdapterParams
-from icl.learners.base import MetaLearner, Predictor
+from icl.learners.base import Choices, MetaLearner, Predictor
 from icl.learners.embedding.base import HeadPredictor, Support
 from icl.learners.embedding.features import FeatureParams, Features, targets
 from icl.learners.embedding.heads.fitted import Fitted
@@ -132,6 +132,10 @@ class EpisodicLearner(MetaLearner):
     trains = "head"
     network: ClassVar[type[Net]]
     Params: ClassVar[type[FeatureParams]] = EpisodicParams
+    search: ClassVar[Choices] = {
+        "training.learning_rate": (5e-4, 1e-3, 2e-3, 5e-3),
+        "projection_rank": (16, 32, 64),
+    }
 
     @classmethod
     def needs(cls, params: Any) -> frozenset[Ability]:

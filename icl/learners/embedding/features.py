@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from icl.learners.base import Params
+from icl.learners.base import Choices, Params
 from icl.models.context import joined
 from icl.models.embedding.own_vectors import embedder_of
 from icl.models.embedding.pooling import Pooling
@@ -18,6 +18,14 @@ from icl.tasks.template import Fields
 
 if TYPE_CHECKING:
     from icl.models.base import Ability, Model
+
+
+# How a text becomes a vector, as far as that is searched. Layers are not: models differ in theirs.
+FEATURES: Choices = {
+    "pooling": (None, "mean", "max"),
+    "prompted": (False, True),
+    "whiten": (False, True),
+}
 
 
 class FeatureParams(Params):

@@ -12,17 +12,17 @@ out, and training stops when the support loss is small.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from icl.learners.adapter_params import AdapterParams
-from icl.learners.base import Learner, Params, Predictor
+from icl.learners.base import Choices, Learner, Params, Predictor
 from icl.learners.embedding.base import EmbeddingLearner, HeadPredictor
 from icl.learners.embedding.episodic import embed
-from icl.learners.embedding.features import FeatureParams, Features
+from icl.learners.embedding.features import FEATURES, FeatureParams, Features
 from icl.learners.embedding.heads import linear
 from icl.learners.embedding.heads.fitted import Fitted
 from icl.learners.support import in_order, places, present_columns, uniform
@@ -126,6 +126,11 @@ class HeadFineTuning(EmbeddingLearner):
 
     method = "head-finetuning"
     Params = HeadFineTuningParams
+    search: ClassVar[Choices] = {
+        **FEATURES,
+        "learning_rate": (0.01, 0.05, 0.2),
+        "steps": (100, 200, 400),
+    }
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Train each task's head."""
@@ -160,6 +165,11 @@ class LoraHead(Learner):
 
     method = "lora-head"
     Params = LoraHeadParams
+    search: ClassVar[Choices] = {
+        "learning_rate": (5e-4, 1e-3, 2e-3, 5e-3),
+        "steps": (15, 30, 60),
+        "rank": (4, 8, 16),
+    }
 
     @classmethod
     def needs(cls, params: LoraHeadParams) -> frozenset[Ability]:

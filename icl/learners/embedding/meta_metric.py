@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from icl.learners.base import Choices
 from icl.learners.embedding.episodic import EpisodicLearner, EpisodicParams, Net
 from icl.learners.embedding.heads import metric
 from icl.learners.embedding.heads.fitted import Fitted, class_means, one_hot
@@ -39,6 +40,7 @@ class MetaPrototypes(EpisodicLearner):
 
     method = "meta-prototypes"
     Params = MetaPrototypeParams
+    search: ClassVar[Choices] = {**EpisodicLearner.search, "temperature": (0.03, 0.1, 0.3)}
     network = _PrototypeNet
 
     @classmethod
@@ -106,6 +108,7 @@ class MetaMatching(EpisodicLearner):
 
     method = "meta-matching"
     Params = MetaMatchingParams
+    search: ClassVar[Choices] = {**EpisodicLearner.search, "temperature": (0.03, 0.1, 0.3)}
     network = _MatchingNet
 
     @classmethod
@@ -162,6 +165,7 @@ class Relation(EpisodicLearner):
 
     method = "relation"
     Params = RelationParams
+    search: ClassVar[Choices] = {**EpisodicLearner.search, "hidden": (32, 64, 128)}
     network = _RelationNet
 
     @classmethod

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from icl.episodes.episode import Episode
+from icl.learners.base import Choices
 from icl.learners.embedding.episodic import EpisodicLearner, EpisodicParams, Net
 from icl.learners.embedding.heads import linear
 from icl.learners.embedding.heads.fitted import Fitted
@@ -57,6 +58,7 @@ class MultiTask(EpisodicLearner):
     plain = True
     joins_episodes = True  # each example is told from all labels of the meta-batch
     Params = MultiTaskParams
+    search: ClassVar[Choices] = {**EpisodicLearner.search, "scale": (5.0, 10.0, 20.0)}
     network = _SharedNet
 
     @classmethod

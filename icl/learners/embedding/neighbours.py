@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 from torch import Tensor
 
+from icl.learners.base import Choices
 from icl.learners.embedding.base import EmbeddingLearner
-from icl.learners.embedding.features import FeatureParams
+from icl.learners.embedding.features import FEATURES, FeatureParams
 from icl.learners.embedding.heads import metric
 from icl.learners.embedding.heads.fitted import Fitted
 
@@ -25,6 +28,7 @@ class Matching(EmbeddingLearner):
 
     method = "matching"
     Params = MatchingParams
+    search: ClassVar[Choices] = {**FEATURES, "temperature": (0.03, 0.1, 0.3, 1.0)}
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Keep the support set."""
@@ -42,6 +46,7 @@ class Neighbours(EmbeddingLearner):
 
     method = "knn"
     Params = NeighbourParams
+    search: ClassVar[Choices] = {**FEATURES, "k": (1, 3, 5, 10), "temperature": (0.03, 0.1, 0.3)}
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Keep the support set."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 
+from icl.learners.base import Choices
 from icl.learners.embedding.base import EmbeddingLearner
-from icl.learners.embedding.features import FeatureParams
+from icl.learners.embedding.features import FEATURES, FeatureParams
 from icl.learners.embedding.heads import metric
 from icl.learners.embedding.heads.fitted import Fitted
 
@@ -33,6 +34,7 @@ class Prototypes(EmbeddingLearner):
 
     method = "prototypes"
     Params = PrototypeParams
+    search: ClassVar[Choices] = {**FEATURES, "metric": ("euclidean", "cosine", "mahalanobis")}
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Average each class's vectors."""
@@ -54,6 +56,7 @@ class NearestCentroid(EmbeddingLearner):
 
     method = "nearest-centroid"
     Params = NearestCentroidParams
+    search: ClassVar[Choices] = {**FEATURES, "normalise": (False, True)}
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Average each class's vectors; distances are in units of the support's mean variance."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from icl.errors import IclError
-from icl.learners.base import Learner, Params, Predictor
+from icl.learners.base import Choices, Learner, Params, Predictor
 from icl.learners.embedding.base import HeadPredictor
 from icl.learners.embedding.heads import linear
 from icl.learners.support import in_order, places, present_columns, uniform
@@ -58,6 +58,11 @@ class SetFit(Learner):
 
     method = "setfit"
     Params = SetFitParams
+    search: ClassVar[Choices] = {
+        "learning_rate": (1e-5, 2e-5, 5e-5, 1e-4),
+        "pairs": (5, 10, 20),
+        "C": (1.0, 10.0, 100.0),
+    }
 
     @classmethod
     def needs(cls, params: Any) -> frozenset[Ability]:

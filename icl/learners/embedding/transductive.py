@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 from torch import Tensor
 
+from icl.learners.base import Choices
 from icl.learners.embedding.base import EmbeddingLearner
-from icl.learners.embedding.features import FeatureParams
+from icl.learners.embedding.features import FEATURES, FeatureParams
 from icl.learners.embedding.heads import transductive
 from icl.learners.embedding.heads.fitted import Fitted
 
@@ -24,6 +27,7 @@ class SoftKMeans(EmbeddingLearner):
     method = "soft-k-means"
     Params = SoftKMeansParams
     transductive = True
+    search: ClassVar[Choices] = {**FEATURES, "temperature": (0.03, 0.1, 0.3), "steps": (1, 3, 10)}
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Average each class's vectors; refinement waits for the queries."""
@@ -46,6 +50,7 @@ class Laplacian(EmbeddingLearner):
     method = "laplacian"
     Params = LaplacianParams
     transductive = True
+    search: ClassVar[Choices] = {**FEATURES, "weight": (0.3, 1.0, 3.0), "neighbours": (1, 3, 5)}
 
     def fit(self, support: Tensor, wanted: Tensor, ways: int) -> Fitted:
         """Average each class's vectors; smoothing waits for the queries."""

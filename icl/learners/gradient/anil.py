@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
+from icl.learners.base import Choices
 from icl.learners.gradient.algorithms import MAML
 from icl.learners.gradient.meta_learner import LoraMetaLearner, MetaParams
 
@@ -24,6 +27,11 @@ class LoraANIL(LoraMetaLearner):
 
     method = "anil"
     Params = ANILParams
+    search: ClassVar[Choices] = {
+        **LoraMetaLearner.search,
+        "inner_rate": (0.1, 0.5, 1.0, 2.0),
+        "inner_steps": (5, 10, 20),
+    }
     Algorithm = MAML
     head = "words"
     moves_body = False

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
+from icl.learners.base import Choices
 from icl.learners.gradient.algorithms import IMAML
 from icl.learners.gradient.meta_learner import LoraMetaLearner, MetaParams
 
@@ -26,4 +29,9 @@ class LoraIMAML(LoraMetaLearner):
 
     method = "imaml"
     Params = IMAMLParams
+    search: ClassVar[Choices] = {
+        **LoraMetaLearner.search,
+        "inner_steps": (3, 5, 10),
+        "strength": (0.5, 2.0, 8.0),
+    }
     Algorithm = IMAML

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import Field
 
-from icl.learners.base import Learner, Predictor
+from icl.learners.base import Choices, Learner, Predictor
 from icl.learners.gradient.algorithms.problem import spread
 from icl.learners.gradient.base import AdaptedPredictor, LoraParams, Support, WordLoss
 from icl.learners.gradient.passes import passes
@@ -40,6 +40,11 @@ class LoraFineTuning(Learner):
 
     method = "lora"
     Params = LoraFineTuningParams
+    search: ClassVar[Choices] = {
+        "learning_rate": (5e-4, 1e-3, 2e-3, 5e-3),
+        "steps": (5, 10, 20),
+        "rank": (4, 8, 16),
+    }
 
     @classmethod
     def needs(cls, params: Any) -> frozenset[Ability]:

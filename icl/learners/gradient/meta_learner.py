@@ -13,7 +13,7 @@ from torch import Tensor
 
 from icl.episodes.episode import Episode
 from icl.errors import IclError
-from icl.learners.base import MetaLearner, Predictor
+from icl.learners.base import Choices, MetaLearner, Predictor
 from icl.learners.gradient.algorithms import Joint, MetaAlgorithm, Problem
 from icl.learners.gradient.algorithms.optimisers import inner_optimiser
 from icl.learners.gradient.base import AdaptedPredictor, LoraParams, Support, WordLoss, rows_at_once
@@ -70,6 +70,11 @@ class LoraMetaLearner(MetaLearner):
     """
 
     Params = MetaParams
+    search: ClassVar[Choices] = {
+        "training.learning_rate": (5e-4, 1e-3, 2e-3, 5e-3),
+        "inner_rate": (0.01, 0.03, 0.1, 0.3),
+        "inner_steps": (1, 3, 5),
+    }
     Algorithm: ClassVar[type[MetaAlgorithm]]
     head: ClassVar[Begin | None] = None
     moves_body: ClassVar[bool] = True

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
+from icl.learners.base import Choices
 from icl.learners.gradient.algorithms import Reptile
 from icl.learners.gradient.meta_learner import LoraMetaLearner, MetaParams
 
@@ -23,4 +26,5 @@ class LoraReptile(LoraMetaLearner):
 
     method = "reptile"
     Params = ReptileParams
+    search: ClassVar[Choices] = {**LoraMetaLearner.search, "inner_steps": (2, 4, 8)}
     Algorithm = Reptile

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
 from icl.errors import IclError
-from icl.learners.base import Learner, Predictor
+from icl.learners.base import Choices, Learner, Predictor
 from icl.learners.prompting.params import InContextParams, ZeroShotParams
 from icl.learners.prompting.prompt_tokens import prompted
 from icl.models.context import fit_fields
@@ -170,6 +170,11 @@ class ZeroShot(Learner):
     method = "zero-shot"
     writes = True
     Params = ZeroShotParams
+    search: ClassVar[Choices] = {
+        "template": ("task", "arrow", "question", "options"),
+        "calibration": ("none", "contextual"),
+        "normalise": ("sum", "token"),
+    }
 
     @classmethod
     def needs(cls, params: ZeroShotParams) -> frozenset[Ability]:
@@ -207,6 +212,7 @@ class InContext(ZeroShot):
 
     method = "in-context"
     Params = InContextParams
+    search: ClassVar[Choices] = {**ZeroShot.search, "calibration": ("none", "contextual", "domain")}
 
     @classmethod
     def needs(cls, params: InContextParams) -> frozenset[Ability]:  # type: ignore[override]

@@ -9,13 +9,13 @@ nothing is trained: the support set stands in the prompt.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from icl.episodes.episode import Episode
-from icl.learners.base import MetaLearner, Predictor
+from icl.learners.base import Choices, MetaLearner, Predictor
 from icl.learners.gradient.base import LoraParams
 from icl.learners.prompting.in_context import PromptPredictor
 from icl.learners.prompting.params import InContextParams
@@ -67,6 +67,11 @@ class MetaICL(MetaLearner):
 
     method = "metaicl"
     Params = MetaICLParams
+    search: ClassVar[Choices] = {
+        "training.learning_rate": (5e-4, 1e-3, 2e-3, 5e-3),
+        "rank": (4, 8, 16),
+        "normalise": ("sum", "token"),
+    }
 
     @classmethod
     def needs(cls, params: Any) -> frozenset[Ability]:
