@@ -488,7 +488,6 @@ def test_the_packaged_models_stand_on_one_board(tmp_path: Path) -> None:
     assert (rows["prototypes"].forward_flops or 0) < (rows["in-context"].forward_flops or 0)
     assert rows["prototypes"].peak_memory_mb < rows["in-context"].peak_memory_mb
     assert "Models: llm is packaged:gemma-3-270m, encoder is packaged:multiling" in str(found)
-    print(found)
 
 
 @pytest.fixture(autouse=True)
