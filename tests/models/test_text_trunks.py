@@ -44,9 +44,7 @@ CONFIGS: dict[str, Any] = {
     "bert": BertConfig(**SIZES),
     "roberta": RobertaConfig(**SIZES),
     "xlm-roberta": XLMRobertaConfig(**SIZES),
-    "modernbert": ModernBertConfig(
-        **SIZES, local_attention=6, global_attn_every_n_layers=2, cls_token_id=0, sep_token_id=2
-    ),
+    "modernbert": ModernBertConfig(**SIZES, local_attention=6, cls_token_id=0, sep_token_id=2),
 }
 TEXTS = ["May", "a much longer text than the others", "Montag", "x", "Mai", "two of it", "Montag"]
 EPISODES = [problems.episode(0), problems.episode(1, shots=3)]
