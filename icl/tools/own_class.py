@@ -38,8 +38,9 @@ def own_class(name: str, base: type[T], what: str) -> type[T]:
     module, _, kind = name.rpartition(":")
     try:
         loaded = _module(_place(module))
-    except Exception as error:  # somebody's own code may fail in any way
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    except (Exception, SystemExit) as error:  # somebody's own code may fail, or leave, in any way
+        said = "" if isinstance(error, SystemExit) else " ".join(str(error).split()).rstrip(".")
+        reason = said or type(error).__name__
         raise IclError(f"The {what} {name!r} cannot be imported: {reason}.") from error
     found: Any = getattr(loaded, kind, None)
     if _is_a(found, base):

@@ -100,6 +100,7 @@ def test_a_process_goes_by_the_code_that_it_has_imported(tmp_path: Path) -> None
         (SOURCE.replace("class Mine(", "class Mien("), "Did you mean 'Mien'"),
         ("def broken(:", "cannot be imported: "),
         ("raise RuntimeError('on purpose')", "cannot be imported: on purpose"),
+        ("import sys; sys.exit(0)", "cannot be imported: SystemExit"),
     ],
 )
 def test_what_is_wrong_with_it_is_told(tmp_path: Path, text: str, said: str) -> None:
