@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from icl.models.base import Ability
 
 
+_UNNORMALISED = 1e-3  # how far the log of a row's sum may be from zero: rounding of many labels
 Choices = Mapping[str, tuple[Any, ...]]  # values to try, by parameter
 
 
@@ -183,8 +184,25 @@ def checked_scores(learner: Learner, predictor: Predictor, texts: Sequence[Field
     """Return a predictor's log-probabilities, (queries, labels): where labels are chosen by them.
 
     Raises:
-        IclError: some are not numbers, so that none is the largest.
+        IclError: they are no tensor with a row a query, some are not numbers, so that none is the
+            largest, or a row's probabilities do not add up to one.
     """
+    from torch import Tensor
+
     from icl.models.scoring.finite import finite
 
-    return finite(predictor.log_probs(texts), f"The method {learner.method!r}")
+    told, found = f"The method {learner.method!r}", predictor.log_probs(texts)
+    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(texts):
+        given = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise IclError(
+            f"{told} gave {given} for {len(texts)} queries; let `log_probs` return a tensor, a row"
+            " for each and a column for each label."
+        )
+    total = finite(found, told).double().logsumexp(1)
+    if bool((total.abs() > _UNNORMALISED).any()):
+        worst = float(total[total.abs().argmax()].exp())
+        raise IclError(
+            f"{told} gave scores that are no log-probabilities: those of a query add up to"
+            f" {worst:.3g}; let `log_probs` return `scores.log_softmax(1)`."
+        )
+    return found

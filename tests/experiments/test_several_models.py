@@ -231,7 +231,7 @@ def test_every_command_goes_by_the_learners_own_model(run: Path, place: Place) -
         assert code == 0, (command, err)
     config = json.loads(Path("adapter/adapter_config.json").read_text())
     assert Path(config["base_model_name_or_path"]).name == "llm"
-    assert "a meta-learned start for llm" in Path("adapter/README.md").read_text("utf-8")
+    assert "a meta-learned adapter of llm" in Path("adapter/README.md").read_text("utf-8")
     Path("table.csv").write_text("text,label\nred,a\nblue,b\ngreen,a\n", "utf-8")
     Path("rows.csv").write_text("text\nred\n", "utf-8")
     loaded = []

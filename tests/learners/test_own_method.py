@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from icl.errors import IclError
+from icl.learners.base import checked_scores
 from icl.learners.registry import (
     about,
     home,
@@ -140,3 +141,32 @@ def test_its_parameters_are_a_class_of_ours(tmp_path: Path) -> None:
     )
     with pytest.raises(IclError, match="derive its `Params` from"):
         make(f"{tmp_path / 'own.py'}:Own", {}, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("torch.tensor([[0.5, 0.5]])", r"no log-probabilities: those of a query add up to 3\.3"),
+        ("torch.tensor([[-3.0, -3.0]])", r"add up to 0\.0996; let `log_probs` return"),
+        ("[[-0.7, -0.7]]", r"gave list for 1 queries; let `log_probs` return a tensor"),
+        ("None", r"gave NoneType for 1 queries"),
+        ("torch.zeros(2, 1)", r"gave \(2, 1\) for 1 queries"),
+        ("torch.tensor([[float('nan'), 0.0]])", "not numbers"),
+    ],
+)
+def test_scores_that_are_no_log_probabilities_are_told(
+    tmp_path: Path, given: str, told: str
+) -> None:
+    text = f"import torch\n{SOURCE}    def adapt(self, support, labels):\n        return Says()\n\n"
+    text += f"class Says:\n    def log_probs(self, texts):\n        return {given}\n"
+    learner = make(write(tmp_path, text), {}, tiny.backbone())
+    predictor = learner.adapt(problems.support(), problems.labels())
+    with pytest.raises(IclError, match=told):
+        checked_scores(learner, predictor, [{"text": "x"}])
+
+
+def test_log_probabilities_pass_as_they_are(tmp_path: Path) -> None:
+    learner = make(write(tmp_path), {"strength": 3}, tiny.backbone())
+    predictor = learner.adapt(problems.support(), problems.labels())
+    fields = [{"text": "x"}, {"text": "y"}]
+    assert checked_scores(learner, predictor, fields).equal(predictor.log_probs(fields))

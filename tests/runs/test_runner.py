@@ -178,7 +178,9 @@ def test_a_predictor_is_shown_the_fields_of_the_queries_and_nothing_else() -> No
         assert spy.texts == [dict(example.fields) for example in episode.query]
 
 
-@pytest.mark.parametrize("scores", [torch.zeros(3, 2), torch.full((3, 3), float("nan"))])
+@pytest.mark.parametrize(
+    "scores", [torch.zeros(3, 2).log_softmax(1), torch.full((3, 3), float("nan"))]
+)
 def test_scores_that_are_none_are_refused(scores: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_SpyPredictor, "log_probs", lambda self, texts: scores)
     with pytest.raises(ValueError, match=r"shape|NaN"):
