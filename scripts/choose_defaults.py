@@ -254,9 +254,7 @@ def _states(
 
         return hook
 
-    hooks = [
-        backbone.layers[n - 1].register_forward_hook(keep(n)) for n in set(layers) - {-1}
-    ]
+    hooks = [backbone.layers[n - 1].register_forward_hook(keep(n)) for n in set(layers) - {-1}]
     try:
         if backbone.bidirectional:
             kept[-1], _ = cast("Encoder", backbone).states(rows, length=length)
@@ -290,10 +288,12 @@ def judged(found: Tensor, at: Sequence[Tensor], drawn: Sequence[Episode]) -> lis
         own = torch.stack([found[at[i]] for i in some])
         wanted = torch.stack([targets(drawn[i].support, drawn[i].labels) for i in some])
         gold = torch.stack([targets(drawn[i].query, drawn[i].labels) for i in some])
-        for n, head in enumerate((
-            metric.euclidean(own[:, :count], wanted, ways),
-            linear.logistic(own[:, :count], wanted, ways, 10.0, 1e-4),
-        )):
+        for n, head in enumerate(
+            (
+                metric.euclidean(own[:, :count], wanted, ways),
+                linear.logistic(own[:, :count], wanted, ways, 10.0, 1e-4),
+            )
+        ):
             right = (head.scores(own[:, count:]).argmax(-1) == gold).float().mean(1)
             hits[n] += torch.stack([right[0::2].mean(), right[1::2].mean()]) / len(SHOTS)
     return [[round(100 * value, 3) for value in row] for row in hits.tolist()]

@@ -1,4 +1,4 @@
-"""`scripts/choose_defaults.py`: one pass gives what `Embedder` gives, and regrets are their means."""
+"""`scripts/choose_defaults.py`: one pass gives what `Embedder` gives; what a choice loses."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ def script() -> ModuleType:
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_one_pass_gives_every_layers_and_poolings_vectors(
-    script: ModuleType, causal: bool
-) -> None:
+def test_one_pass_gives_every_layers_and_poolings_vectors(script: ModuleType, causal: bool) -> None:
     model: Backbone = backbone(causal)
     layers = [1, model.depth - 1, -1]
     ways = script.poolings_of(model, "bare")

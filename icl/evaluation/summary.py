@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from icl.errors import IclError, did_you_mean
+from icl.evaluation.alarms import Alarms, alarms
 from icl.evaluation.amortise import BreakEven, break_even
 from icl.evaluation.board import Board, LanguageAccuracy, MetaTraining, Row
 from icl.evaluation.grid import Grid, grid
@@ -44,6 +45,7 @@ class Summary:
         transfer: accuracy by support and query language, where some episodes join two.
         worst: the episodes on which the best learner scores lowest.
         pairs: all comparisons of two learners over all episodes.
+        alarms: what is not beaten over all episodes, and who gives one answer.
     """
 
     learners: tuple[str, ...]
@@ -62,6 +64,7 @@ class Summary:
     transfer: Transfer | None = None
     worst: tuple[WorstEpisode, ...] = ()
     pairs: tuple[Pair, ...] = ()
+    alarms: Alarms = field(default_factory=Alarms)
 
     @property
     def break_even(self) -> tuple[BreakEven, ...]:
@@ -103,7 +106,7 @@ def summarise(
     whole = everything.where(metric=metric)
     groups = dict.fromkeys((row[0].setting, row[0].shots) for row in whole.episodes)
     plain = whole.plain
-    overall = _board(plain, metric)
+    overall, all_pairs = _board(plain, metric), pairs(plain.learners, plain.scores(metric))
     return Summary(
         learners=whole.learners,
         overall=overall,
@@ -137,7 +140,8 @@ def summarise(
         },
         transfer=transfer(whole, metric),
         worst=worst_episodes(plain, metric, overall.best.learner),
-        pairs=pairs(plain.learners, plain.scores(metric)),
+        pairs=all_pairs,
+        alarms=alarms(plain, metric, all_pairs),
     )
 
 

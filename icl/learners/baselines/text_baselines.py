@@ -98,6 +98,7 @@ class Tfidf(WithoutModel):
     """
 
     method = "tfidf"
+    floor = True  # see `icl.evaluation.alarms`
     Params = TfidfParams
 
     def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
