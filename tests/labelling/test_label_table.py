@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -346,8 +347,8 @@ def test_one_label_for_nearly_all_rows_is_told_from_nine_tenths_on(
         for i in range(count)
     ]
     labels = Labels(("a", "b"), ("a", "b"), Template("{{ text }}"))
-    training = Training(support=tuple(support), labels=labels, columns=("text",), label="label")
-    _warn_of_one_for_all("in-context", Counter(a=given[0], b=given[1]), training)
+    training = job.Training(tuple(support), labels, {"text": "text"}, "label")
+    job._warn_of_one_for_all("in-context", Counter(a=given[0], b=given[1]), training)
     assert [str(w.message).startswith("The method 'in-context' gives 'a'") for w in recwarn] == [
         True
     ] * told
