@@ -2,19 +2,21 @@
 
     python scripts/choose_defaults.py --data ../shared/data --page docs/defaults.md
 
-For every packaged model and data set, each text is read by the model once a way of showing it (bare;
-in the task's template, `prompted`; in the words of the pooling `prompt`; without the prompt that the
-model's files name), and that one pass gives the vectors of all layers and poolings. On the same
-episodes (--episodes of each data set, at 1 and at 5 shots) prototypes and logistic regression, as
-`prototypes` and `linear-probe` have them, are fitted on each choice's vectors. A choice's regret on a
-data set is the accuracy that it loses against that model's best choice there, in points. Of that best
-choice, some is luck; so a second figure takes the best choice of one half of the episodes and judges
-it on the other.
+For every packaged model and data set (`tried_texts.py`), the model reads each text once in each way
+of showing it: bare; in the task's template (`prompted`); without the prompt that the model's files
+name; with --words, in the words of the pooling `prompt`. That one pass gives the vectors of all
+layers and poolings. On the same episodes, at 1 and at 5 shots, prototypes and logistic regression,
+as `prototypes` and `linear-probe` have them, are fitted on each choice's vectors.
 
-No test part of a data set is read where it has another. What is found is kept in the folder --runs,
-a line for each model, data set and way of showing texts, so that a run that was stopped goes on where
-it was; a line of other settings, code or models is not taken. --page writes the tables into a page,
-between its two marker comments. The last line is one JSON object.
+A choice's regret on a data set is the accuracy, the mean over heads and shots, that it loses
+against that model's best choice there, in points. Part of that is luck, as the best is chosen with
+hindsight: where a table says so, the best is chosen on one half of the episodes and judged on the
+other. `left out` is what is lost where a choice is made on all data of other families: what it is
+worth on data that nobody looked at.
+
+What is found is kept in the folder --runs, a line for each model, data set and way, so that a run
+that was stopped goes on where it was; a line of other settings, code or models is not taken. --page
+writes the tables into a page, between its two marker comments. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -24,15 +26,15 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
+from tried_texts import DATA, SHOTS, episodes_of
 
-from icl.episodes import Episode, EpisodeSampler
-from icl.episodes.setting import WITHIN, Setting
+from icl.episodes import Episode
 from icl.learners.embedding.features import targets
 from icl.learners.embedding.heads import linear, metric
 from icl.learners.registry import make
@@ -47,149 +49,29 @@ from icl.models.loading.load import load_backbone
 from icl.models.packed.layout import lay_out
 from icl.models.packed.trie import IntArray, join
 from icl.models.parts import stream
-from icl.tasks import load_family
-from icl.tasks.loaded import Split, Task, TaskFamily
-from icl.tasks.task import Example
-from icl.tasks.template import Template
+from icl.runs.environment import environment
 from icl.tools.closure import code_of
 
 MODELS = ("gemma-3-270m", "multilingual-e5-small", "all-minilm-l6-v2", "smollm2-135m-instruct")
+# a model of English: other scripts cost it many tokens a word, and tell nothing
+READS = {"smollm2-135m-instruct": ("clinc150", "nusax", "fewrel", "goemotions")}
 TWELFTHS = tuple(range(2, 12))  # layers that are tried, as twelfths of the way up; and the last
-SHOTS = (1, 5)
-QUERIES, SEED = 15, 0
 HEADS = ("prototypes", "logistic")
-_SPLIT = "tried"
+# way of showing, layer, pooling: what icl did without being told, by the kind of model, and does
+BEFORE = {"causal": ("bare", "8/12", "last"), "encoder": ("bare", "last", "mean")}
+DEFAULT = {"causal": ("bare", "last", "mean"), "encoder": ("bare", "last", "mean")}
 
 
-@dataclass(frozen=True)
-class Source:
-    """A data set's rows: which family, of which of its splits, tasks and languages, and how many.
+def ways_of_showing(backbone: Backbone, words: bool) -> dict[str, Embedder]:
+    """Return what shows texts to a model, by name; `prompted` shows templates.
 
-    Attributes:
-        family: of icl's own, or one that is read here.
-        each: rows of a task, language and label.
-        labels: how many of a task's labels; 0 for all.
-        support: the language of every support set; None for that of the queries.
+    Args:
+        backbone: the model.
+        words: whether the words of the pooling `prompt` are tried too.
     """
-
-    family: str
-    languages: tuple[str, ...]
-    each: int
-    tasks: tuple[str, ...] = ()
-    labels: int = 0
-    support: str | None = None
-    folder: str = ""
-
-
-_SEEN = ("word-kind", "country-continent", "language-script", "country-currency")
-_NEW = ("city-continent", "language-continent", "currency-continent")
-DATA: dict[str, Source] = {
-    "sib200": Source("sib200", ("eng_Latn", "hin_Deva", "zho_Hans"), 10, folder="sib200"),
-    "sib200, less known languages": Source(
-        "sib200", ("fin_Latn", "kor_Hang", "ben_Beng"), 10, folder="sib200"
-    ),
-    "sib200, English support": Source(
-        "sib200", ("eng_Latn", "fin_Latn", "kor_Hang"), 10, support="eng_Latn", folder="sib200"
-    ),
-    "clinc150": Source("clinc150", ("eng",), 10, labels=20, folder="clinc150"),
-    "nusax": Source("nusax", ("ind", "jav", "eng"), 22, folder="nusax_senti"),
-    "fewrel": Source("fewrel", ("eng",), 25, folder="fewrel"),
-    "goemotions": Source("goemotions", ("eng_Latn",), 30, folder="goemotions"),
-    "news or encyclopaedia": Source(
-        "ud_pud", ("eng_Latn", "arb_Arab", "kor_Hang"), 40, folder="ud_pud"
-    ),
-    "cldr": Source("cldr", ("de", "ja", "hi"), 9, tasks=_SEEN),
-    "cldr, other tasks": Source("cldr", ("fr", "ru", "ar"), 9, tasks=_NEW),
-}
-
-
-def family_of(source: Source, data: Path) -> TaskFamily:
-    """Return a family of a data set's chosen rows alone: what is embedded is little."""
-    own = _READ.get(source.family)
-    if own is not None:
-        load, tasks = own(data / source.folder), (source.family,)
-    else:
-        whole = load_family(source.family, data=data / source.folder if source.folder else None)
-        tasks = source.tasks or whole.splits["train"].tasks
-
-        def load(task: str, language: str) -> Task:
-            found = whole.load(task, language)
-            return replace(found, examples=whole.examples("train", task, language), lone={})
-
-    def thinned(task: str, language: str) -> Task:
-        found = load(task, language)
-        by_label: dict[str, list[Example]] = {}
-        for example in sorted(found.examples, key=lambda e: _lot(e.parallel_id)):
-            by_label.setdefault(example.label, []).append(example)
-        names = sorted(by_label, key=_lot)[: source.labels or None]
-        rows = [e for name in names for e in by_label[name][: source.each]]
-        return replace(found, examples=rows)
-
-    split = Split(_SPLIT, tasks, source.languages)
-    return TaskFamily(source.family, thinned, {_SPLIT: split})
-
-
-def _lot(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
-
-
-def _rows(folder: Path, language: str, part: str = "train") -> list[dict[str, Any]]:
-    lines = (folder / language / f"{part}.jsonl").read_text("utf-8").splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def _task(name: str, language: str, rows: Sequence[tuple[str, str, str]], asked: str) -> Task:
-    """Return a task of (id, text, label)."""
-    labels = tuple(sorted({label for *_, label in rows}))
-    examples = [Example(i, {"text": text}, label, language, i) for i, text, label in rows]
-    template = Template(f"Text: {{{{ text }}}}\n{asked}:")
-    return Task(name, language, examples, labels, {n: n for n in labels}, template)
-
-
-def _goemotions(folder: Path) -> Any:
-    def load(task: str, language: str) -> Task:
-        rows = [row for row in _rows(folder, language) if len(row["labels"]) == 1]
-        told = [(row["id"], row["text"], row["labels"][0]) for row in rows]
-        return _task(task, language, told, "Emotion")
-
-    return load
-
-
-def _register(folder: Path) -> Any:
-    """Whether a sentence stood in the news or in Wikipedia, which its id in PUD tells."""
-
-    def load(task: str, language: str) -> Task:
-        kinds = {"n": "news", "w": "encyclopaedia"}
-        told = [
-            (row["id"], " ".join(row["tokens"]), kinds[row["id"][0]])
-            for row in _rows(folder, language)
-        ]
-        return _task(task, language, told, "Source")
-
-    return load
-
-
-_READ: Mapping[str, Any] = {"goemotions": _goemotions, "ud_pud": _register}
-
-
-def episodes_of(source: Source, data: Path, count: int) -> list[Episode]:
-    """Draw a data set's episodes, `count` at each number of shots, of five ways or all there are."""
-    family = family_of(source, data)
-    tasks = family.splits[_SPLIT].tasks
-    sizes = (len(family.load(t, n).labels) for t in tasks for n in source.languages)
-    setting = WITHIN if source.support is None else Setting("across", source.support)
-    ways = min(5, *sizes)
-    sampler = EpisodeSampler(
-        family, _SPLIT, ways=ways, shots=SHOTS, queries=QUERIES, setting=setting, seed=SEED
-    )
-    return list(sampler.episodes(count))
-
-
-def ways_of_showing(backbone: Backbone) -> dict[str, Embedder]:
-    """Return what shows texts to a model, by name; `prompted` shows templates."""
     shown = {"bare": Embedder(backbone, pooling="mean", keep=False)}
     shown["prompted"] = shown["bare"]
-    if backbone.tokenizer.mask_token or not backbone.bidirectional:
+    if words and (backbone.tokenizer.mask_token or not backbone.bidirectional):
         shown["prompt"] = Embedder(backbone, pooling="prompt", keep=False)
     own = sentence_of(backbone)
     if own is not None and own.prompt:
@@ -310,7 +192,7 @@ def baseline(drawn: Sequence[Episode], method: str) -> float:
 
 
 def measure(asked: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Return a line for each model, data set and way of showing texts, computing what is missing."""
+    """Return a line for each model, data set and way of showing, computing what is missing."""
     kept = folder / "choices.jsonl"
     folder.mkdir(parents=True, exist_ok=True)
     lines = kept.read_text("utf-8").splitlines() if kept.exists() else []
@@ -320,14 +202,15 @@ def measure(asked: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     drawn = {name: episodes_of(DATA[name], asked.data, asked.episodes) for name in asked.only}
     for model in asked.models:
         backbone = load_backbone(f"packaged:{model}", device="cpu")
-        for name in asked.only:
-            for way, embedder in ways_of_showing(backbone).items():
+        for name in [name for name in asked.only if name in READS.get(model, DATA)]:
+            for way, embedder in ways_of_showing(backbone, asked.words).items():
                 episodes = [e.fingerprint for e in drawn[name]]
                 told = [backbone.identity, code, way, episodes, TWELFTHS, SHOTS]
                 key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
                 if key not in done:
                     done[key] = {"key": key, "model": model, "data": name, "way": way}
                     done[key] |= _measured(backbone, embedder, way, drawn[name])
+                    done[key]["day"] = f"{datetime.now(tz=timezone.utc):%Y-%m-%d}"
                     with kept.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(done[key]) + "\n")
                     print(f"{model}, {name}, {way}: {done[key]['seconds']:.0f} s", flush=True)
@@ -358,6 +241,131 @@ def _measured(
     return {"kind": kind, "texts": len(rows), "seconds": spent, "heads": heads}
 
 
+Choice = tuple[str, str, str]  # way of showing, layer, pooling
+Scores = Mapping[str, Mapping[str, Mapping[Choice, Tensor]]]  # model, data set, choice: (halves,)
+
+
+def scores_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[Choice, Tensor]]]:
+    """Return each choice's accuracy on each half of the episodes, the mean over heads."""
+    found: dict[str, dict[str, dict[Choice, Tensor]]] = {}
+    for row in rows:
+        own = found.setdefault(row["model"], {}).setdefault(row["data"], {})
+        for name, heads in row["heads"].items():
+            place, pooling = name.split()
+            own[row["way"], place, pooling] = torch.tensor(heads).double().mean(0)
+    return found
+
+
+def regret(own: Mapping[Choice, Tensor], choice: Choice) -> float:
+    """Return what a choice loses against the best one on a data set, in points."""
+    return float(max(value.mean() for value in own.values()) - own[choice].mean())
+
+
+def split_regret(own: Mapping[Choice, Tensor], choice: Choice) -> float:
+    """Return the same where the best is chosen on one half of the episodes, judged on the other."""
+    lost = []
+    for half in (0, 1):
+        best = max(own.values(), key=lambda value: float(value[1 - half]))
+        lost.append(float(best[half] - own[choice][half]))
+    return sum(lost) / 2
+
+
+def mean_regrets(scores: Scores, without: str = "") -> dict[Choice, float]:
+    """Return the mean regret of each choice that all models and data sets have, the least first.
+
+    Args:
+        scores: of models of one kind.
+        without: a family whose data sets are left out.
+    """
+    cells = [own for by_data in scores.values() for name, own in by_data.items()
+             if DATA[name].family != without]  # fmt: skip
+    shared = set.intersection(*(set(own) for own in cells))
+    found = {c: sum(regret(own, c) for own in cells) / len(cells) for c in sorted(shared)}
+    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+def left_out(scores: Scores) -> dict[tuple[str, str], float]:
+    """Return the regret on each model's data sets of what data of other families would choose."""
+    families = {DATA[name].family for by_data in scores.values() for name in by_data}
+    chosen = {family: next(iter(mean_regrets(scores, family))) for family in families}
+    return {
+        (model, name): regret(own, chosen[DATA[name].family])
+        for model, by_data in scores.items()
+        for name, own in by_data.items()
+    }
+
+
+def named(choice: Choice) -> str:
+    """Name a choice as a table does."""
+    way, place, pooling = choice
+    shown = "" if way in ("bare", "prompt") else f", {way}"
+    return f"{pooling}, {'last layer' if place == 'last' else place}{shown}"
+
+
+def regret_table(kinds: Mapping[str, Scores]) -> list[str]:
+    """Return the lines of the table of defaults."""
+    heads = ("kind", "choice", "model", "mean regret", "worst", "best chosen on other episodes")
+    rows = [heads, ("---", "---", "---", "---:", "---", "---:")]
+    for kind, scores in kinds.items():
+        least = next(iter(mean_regrets(scores)))
+        choices = {"before": BEFORE[kind], "default": DEFAULT[kind], "least mean": least}
+        for what, choice in choices.items():
+            for model, by_data in scores.items():
+                lost = {name: regret(own, choice) for name, own in by_data.items()}
+                worst = max(lost, key=lambda name: lost[name])
+                halves = [split_regret(own, choice) for own in by_data.values()]
+                mean = f"{sum(lost.values()) / len(lost):.1f}"
+                apart = f"{sum(halves) / len(halves):.1f}"
+                told = f"{what}: {named(choice)}"
+                rows.append((kind, told, model, mean, f"{lost[worst]:.1f} ({worst})", apart))
+        elsewhere = left_out(scores)
+        for model in scores:
+            lost = {name: value for (m, name), value in elsewhere.items() if m == model}
+            worst = max(lost, key=lambda name: lost[name])
+            rows.append((kind, "left out", model, f"{sum(lost.values()) / len(lost):.1f}",
+                         f"{lost[worst]:.1f} ({worst})", ""))  # fmt: skip
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def choice_table(kinds: Mapping[str, Scores], count: int = 8) -> list[str]:
+    """Return the lines of the table of the choices that lose least, and of plain ones."""
+    rows = ["| kind | choice | mean regret | worst |", "| --- | --- | ---: | ---: |"]
+    for kind, scores in kinds.items():
+        means = mean_regrets(scores)
+        plain = [c for c in means if c[1] == "last" or c in (BEFORE[kind], DEFAULT[kind])]
+        for choice in dict.fromkeys([*list(means)[:count], *plain]):
+            every = [regret(own, choice) for by_data in scores.values() for own in by_data.values()]
+            rows.append(f"| {kind} | {named(choice)} | {means[choice]:.1f} | {max(every):.1f} |")
+    return rows
+
+
+def data_table(kinds: Mapping[str, Scores], floors: Mapping[str, float]) -> list[str]:
+    """Return the lines of the table of accuracies, in percent, of each data set and model."""
+    rows = ["| data set | tfidf | model | before | default | best | which |",
+            "| --- | ---: | --- | ---: | ---: | ---: | --- |"]  # fmt: skip
+    for name in DATA:
+        for kind, scores in kinds.items():
+            for model, by_data in scores.items():
+                if name not in by_data:
+                    continue
+                own = {choice: float(value.mean()) for choice, value in by_data[name].items()}
+                best = max(own, key=lambda choice: own[choice])
+                cells = [own[BEFORE[kind]], own[DEFAULT[kind]], own[best]]
+                told = " | ".join(f"{value:.1f}" for value in cells)
+                rows.append(f"| {name} | {floors[name]:.1f} | {model} | {told} | {named(best)} |")
+    return rows
+
+
+def write_page(page: Path, block: str) -> None:
+    """Replace what stands between a page's markers, or add it at its end."""
+    text = page.read_text(encoding="utf-8")
+    begin, end = "<!-- choose_defaults -->", "<!-- end of choose_defaults -->"
+    if begin not in text:
+        text = f"{text.rstrip()}\n\n{begin}\n{end}\n"
+    before, after = text.split(begin)[0], text.split(end)[1]
+    page.write_text(f"{before}{begin}\n{block}\n{end}{after}", encoding="utf-8")
+
+
 def main() -> None:
     """Measure what is missing, then print (and write) what each choice loses."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -367,12 +375,40 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=20, help="of each data set, even")
     parser.add_argument("--runs", type=Path, default=Path("runs/defaults"))
     parser.add_argument("--page", type=Path, help="write the tables between its markers")
+    parser.add_argument("--words", action="store_true", help="try the pooling `prompt` as well")
     parser.add_argument("--quick", action="store_true", help="two models, two data sets: a minute")
     asked = parser.parse_args()
     if asked.quick:
         asked.models, asked.only = list(MODELS[1:3]), ["nusax", "cldr"]
         asked.episodes = 6
-    measure(asked, asked.runs)
+    rows = measure(asked, asked.runs)
+    kinds = {
+        kind: scores_of([row for row in rows if row["kind"] == kind])
+        for kind in dict.fromkeys(row["kind"] for row in rows)
+    }
+    drawn = {name: episodes_of(DATA[name], asked.data, asked.episodes) for name in asked.only}
+    floors = {name: baseline(some, "tfidf") for name, some in drawn.items()}
+    machine, spent = environment(), sum(row["seconds"] for row in rows)
+    block = [
+        f"`python scripts/choose_defaults.py{' --quick' * asked.quick}` ({len(rows)} passes over"
+        f" {sum(row['texts'] for row in rows)} texts in {spent / 60:.0f} minutes; one of"
+        f" {machine['cores']} cores of {machine['processor']}, {max(row['day'] for row in rows)};"
+        f" {asked.episodes} episodes of each data set at {' and '.join(map(str, SHOTS))} shots).",
+        *("", *regret_table(kinds), "", *choice_table(kinds), "", *data_table(kinds, floors)),
+    ]
+    print("\n".join(block))
+    if asked.page is not None:
+        write_page(asked.page, "\n".join(block))
+    told = {}
+    for kind, scores in kinds.items():
+        means, apart = mean_regrets(scores), list(left_out(scores).values())
+        told[kind] = {
+            "before": round(means[BEFORE[kind]], 2),
+            "default": round(means[DEFAULT[kind]], 2),
+            "least": round(min(means.values()), 2),
+            "left_out": round(sum(apart) / len(apart), 2),
+        }
+    print(json.dumps({"mean_regret": told, "passes": len(rows), "seconds": round(spent)}))
 
 
 if __name__ == "__main__":

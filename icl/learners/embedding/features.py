@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from pydantic import Field
@@ -13,6 +13,7 @@ from icl.learners.base import Params
 from icl.models.context import joined
 from icl.models.embedding.own_vectors import embedder_of
 from icl.models.embedding.pooling import Pooling
+from icl.models.embedding.usual import AUTO, Auto
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 
@@ -24,20 +25,22 @@ class FeatureParams(Params):
     """How texts are embedded.
 
     Attributes:
-        layer: states after so many layers; -1 for the last ones. By default the last of an encoder
-            and of a model with sentence-transformers' files, and two thirds of the way up any other
-            causal model, where its states say most about what it has read;
-            `icl.learners.embedding.layer_probe` picks one on validation episodes.
-        pooling: see `Embedder`; by default what sentence-transformers' files beside the model say,
-            else the mean of an encoder's and the last of a causal model's states.
+        layer: states after so many layers; -1 for the last ones. ``auto`` is the last of an encoder
+            and of a model with sentence-transformers' files, and of any other causal model the one
+            that loses least over many data sets (docs/defaults.md); none is what was the default
+            before that was measured, two thirds of the way up. `icl.learners.embedding.layer_probe`
+            picks one on validation episodes.
+        pooling: see `Embedder`. ``auto`` is what sentence-transformers' files beside the model say,
+            else the mean of an encoder's states, and a mean of a causal model's in which later ones
+            weigh more; none is the same but for causal models, where it is the last state.
         instruction: stands before every text; by default the prompt that those files name, if any.
         prompted: embed the rendered template instead of the bare text.
         normalise: scale vectors to unit length.
         whiten: centre vectors and scale their directions by the support set's shrunk covariance.
     """
 
-    layer: int | None = Field(default=None, ge=-1)
-    pooling: Pooling | None = None
+    layer: Annotated[int, Field(ge=-1)] | Auto | None = AUTO
+    pooling: Pooling | Auto | None = AUTO
     instruction: str | None = None
     prompted: bool = False
     normalise: bool = True
@@ -46,7 +49,7 @@ class FeatureParams(Params):
     @property
     def needs(self) -> frozenset[Ability]:
         """What a model must be able to do: its own vectors are enough, but for a layer of it."""
-        looks_inside = self.layer is not None or self.pooling is not None
+        looks_inside = not {self.layer, self.pooling} <= {AUTO, None}
         return frozenset({"states", "token_states"} if looks_inside else {"states"})
 
     def uncut(self, examples: Sequence[Example], labels: Labels) -> list[str]:
