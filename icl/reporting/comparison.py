@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icl.evaluation.summary import Summary, summarise
+from icl.reporting.alarm_lines import alarm_lines
 from icl.reporting.page import REPORT
 from icl.runs.finished import FinishedRun
 from icl.runs.record import EpisodeRecord
@@ -44,6 +45,11 @@ class Comparison:
     def summary(self) -> Summary:
         """All figures, typed; raises `IclError` where no episode was done by every learner."""
         return summarise(self.records, self.meta_training)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Floors that are not beaten and learners of one answer, a line each (`Alarms`)."""
+        return tuple(alarm_lines(self.summary.alarms))
 
     def frame(self) -> DataFrame:
         """Return the leader board: a row a learner, the best first, over all episodes.

@@ -15,6 +15,7 @@ from icl.evaluation.grid import grid
 from icl.evaluation.pairs import pairs
 from icl.evaluation.summary import summarise
 from icl.reporting.alarm_lines import alarm_lines
+from icl.reporting.comparison import Comparison
 from icl.reporting.verdict import notes
 from icl.runs.record import EpisodeRecord
 from tests.evaluation.synthetic import record, run_records, written
@@ -189,6 +190,9 @@ def test_each_warning_is_a_line_of_the_report() -> None:
     assert "zero-shot (−" in line
     assert "which uses no language model" in line
     assert line in notes(summarise(run_records(learners=LEVELS)))
+    comparison = Comparison(tuple(run_records(learners=LEVELS)))
+    assert comparison.warnings == (line,)
+    assert line[:40] in str(comparison)
     many = {f"l{i}": (0.2, 0.0, 1.0) for i in range(9)}
     assert sum(", 6 more;" in line for line in alarm_lines(made(**many))) == 1
     stuck = [answered([1] * 10, HALVES, i) for i in range(2)]

@@ -1,6 +1,6 @@
 """How a causal model embeds where nobody says how: what loses least over many data sets.
 
-`scripts/choose_defaults.py` has tried layers, poolings and prompts; docs/defaults.md has the tables.
+`scripts/choose_defaults.py` has tried them; docs/defaults.md has its tables.
 """
 
 from __future__ import annotations
