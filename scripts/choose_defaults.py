@@ -3,10 +3,10 @@
     python scripts/choose_defaults.py --data ../shared/data --page docs/defaults.md
 
 For every packaged model and data set (`tried_texts.py`), the model reads each text once in each way
-of showing it: bare; in the task's template (`prompted`); without the prompt that the model's files
-name; with --words, in the words of the pooling `prompt`. That one pass gives the vectors of all
-layers and poolings. On the same episodes, at 1 and at 5 shots, prototypes and logistic regression,
-as `prototypes` and `linear-probe` have them, are fitted on each choice's vectors.
+of showing it: bare; in the task's template (`prompted`); with --more also without the prompt that
+the model's files name, and in the words of the pooling `prompt`. That one pass gives the vectors of
+all layers and poolings. On the same episodes, at 1 and at 5 shots, prototypes and logistic
+regression, as `prototypes` and `linear-probe` have them, are fitted on each choice's vectors.
 
 A choice's regret on a data set is the accuracy, the mean over heads and shots, that it loses
 against that model's best choice there, in points. Part of that is luck, as the best is chosen with
@@ -59,22 +59,22 @@ TWELFTHS = tuple(range(2, 12))  # layers that are tried, as twelfths of the way 
 HEADS = ("prototypes", "logistic")
 # way of showing, layer, pooling: what icl did without being told, by the kind of model, and does
 BEFORE = {"causal": ("bare", "8/12", "last"), "encoder": ("bare", "last", "mean")}
-DEFAULT = {"causal": ("bare", "last", "mean"), "encoder": ("bare", "last", "mean")}
+DEFAULT = {"causal": ("prompted", "11/12", "weighted-mean"), "encoder": ("bare", "last", "mean")}
 
 
-def ways_of_showing(backbone: Backbone, words: bool) -> dict[str, Embedder]:
+def ways_of_showing(backbone: Backbone, more: bool) -> dict[str, Embedder]:
     """Return what shows texts to a model, by name; `prompted` shows templates.
 
     Args:
         backbone: the model.
-        words: whether the words of the pooling `prompt` are tried too.
+        more: whether to try them without their prompt, and in the words of `prompt`, too.
     """
     shown = {"bare": Embedder(backbone, pooling="mean", keep=False)}
     shown["prompted"] = shown["bare"]
-    if words and (backbone.tokenizer.mask_token or not backbone.bidirectional):
+    if more and (backbone.tokenizer.mask_token or not backbone.bidirectional):
         shown["prompt"] = Embedder(backbone, pooling="prompt", keep=False)
     own = sentence_of(backbone)
-    if own is not None and own.prompt:
+    if more and own is not None and own.prompt:
         shown["no prompt"] = Embedder(backbone, pooling="mean", instruction="", keep=False)
     return shown
 
@@ -203,10 +203,12 @@ def measure(asked: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     for model in asked.models:
         backbone = load_backbone(f"packaged:{model}", device="cpu")
         for name in [name for name in asked.only if name in READS.get(model, DATA)]:
-            for way, embedder in ways_of_showing(backbone, asked.words).items():
+            for way, embedder in ways_of_showing(backbone, asked.more).items():
                 episodes = [e.fingerprint for e in drawn[name]]
                 told = [backbone.identity, code, way, episodes, TWELFTHS, SHOTS]
                 key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+                if key not in done and asked.kept:
+                    continue
                 if key not in done:
                     done[key] = {"key": key, "model": model, "data": name, "way": way}
                     done[key] |= _measured(backbone, embedder, way, drawn[name])
@@ -375,7 +377,8 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=20, help="of each data set, even")
     parser.add_argument("--runs", type=Path, default=Path("runs/defaults"))
     parser.add_argument("--page", type=Path, help="write the tables between its markers")
-    parser.add_argument("--words", action="store_true", help="try the pooling `prompt` as well")
+    parser.add_argument("--more", action="store_true", help="two more ways of showing texts")
+    parser.add_argument("--kept", action="store_true", help="tables of what is kept, no more")
     parser.add_argument("--quick", action="store_true", help="two models, two data sets: a minute")
     asked = parser.parse_args()
     if asked.quick:

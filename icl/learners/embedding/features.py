@@ -11,7 +11,7 @@ from torch import Tensor
 
 from icl.learners.base import Params
 from icl.models.context import joined
-from icl.models.embedding.own_vectors import embedder_of
+from icl.models.embedding.own_vectors import embedder_of, unsaid
 from icl.models.embedding.pooling import Pooling
 from icl.models.embedding.usual import AUTO, Auto
 from icl.tasks.task import Example, Labels
@@ -34,7 +34,8 @@ class FeatureParams(Params):
             else the mean of an encoder's states, and a mean of a causal model's in which later ones
             weigh more; none is the same but for causal models, where it is the last state.
         instruction: stands before every text; by default the prompt that those files name, if any.
-        prompted: embed the rendered template instead of the bare text.
+        prompted: embed the rendered template instead of the bare text; ``auto`` does so for causal
+            models of which no file says how they embed.
         normalise: scale vectors to unit length.
         whiten: centre vectors and scale their directions by the support set's shrunk covariance.
     """
@@ -42,7 +43,7 @@ class FeatureParams(Params):
     layer: Annotated[int, Field(ge=-1)] | Auto | None = AUTO
     pooling: Pooling | Auto | None = AUTO
     instruction: str | None = None
-    prompted: bool = False
+    prompted: bool | Auto = AUTO
     normalise: bool = True
     whiten: bool = False
 
@@ -52,9 +53,14 @@ class FeatureParams(Params):
         looks_inside = not {self.layer, self.pooling} <= {AUTO, None}
         return frozenset({"states", "token_states"} if looks_inside else {"states"})
 
-    def uncut(self, examples: Sequence[Example], labels: Labels) -> list[str]:
-        """Return what the model reads of some examples, but for what their length costs them."""
-        if self.prompted:
+    def uncut(self, examples: Sequence[Example], labels: Labels, encoder: bool) -> list[str]:
+        """Return what the model reads of some examples, but for what their length costs them.
+
+        Args:
+            examples, labels: of a task.
+            encoder: whether the model is one, as far as is known before it is loaded.
+        """
+        if not encoder if self.prompted == AUTO else self.prompted:
             return [labels.template.render(e.fields) for e in examples]
         return [(self.instruction or "") + joined(e.fields) for e in examples]
 
@@ -65,6 +71,8 @@ class Features:
     def __init__(self, backbone: Model, params: FeatureParams) -> None:
         self.embedder = embedder_of(backbone, params.layer, params.pooling, params.instruction)
         self._params = params
+        own = params.prompted
+        self._prompted = unsaid(backbone) if own == AUTO else own
 
     def __call__(self, texts: Sequence[Fields], labels: Labels) -> Tensor:
         """Embed texts: float32 on the CPU, shape (texts, width)."""
@@ -72,7 +80,7 @@ class Features:
 
     def shown(self, texts: Sequence[Fields], labels: Labels) -> list[str]:
         """Return what the model reads of each text."""
-        write = labels.template.render if self._params.prompted else joined
+        write = labels.template.render if self._prompted else joined
         return self.embedder.written(texts, write)
 
     def finish(self, vectors: Tensor) -> Tensor:

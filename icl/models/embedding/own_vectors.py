@@ -66,6 +66,14 @@ def two_thirds_up(model: Model) -> int | None:
     return layer_before(cast("Backbone", model).depth) if "token_states" in model.can else None
 
 
+def unsaid(model: Model) -> bool:
+    """Tell whether it is a causal model that shows its states, and no file says how it embeds."""
+    if "token_states" not in model.can:
+        return False
+    backbone = cast("Backbone", model)
+    return not backbone.bidirectional and sentence_of(backbone) is None
+
+
 def embedder_of(
     model: Model,
     layer: int | Auto | None = AUTO,

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from icl.learners.embedding.features import FeatureParams, Features
 from icl.learners.registry import validate
+from icl.models.base import Model
 from icl.models.embedding.embedder import Embedder
 from icl.models.embedding.own_vectors import embedder_of
 from icl.models.embedding.usual import USUAL_POOLING, layer_before, usual_layer
 from icl.runs.keys import learner_key
+from icl.tasks.task import Example, Labels
+from icl.tasks.template import Template
 from tests import tiny, tiny_encoders
 from tests.models.embedding.test_sentence import CLS, loaded, save
 
@@ -78,14 +82,42 @@ def test_what_a_models_own_files_say_goes_before_either(
     torch.testing.assert_close(embedder.embed(TEXTS), plain.embed(TEXTS), atol=1e-5, rtol=0)
 
 
+LABELS = Labels(("a", "b"), ("a", "b"), Template("Text: {{ text }}\nTopic:"))
+
+
+def shown(model: Model, **params: Any) -> str:
+    return Features(model, FeatureParams(**params)).shown([{"text": "x"}], LABELS)[0]
+
+
+def test_a_causal_model_reads_the_text_in_its_template_unless_told_otherwise(
+    tmp_path: Path,
+) -> None:
+    assert shown(tiny.backbone()) == "Text: x\nTopic:"
+    assert shown(tiny.backbone(), layer=1, pooling="last") == "Text: x\nTopic:"
+    assert shown(tiny.backbone(), prompted=False) == "x"
+    assert shown(tiny_encoders.encoder()) == "x"
+    assert shown(tiny_encoders.encoder(), prompted=True) == "Text: x\nTopic:"
+    assert shown(loaded(save(tmp_path, CLS, causal=True))) == "x"
+    examples = [Example("1", {"text": "x"}, "a", "", "1")]
+    for encoder, text in ((False, "Text: x\nTopic:"), (True, "x")):
+        assert FeatureParams().uncut(examples, LABELS, encoder) == [text]
+
+
 def test_what_gives_other_numbers_has_another_key() -> None:
-    said = [{}, {"layer": None}, {"pooling": None}, {"layer": 1}, {"pooling": "last"}]
+    said: list[dict[str, Any]] = [
+        {},
+        {"layer": None},
+        {"pooling": None},
+        {"layer": 1},
+        {"pooling": "last"},
+    ]
+    said += [{"prompted": False}, {"prompted": True}]
     keys = {
         learner_key("prototypes", validate("prototypes", params).identity(), "model")
         for params in said
     }
     assert len(keys) == len(said)
-    written = {"layer": "auto", "pooling": "auto"}
+    written = {"layer": "auto", "pooling": "auto", "prompted": "auto"}
     assert learner_key("prototypes", validate("prototypes", written).identity(), "model") in keys
 
 
