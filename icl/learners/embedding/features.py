@@ -35,7 +35,7 @@ class FeatureParams(Params):
             weigh more; none is the same but for causal models, where it is the last state.
         instruction: stands before every text; by default the prompt that those files name, if any.
         prompted: embed the rendered template instead of the bare text; ``auto`` does so for causal
-            models of which no file says how they embed.
+            models of which no file says how they embed, but with the pooling ``prompt``.
         normalise: scale vectors to unit length.
         whiten: centre vectors and scale their directions by the support set's shrunk covariance.
     """
@@ -53,6 +53,16 @@ class FeatureParams(Params):
         looks_inside = not {self.layer, self.pooling} <= {AUTO, None}
         return frozenset({"states", "token_states"} if looks_inside else {"states"})
 
+    def in_template(self, unsaid: bool) -> bool:
+        """Tell whether texts are shown in their template.
+
+        Args:
+            unsaid: whether the model is causal, and no file says how it embeds.
+        """
+        if self.prompted == AUTO:
+            return unsaid and self.pooling != "prompt"  # which has words of its own
+        return self.prompted
+
     def uncut(self, examples: Sequence[Example], labels: Labels, encoder: bool) -> list[str]:
         """Return what the model reads of some examples, but for what their length costs them.
 
@@ -60,7 +70,7 @@ class FeatureParams(Params):
             examples, labels: of a task.
             encoder: whether the model is one, as far as is known before it is loaded.
         """
-        if not encoder if self.prompted == AUTO else self.prompted:
+        if self.in_template(not encoder):
             return [labels.template.render(e.fields) for e in examples]
         return [(self.instruction or "") + joined(e.fields) for e in examples]
 
@@ -71,8 +81,7 @@ class Features:
     def __init__(self, backbone: Model, params: FeatureParams) -> None:
         self.embedder = embedder_of(backbone, params.layer, params.pooling, params.instruction)
         self._params = params
-        own = params.prompted
-        self._prompted = unsaid(backbone) if own == AUTO else own
+        self._prompted = params.in_template(unsaid(backbone))
 
     def __call__(self, texts: Sequence[Fields], labels: Labels) -> Tensor:
         """Embed texts: float32 on the CPU, shape (texts, width)."""

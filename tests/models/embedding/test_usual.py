@@ -95,6 +95,7 @@ def test_a_causal_model_reads_the_text_in_its_template_unless_told_otherwise(
     assert shown(tiny.backbone()) == "Text: x\nTopic:"
     assert shown(tiny.backbone(), layer=1, pooling="last") == "Text: x\nTopic:"
     assert shown(tiny.backbone(), prompted=False) == "x"
+    assert shown(tiny.backbone(), pooling="prompt") == "x"
     assert shown(tiny_encoders.encoder()) == "x"
     assert shown(tiny_encoders.encoder(), prompted=True) == "Text: x\nTopic:"
     assert shown(loaded(save(tmp_path, CLS, causal=True))) == "x"
