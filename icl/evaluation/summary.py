@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from icl.errors import IclError, did_you_mean
+from icl.evaluation.alarms import Alarms, alarms
 from icl.evaluation.amortise import BreakEven, break_even
 from icl.evaluation.board import Board, LanguageAccuracy, MetaTraining, Row
 from icl.evaluation.grid import Grid, grid
@@ -47,6 +48,7 @@ class Summary:
         pairs: all comparisons of two learners over all episodes.
         models: by learner, its model, where there are several; learners that need none, and all
             where there is one model only, are not there.
+        alarms: what is not beaten over all episodes, and who gives one answer.
     """
 
     learners: tuple[str, ...]
@@ -66,6 +68,7 @@ class Summary:
     worst: tuple[WorstEpisode, ...] = ()
     pairs: tuple[Pair, ...] = ()
     models: Mapping[str, UsedModel] = field(default_factory=dict)
+    alarms: Alarms = field(default_factory=Alarms)
 
     @property
     def break_even(self) -> tuple[BreakEven, ...]:
@@ -111,7 +114,7 @@ def summarise(
     plain = whole.plain
     several = _several(models or {}, whole.learners)
     on = {name: model.label for name, model in several.items()}
-    overall = _board(plain, metric, on)
+    overall, all_pairs = _board(plain, metric, on), pairs(plain.learners, plain.scores(metric))
     return Summary(
         learners=whole.learners,
         overall=overall,
@@ -145,8 +148,9 @@ def summarise(
         },
         transfer=transfer(whole, metric),
         worst=worst_episodes(plain, metric, overall.best.learner),
-        pairs=pairs(plain.learners, plain.scores(metric)),
+        pairs=all_pairs,
         models=several,
+        alarms=alarms(plain, metric, all_pairs),
     )
 
 

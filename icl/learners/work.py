@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from icl.models.embedding.batches import made_up
+from icl.models.embedding.usual import AUTO, Auto, layer_before, usual_layer
 from icl.models.packed.trie import IntArray, pack
 from icl.models.tokens import encode, encode_pairs
 
@@ -50,15 +51,16 @@ class TokenCounter:
         rows = encode(self.tokenizer, texts, closed=True)
         return float(sum(map(len, rows))) if self.encoder else self.packed(rows)
 
-    def embedded(self, texts: Iterable[str], layer: int | None = None) -> float:
+    def embedded(self, texts: Iterable[str], layer: int | Auto | None = AUTO) -> float:
         """Count distinct texts up to a layer, see `depth`, as they are embedded on a CPU."""
         rows = encode(self.tokenizer, list(dict.fromkeys(texts)), closed=True)
         return float(sum(made_up(len(row)) for row in rows)) * self.depth(layer)
 
-    def depth(self, layer: int | None) -> float:
+    def depth(self, layer: int | Auto | None) -> float:
         """Return the share of the layers that an embedding needs; see `FeatureParams`."""
-        if layer is None:
-            return 1.0 if self.encoder else round(2 * self.layers / 3) / self.layers
+        if layer in (AUTO, None):
+            up = usual_layer if layer == AUTO else layer_before
+            return 1.0 if self.encoder else up(self.layers) / self.layers
         return 1.0 if layer < 0 else min(1.0, layer / self.layers)
 
     def share(self, top_layers: int | None) -> float:

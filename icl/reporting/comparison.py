@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from icl.evaluation.board import Row
 from icl.evaluation.summary import Summary, summarise
+from icl.reporting.alarm_lines import alarm_lines
 from icl.reporting.page import REPORT
 from icl.runs.finished import FinishedRun
 from icl.runs.record import EpisodeRecord
@@ -52,6 +53,11 @@ class Comparison:
     def summary(self) -> Summary:
         """All figures, typed; raises `IclError` where no episode was done by every learner."""
         return summarise(self.records, self.meta_training, models=self.models)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Floors that are not beaten and learners of one answer, a line each (`Alarms`)."""
+        return tuple(alarm_lines(self.summary.alarms))
 
     def frame(self) -> DataFrame:
         """Return the leader board: a row a learner, the best first, over all episodes.

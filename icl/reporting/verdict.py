@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from icl.evaluation.board import Board, Row
 from icl.evaluation.summary import Summary
+from icl.reporting.alarm_lines import alarm_lines
 from icl.reporting.numbers import NBSP, duration, episodes_of, metric_name, percent, span
 from icl.runs.record import ACCURACY
 
@@ -118,6 +119,7 @@ def _notes(summary: Summary) -> Iterator[str]:
             f"{learner}'s label scores are not all exact, as the server did not give them: {told}"
             " (see docs/servers.md)."
         )
+    yield from alarm_lines(summary.alarms)
     changed = sum(board.episodes for board in summary.boards) - overall.episodes
     if changed:
         yield (

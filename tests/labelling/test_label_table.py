@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -325,3 +326,29 @@ def test_a_torn_line_is_done_again(tmp_path: Path, torn: bytes) -> None:
         journal.path.write_bytes(content)
         assert Journal(out, "job", 2).rows == {"first": [-0.5, -1.0]}
         assert journal.path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("given", "shown", "told"),
+    [
+        ((9, 1), (10, 10), True),  # nine tenths of ten rows
+        ((89, 11), (10, 10), False),
+        ((9, 0), (10, 10), False),  # too few rows
+        ((10, 0), (15, 5), True),  # a quarter more than among the labelled rows
+        ((10, 0), (16, 4), False),
+    ],
+)
+def test_one_label_for_nearly_all_rows_is_told_from_nine_tenths_on(
+    given: tuple[int, int], shown: tuple[int, int], told: bool, recwarn: pytest.WarningsRecorder
+) -> None:
+    support = [
+        Example(f"{name}{i}", {"text": "x"}, name, "", f"{name}{i}")
+        for name, count in zip("ab", shown, strict=True)
+        for i in range(count)
+    ]
+    labels = Labels(("a", "b"), ("a", "b"), Template("{{ text }}"))
+    training = job.Training(tuple(support), labels, {"text": "text"}, "label")
+    job._warn_of_one_for_all("in-context", Counter(a=given[0], b=given[1]), training)
+    assert [str(w.message).startswith("The method 'in-context' gives 'a'") for w in recwarn] == [
+        True
+    ] * told

@@ -131,7 +131,8 @@ TWO = {**LONG, "claim": "organ month"}
 @pytest.mark.parametrize(
     ("params", "end"),
     [
-        ({}, "\norgan month"),
+        ({}, "\nB: organ month\nKind:"),
+        ({"prompted": False}, "\norgan month"),
         ({"prompted": True}, "\nB: organ month\nKind:"),
         ({"pooling": "prompt"}, '\norgan month" means in one word:"'),
         ({"prompted": True, "pooling": "prompt"}, '\nB: organ month\nKind:" means in one word:"'),

@@ -20,6 +20,7 @@ class Majority(WithoutModel):
     """
 
     method = "majority"
+    floor = True  # see `icl.evaluation.alarms`
 
     def adapt(self, support: Sequence[Example], labels: Labels) -> Predictor:
         """Count the support labels."""

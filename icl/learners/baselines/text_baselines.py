@@ -98,6 +98,7 @@ class Tfidf(WithoutModel):
     """
 
     method = "tfidf"
+    floor = True  # see `icl.evaluation.alarms`
     Params = TfidfParams
     search: ClassVar[Choices] = {
         "C": (1.0, 10.0, 100.0),

@@ -94,7 +94,7 @@ class EmbeddingLearner(Learner):
     @classmethod
     def work(cls, counter: TokenCounter, episode: Episode, params: FeatureParams) -> Work:
         """Embed every text once."""
-        texts = params.uncut((*episode.support, *episode.query), episode.labels)
+        texts = params.uncut((*episode.support, *episode.query), episode.labels, counter.encoder)
         return forward(counter.embedded(texts, params.layer))
 
     @abstractmethod

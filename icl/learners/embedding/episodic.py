@@ -167,7 +167,10 @@ class EpisodicLearner(MetaLearner):
     @classmethod
     def work(cls, counter: TokenCounter, episode: Episode, params: Any) -> Work:
         """Embed every text once; with an adapter of its own, each side anew."""
-        support, query = (params.uncut(x, episode.labels) for x in (episode.support, episode.query))
+        support, query = (
+            params.uncut(x, episode.labels, counter.encoder)
+            for x in (episode.support, episode.query)
+        )
         if params.tune != "lora":
             return forward(counter.embedded((*support, *query), params.layer))
         tokens = counter.texts(support) + counter.texts(query)
@@ -176,7 +179,7 @@ class EpisodicLearner(MetaLearner):
     @classmethod
     def training_work(cls, counter: TokenCounter, episodes: Sequence[Episode], params: Any) -> Work:
         """Pass over every text with an adapter; frozen texts are embedded where they are new."""
-        each = [params.uncut((*e.support, *e.query), e.labels) for e in episodes]
+        each = [params.uncut((*e.support, *e.query), e.labels, counter.encoder) for e in episodes]
         if params.tune == "lora":
             depth = counter.depth(params.layer)
             return trained(sum(counter.texts(texts) * depth for texts in each))

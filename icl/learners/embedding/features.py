@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from pydantic import Field
@@ -11,8 +11,9 @@ from torch import Tensor
 
 from icl.learners.base import Choices, Params
 from icl.models.context import joined
-from icl.models.embedding.own_vectors import embedder_of
+from icl.models.embedding.own_vectors import embedder_of, unsaid
 from icl.models.embedding.pooling import Pooling
+from icl.models.embedding.usual import AUTO, Auto
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
 
@@ -32,34 +33,52 @@ class FeatureParams(Params):
     """How texts are embedded.
 
     Attributes:
-        layer: states after so many layers; -1 for the last ones. By default the last of an encoder
-            and of a model with sentence-transformers' files, and two thirds of the way up any other
-            causal model, where its states say most about what it has read;
-            `icl.learners.embedding.layer_probe` picks one on validation episodes.
-        pooling: see `Embedder`; by default what sentence-transformers' files beside the model say,
-            else the mean of an encoder's and the last of a causal model's states.
+        layer: states after so many layers; -1 for the last ones. ``auto`` is the last of an encoder
+            and of a model with sentence-transformers' files, and of any other causal model the one
+            that loses least over many data sets (docs/defaults.md); none is what was the default
+            before that was measured, two thirds of the way up. `icl.learners.embedding.layer_probe`
+            picks one on validation episodes.
+        pooling: see `Embedder`. ``auto`` is what sentence-transformers' files beside the model say,
+            else the mean of an encoder's states, and a mean of a causal model's in which later ones
+            weigh more; none is the same but for causal models, where it is the last state.
         instruction: stands before every text; by default the prompt that those files name, if any.
-        prompted: embed the rendered template instead of the bare text.
+        prompted: embed the rendered template instead of the bare text; ``auto`` does so for causal
+            models of which no file says how they embed, but with the pooling ``prompt``.
         normalise: scale vectors to unit length.
         whiten: centre vectors and scale their directions by the support set's shrunk covariance.
     """
 
-    layer: int | None = Field(default=None, ge=-1)
-    pooling: Pooling | None = None
+    layer: Annotated[int, Field(ge=-1)] | Auto | None = AUTO
+    pooling: Pooling | Auto | None = AUTO
     instruction: str | None = None
-    prompted: bool = False
+    prompted: bool | Auto = AUTO
     normalise: bool = True
     whiten: bool = False
 
     @property
     def needs(self) -> frozenset[Ability]:
         """What a model must be able to do: its own vectors are enough, but for a layer of it."""
-        looks_inside = self.layer is not None or self.pooling is not None
+        looks_inside = not {self.layer, self.pooling} <= {AUTO, None}
         return frozenset({"states", "token_states"} if looks_inside else {"states"})
 
-    def uncut(self, examples: Sequence[Example], labels: Labels) -> list[str]:
-        """Return what the model reads of some examples, but for what their length costs them."""
-        if self.prompted:
+    def in_template(self, unsaid: bool) -> bool:
+        """Tell whether texts are shown in their template.
+
+        Args:
+            unsaid: whether the model is causal, and no file says how it embeds.
+        """
+        if self.prompted == AUTO:
+            return unsaid and self.pooling != "prompt"  # which has words of its own
+        return self.prompted
+
+    def uncut(self, examples: Sequence[Example], labels: Labels, encoder: bool) -> list[str]:
+        """Return what the model reads of some examples, but for what their length costs them.
+
+        Args:
+            examples, labels: of a task.
+            encoder: whether the model is one, as far as is known before it is loaded.
+        """
+        if self.in_template(not encoder):
             return [labels.template.render(e.fields) for e in examples]
         return [(self.instruction or "") + joined(e.fields) for e in examples]
 
@@ -70,6 +89,7 @@ class Features:
     def __init__(self, backbone: Model, params: FeatureParams) -> None:
         self.embedder = embedder_of(backbone, params.layer, params.pooling, params.instruction)
         self._params = params
+        self._prompted = params.in_template(unsaid(backbone))
 
     def __call__(self, texts: Sequence[Fields], labels: Labels) -> Tensor:
         """Embed texts: float32 on the CPU, shape (texts, width)."""
@@ -77,7 +97,7 @@ class Features:
 
     def shown(self, texts: Sequence[Fields], labels: Labels) -> list[str]:
         """Return what the model reads of each text."""
-        write = labels.template.render if self._params.prompted else joined
+        write = labels.template.render if self._prompted else joined
         return self.embedder.written(texts, write)
 
     def finish(self, vectors: Tensor) -> Tensor:

@@ -180,7 +180,8 @@ class LoraHead(Learner):
     def work(cls, counter: TokenCounter, episode: Episode, params: LoraHeadParams) -> Work:
         """Train for all steps, twice over where a fold can be held out, then answer."""
         support, query = (
-            counter.texts(params.uncut(side, episode.labels)) * counter.depth(params.layer)
+            counter.texts(params.uncut(side, episode.labels, counter.encoder))
+            * counter.depth(params.layer)
             for side in (episode.support, episode.query)
         )
         fits = 1 if len(episode.support) <= len(episode.labels) else 2

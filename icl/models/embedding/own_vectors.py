@@ -15,6 +15,7 @@ from icl.models.context import Fields, fit_fields, joined
 from icl.models.embedding.embedder import Embedder
 from icl.models.embedding.pooling import Pooling
 from icl.models.embedding.sentence import sentence_of
+from icl.models.embedding.usual import AUTO, USUAL_POOLING, Auto, layer_before, usual_layer
 from icl.models.scoring.finite import finite
 
 if TYPE_CHECKING:
@@ -62,32 +63,43 @@ class OwnEmbedder:
 
 def two_thirds_up(model: Model) -> int | None:
     """Return the layer two thirds of the way up; None for a model that shows none of its layers."""
-    return round(2 * cast("Backbone", model).depth / 3) if "token_states" in model.can else None
+    return layer_before(cast("Backbone", model).depth) if "token_states" in model.can else None
+
+
+def unsaid(model: Model) -> bool:
+    """Tell whether it is a causal model that shows its states, and no file says how it embeds."""
+    if "token_states" not in model.can:
+        return False
+    backbone = cast("Backbone", model)
+    return not backbone.bidirectional and sentence_of(backbone) is None
 
 
 def embedder_of(
     model: Model,
-    layer: int | None = None,
-    pooling: Pooling | None = None,
+    layer: int | Auto | None = AUTO,
+    pooling: Pooling | Auto | None = AUTO,
     instruction: str | None = None,
 ) -> Embedder | OwnEmbedder:
     """Return what embeds texts with a model that can; see `Embedder`.
 
+    What sentence-transformers' files beside a model say goes before every default.
+
     Args:
         model: the model.
-        layer, pooling: of its states, where it shows them; by default as sentence-transformers'
-            files beside it say, else the mean of an encoder's last states, and the last token's two
-            thirds of the way up a causal model.
-        instruction: stands before every text.
+        layer, pooling: of its states, where it shows them. ``auto`` is the mean of an encoder's
+            last states, and of a causal model's what loses least over many data sets
+            (`icl.models.embedding.usual`). None is what was taken before that was measured: of a
+            causal model the last token's states two thirds of the way up.
+        instruction: stands before every text; by default the prompt that the files name, if any.
     """
     if "token_states" not in model.can:
         return OwnEmbedder(model, instruction or "")
     backbone = cast("Backbone", model)
     own, whole = sentence_of(backbone) is not None, backbone.bidirectional
-    middle = -1 if whole or own else two_thirds_up(model)
-    return Embedder(
-        backbone,
-        (-1 if middle is None else middle) if layer is None else layer,
-        pooling or (None if own else "mean" if whole else "last"),
-        instruction,
-    )
+    if layer in (AUTO, None):
+        up = usual_layer if layer == AUTO else layer_before
+        layer = -1 if whole or own else up(backbone.depth)
+    if pooling in (AUTO, None):
+        states: Pooling = USUAL_POOLING if pooling == AUTO else "last"
+        pooling = None if own else "mean" if whole else states
+    return Embedder(backbone, layer, pooling, instruction)

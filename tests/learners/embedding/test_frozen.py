@@ -18,7 +18,7 @@ from tests.learners import problems
 
 SUPPORT, LABELS = problems.support(3), problems.labels()
 TEXTS = [e.fields for e in problems.query()]
-PLAIN = {"layer": -1, "pooling": "mean"}
+PLAIN = {"layer": -1, "pooling": "mean", "prompted": False}
 
 
 def embed(texts: list[str]) -> np.ndarray:
