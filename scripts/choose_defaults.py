@@ -212,7 +212,6 @@ def measure(asked: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
                 if key not in done:
                     done[key] = {"key": key, "model": model, "data": name, "way": way}
                     done[key] |= _measured(backbone, embedder, way, drawn[name])
-                    done[key]["day"] = f"{datetime.now(tz=timezone.utc):%Y-%m-%d}"
                     with kept.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(done[key]) + "\n")
                     print(f"{model}, {name}, {way}: {done[key]['seconds']:.0f} s", flush=True)
@@ -289,6 +288,8 @@ def mean_regrets(scores: Scores, without: str = "") -> dict[Choice, float]:
 def left_out(scores: Scores) -> dict[tuple[str, str], float]:
     """Return the regret on each model's data sets of what data of other families would choose."""
     families = {DATA[name].family for by_data in scores.values() for name in by_data}
+    if len(families) < 2:
+        return {}
     chosen = {family: next(iter(mean_regrets(scores, family))) for family in families}
     return {
         (model, name): regret(own, chosen[DATA[name].family])
@@ -321,7 +322,7 @@ def regret_table(kinds: Mapping[str, Scores]) -> list[str]:
                 told = f"{what}: {named(choice)}"
                 rows.append((kind, told, model, mean, f"{lost[worst]:.1f} ({worst})", apart))
         elsewhere = left_out(scores)
-        for model in scores:
+        for model in scores if elsewhere else ():
             lost = {name: value for (m, name), value in elsewhere.items() if m == model}
             worst = max(lost, key=lambda name: lost[name])
             rows.append((kind, "left out", model, f"{sum(lost.values()) / len(lost):.1f}",
@@ -391,11 +392,13 @@ def main() -> None:
     }
     drawn = {name: episodes_of(DATA[name], asked.data, asked.episodes) for name in asked.only}
     floors = {name: baseline(some, "tfidf") for name, some in drawn.items()}
+    written = (asked.runs / "choices.jsonl").stat().st_mtime
+    when = datetime.fromtimestamp(written, tz=timezone.utc)
     machine, spent = environment(), sum(row["seconds"] for row in rows)
     block = [
         f"`python scripts/choose_defaults.py{' --quick' * asked.quick}` ({len(rows)} passes over"
         f" {sum(row['texts'] for row in rows)} texts in {spent / 60:.0f} minutes; one of"
-        f" {machine['cores']} cores of {machine['processor']}, {max(row['day'] for row in rows)};"
+        f" {machine['cores']} cores of {machine['processor']}, {when:%Y-%m-%d};"
         f" {asked.episodes} episodes of each data set at {' and '.join(map(str, SHOTS))} shots).",
         *("", *regret_table(kinds), "", *choice_table(kinds), "", *data_table(kinds, floors)),
     ]
@@ -409,7 +412,7 @@ def main() -> None:
             "before": round(means[BEFORE[kind]], 2),
             "default": round(means[DEFAULT[kind]], 2),
             "least": round(min(means.values()), 2),
-            "left_out": round(sum(apart) / len(apart), 2),
+            "left_out": round(sum(apart) / len(apart), 2) if apart else None,
         }
     print(json.dumps({"mean_regret": told, "passes": len(rows), "seconds": round(spent)}))
 
