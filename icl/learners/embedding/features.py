@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 # How a text becomes a vector, as far as that is searched. Layers are not: models differ in theirs.
 FEATURES: Choices = {
-    "pooling": (None, "mean", "max"),
-    "prompted": (False, True),
+    "pooling": (AUTO, "mean", "max"),
+    "prompted": (AUTO, False, True),
     "whiten": (False, True),
 }
 
