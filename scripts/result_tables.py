@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from icl.errors import IclError
 from icl.evaluation.board import Board, Row
 from icl.evaluation.grid import Grid, grid
 from icl.evaluation.summary import Summary, summarise
@@ -42,6 +43,12 @@ class Tables:
     def __init__(self, run: FinishedRun, pairs: Sequence[tuple[str, str]] = ()) -> None:
         self.summary: Summary = summarise(run.records, run.meta_training, models=run.models)
         self._grid = grid(run.records).where(metric=self.summary.metric)
+        for name in (name for pair in pairs for name in pair):
+            if name not in self.summary.learners:
+                raise IclError(
+                    f"--pairs names {name!r}, which {run.folder} has not;"
+                    f" it has {', '.join(self.summary.learners)}."
+                )
         self._tuning = run.tuning
         self._pairs = pairs
         boards = self.summary.boards

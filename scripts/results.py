@@ -26,7 +26,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -36,6 +36,7 @@ from result_tables import Tables, chosen_values
 from traced_figures import of_repository, traced
 
 from icl.errors import IclError
+from icl.evaluation.summary import Summary
 from icl.experiments.config import load_config
 from icl.reporting.effort import effort
 from icl.reporting.numbers import episodes_of, percent
@@ -71,12 +72,16 @@ def main() -> None:
     page = asked.page.read_text(encoding="utf-8") if asked.page.exists() else "# Results\n"
     if asked.withdraw:
         page = withdrawn(page, *asked.withdraw)
-    for folder in asked.runs:
-        run = read_run(RunFolder(folder))
-        name = run.config["name"]
-        file = asked.config or f"configs/{name}.yaml"
-        body = part(run, asked.command or f"icl run {file}", file, asked.pairs)
-        page = put(page, RUN, name, body)
+    try:
+        for folder in asked.runs:
+            run = read_run(RunFolder(folder))
+            name = run.config["name"]
+            file = asked.config or f"configs/{name}.yaml"
+            body = part(run, asked.command or f"icl run {file}", file, asked.pairs)
+            page = put(page, RUN, name, body)
+    except IclError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from error
     asked.page.write_text(page, encoding="utf-8")
 
 
@@ -94,7 +99,7 @@ def part(run: FinishedRun, command: str, file: str, pairs: Sequence[tuple[str, s
         f"{when:%Y-%m-%d}",
     )
     where = ", ".join(str(fact) for fact in facts if fact)
-    names = ", ".join(model["name"] for model in models.values())
+    names = ", ".join(_called(model["name"]) for model in models.values())
     chance = f", chance {percent(overall.chance)}" if overall.chance else ""
     sha = configuration(run.folder / "config.yaml")
     lines = [
@@ -108,7 +113,11 @@ def part(run: FinishedRun, command: str, file: str, pairs: Sequence[tuple[str, s
         *([chosen_values(run.tuning)] if run.tuning else []),
         "",
         verdict(summary),
-        *notes(summary),
+        *(
+            note.replace("in tables of their own", "in columns of their own")
+            for note in notes(summary)
+        ),
+        *_fewer(summary, config),
         "",
         *tables.accuracies(),
     ]
@@ -118,6 +127,21 @@ def part(run: FinishedRun, command: str, file: str, pairs: Sequence[tuple[str, s
     if compared:
         lines += ["", "Paired on identical episodes:", "", *compared]
     return "\n".join([*lines, "", "What it took:", "", *tables.costs()])
+
+
+def _called(model: str) -> str:
+    """Return a model's name, of a directory its own without where it lies."""
+    return PurePath(model).name if model.startswith((".", "/", "~")) else model
+
+
+def _fewer(summary: Summary, config: Mapping[str, Any]) -> Iterator[str]:
+    """Say where fewer episodes were judged than the configuration asks for."""
+    count, least = config["episodes"].get("count"), min(b.episodes for b in summary.boards)
+    if count and least < count:
+        yield (
+            f"Not the whole experiment: {least} episodes of a setting and number of shots, where"
+            f" the configuration has {count}."
+        )
 
 
 def configuration(file: Path, overrides: Sequence[str] = ()) -> str:

@@ -50,6 +50,7 @@ _LEVEL = re.compile(r"[^.]{0,40}\bintervals?\b")
 _P = re.compile(r"\bp[\s\u00a0]*(?:[=<][\s\u00a0]*)?$")
 _JOINS = re.compile(r"[\s\u00a0]*(?:%|points?)?[\s\u00a0]*(?:to|–|and|or|against)[\s\u00a0]*[+−]?$")
 _FORMULA = re.compile(rf"(?P<figure>{_NUMBER})\s*=\s*(?P<formula>[\d.,()+*/\s-]+)$")
+_OPERATIONS = (ast.Add, ast.Sub, ast.Mult, ast.Div)
 _RESULTS = ("results", "when-it-pays")
 
 
@@ -240,7 +241,7 @@ def _value(node: ast.expr, text: str, known: set[Decimal]) -> tuple[Decimal, Dec
         if not part.is_in(known):
             raise KeyError(written)
         return part.number, Decimal(1).scaleb(int(part.number.as_tuple().exponent)) / 2
-    if not isinstance(node, ast.BinOp):
+    if not (isinstance(node, ast.BinOp) and isinstance(node.op, _OPERATIONS)):
         raise ValueError(text)
     a, slack_a = _value(node.left, text, known)
     count = isinstance(node.op, ast.Mult | ast.Div) and isinstance(node.right, ast.Constant)
@@ -252,9 +253,7 @@ def _value(node: ast.expr, text: str, known: set[Decimal]) -> tuple[Decimal, Dec
         return (a + b if isinstance(node.op, ast.Add) else a - b), slack_a + slack_b
     if isinstance(node.op, ast.Mult):
         return a * b, abs(a) * slack_b + abs(b) * slack_a
-    if isinstance(node.op, ast.Div):
-        return a / b, (slack_a + abs(a / b) * slack_b) / abs(b)
-    raise ValueError(text)
+    return a / b, (slack_a + abs(a / b) * slack_b) / abs(b)
 
 
 def of_repository(pages: Sequence[str]) -> set[Decimal]:
