@@ -175,7 +175,7 @@ def check(root: Path) -> tuple[list[str], str]:
     texts = {p: p.read_text("utf-8") for p in [root / "README.md", *(root / "docs").rglob("*.md")]
              if p.exists()}  # fmt: skip
     everywhere = of_repository([*texts.values()])
-    lines, total, tally = [], 0, [0, 0, 0]
+    lines, total, tally = [], 0, [0, 0, 0, 0]
     remarks = {path for pattern in _REMARKS for path in root.glob(pattern)}
     for path, page in sorted(texts.items()):
         found, faults = blocks(page)
@@ -187,14 +187,14 @@ def check(root: Path) -> tuple[list[str], str]:
         if path in remarks:
             own = traced(page, path.name, everywhere)
             told += [(f.at, f.says) for f in own.faults]
-            counts = (own.found, own.derived, own.computed)
+            counts = (own.found, own.derived, own.given, own.computed)
             tally = [a + b for a, b in zip(tally, counts, strict=True)]
         for at, says in sorted(told):
             lines.append(f"{path.relative_to(root)}:{page.count(chr(10), 0, at) + 1}: {says}")
     return lines, (
         f"{total} blocks between markers. Figures in remarks: {tally[0]} stand in a block,"
-        f" {tally[1]} are derived from such, {tally[2]} are by a computation that the page names"
-        f" and no block shows. Faults: {len(lines)}."
+        f" {tally[1]} are derived from such, {tally[2]} are given and not measured, {tally[3]} are"
+        f" by a computation that the page names and no block shows. Faults: {len(lines)}."
     )
 
 

@@ -12,6 +12,10 @@ is the one that is meant. What is derived says from what, in the same paragraph:
 
     5 points <!-- 5 = 94.3 - 89.0 -->
 
+what was set and not measured, such as a goal, is told likewise, with what it is
+
+    within 2 points <!-- given: 2, the width that was planned for -->
+
 and what another computation on a run's records has given stands between markers that name it:
 
     <!-- computed: icl.evaluation.analysis.compare on the queries of runs/NAME -->
@@ -50,6 +54,7 @@ _LEVEL = re.compile(r"[^.]{0,40}\bintervals?\b")
 _P = re.compile(r"\bp[\s\u00a0]*(?:[=<][\s\u00a0]*)?$")
 _JOINS = re.compile(r"[\s\u00a0]*(?:%|points?)?[\s\u00a0]*(?:to|–|and|or|against)[\s\u00a0]*[+−]?$")
 _FORMULA = re.compile(rf"(?P<figure>{_NUMBER})\s*=\s*(?P<formula>[\d.,()+*/\s-]+)$")
+_GIVEN = re.compile(rf"given: (?P<figure>{_NUMBER}), \S")
 _OPERATIONS = (ast.Add, ast.Sub, ast.Mult, ast.Div)
 _RESULTS = ("results", "when-it-pays")
 
@@ -73,10 +78,11 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """What became of a page's figures: how many stand in blocks, are derived, or computed."""
+    """What became of a page's figures: how many stand in blocks, are derived, given, computed."""
 
     found: int
     derived: int
+    given: int
     computed: int
     faults: tuple[Fault, ...]
 
@@ -177,7 +183,7 @@ def traced(page: str, name: str, everywhere: Iterable[Decimal]) -> Traced:
     marked, _ = blocks(page)
     passages = [b for b in marked if b.kind == COMPUTED]
     own, everywhere = sources(page), set(everywhere)
-    tally = {"found": 0, "derived": 0, "computed": 0}
+    tally = {"found": 0, "derived": 0, "given": 0, "computed": 0}
     faults: list[Fault] = [
         Fault(p.start, "`computed` names no command, script or function of icl")
         for p in passages
@@ -192,6 +198,8 @@ def traced(page: str, name: str, everywhere: Iterable[Decimal]) -> Traced:
                 tally["found"] += 1
             elif any(a <= figure.at < b and figure.is_in([n]) for a, b, n in formulas):
                 tally["derived"] += 1
+            elif any(a <= figure.at < b and figure.is_in([n]) for a, b, n in _given(page)):
+                tally["given"] += 1
             elif any(p.start <= figure.at < p.end for p in passages):
                 tally["computed"] += 1
             else:
@@ -213,9 +221,19 @@ def _formulas(
         if says:
             faults.append(Fault(comment.start(), f"{formula[0]!r}: {says}"))
             continue
-        first = page.rfind("\n\n", 0, comment.start()) + 1
-        last = page.find("\n\n", comment.end())
-        yield first, len(page) if last < 0 else last, figure.number
+        yield *_paragraph(page, comment), figure.number
+
+
+def _given(page: str) -> Iterator[tuple[int, int, Decimal]]:
+    """Yield what was set: where its paragraph begins and ends, and the figure."""
+    for comment in comments(page):
+        if given := _GIVEN.match(comment[1]):
+            yield *_paragraph(page, comment), Decimal(given["figure"].replace(",", ""))
+
+
+def _paragraph(page: str, comment: re.Match[str]) -> tuple[int, int]:
+    last = page.find("\n\n", comment.end())
+    return page.rfind("\n\n", 0, comment.start()) + 1, len(page) if last < 0 else last
 
 
 def _wrong(figure: Figure, formula: str, known: set[Decimal]) -> str:

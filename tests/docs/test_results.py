@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib
 import sys
 from collections.abc import Iterator
@@ -70,6 +71,12 @@ def test_every_figure_of_this_repository_stems_from_a_block(script: Any) -> None
     lines, said = script.check(ROOT)
     assert lines == []
     assert "Faults: 0." in said
+
+
+def test_examples_in_the_scripts_hold(script: Any) -> None:
+    for name in ("marked_blocks", "traced_figures"):
+        failed, tried = doctest.testmod(importlib.import_module(name))
+        assert (failed, tried > 0) == (0, True)
 
 
 def test_a_good_page_has_no_fault(script: Any, place: Path) -> None:
@@ -164,6 +171,7 @@ def test_a_figure_that_stands_in_no_block_is_found(script: Any, place: Path, rem
         "On 48 episodes of 24 draws.",
         "`a` is 15 points above `b` <!-- 15.2 = 46.5 - 31.3 -->.",
         "Half of it is 23.3 points <!-- 23.3 = 46.5 / 2 -->.",
+        "It was to be within 2 points <!-- given: 2, the goal -->.",
         "The rest is 53.5 % <!-- 53.5 = 100 - 46.5 -->.",
     ],
 )
@@ -177,6 +185,8 @@ def test_what_is_a_blocks_or_is_derived_passes(script: Any, place: Path, remark:
         ("12 points <!-- 12 = 46.5 - 31.3 -->", "comes to 15.2"),
         ("12 points <!-- 12 = 43.3 - 31.3 -->", "43.3 does not stand in a block"),
         ("12 points <!-- 12 = 46.5 ** 2 -->", "is no sum"),
+        ("12 points <!-- given: 13, the goal -->", "'12' does not stand"),
+        ("12 points <!-- given: 12 -->", "'12' does not stand"),  # without saying what it is
         ("12.5 points\n\n<!-- 12.5 = 43.8 - 31.3 -->", "43.8 does not stand"),
         ("32.5 points\n\nanother paragraph <!-- 15.2 = 46.5 - 31.3 -->", "'32.5' does not stand"),
     ],
