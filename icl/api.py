@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from icl.episodes import Episode
 from icl.errors import IclError
-from icl.experiments.config import ExperimentConfig, LearnerConfig, load_config
+from icl.experiments.config import ExperimentConfig, load_config
 from icl.experiments.episodes import measured, prepare_family
 from icl.experiments.experiment import (
     Experiment,
@@ -23,6 +23,7 @@ from icl.experiments.experiment import (
     run_experiment,
     write_outcome,
 )
+from icl.experiments.learner_config import LearnerConfig
 from icl.experiments.model_config import ModelConfig
 from icl.experiments.models import given_model, given_models
 from icl.learners.base import Learner, Params

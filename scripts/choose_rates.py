@@ -15,8 +15,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from icl.experiments.config import ExperimentConfig, LearnerConfig, load_config
+from icl.experiments.config import ExperimentConfig, load_config
 from icl.experiments.experiment import run_experiment
+from icl.experiments.learner_config import LearnerConfig
 from icl.learners.registry import is_meta_learner
 
 

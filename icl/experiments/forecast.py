@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icl.episodes import Episode
-from icl.experiments.config import ExperimentConfig, LearnerConfig, load_config
+from icl.experiments.config import ExperimentConfig, load_config
+from icl.experiments.learner_config import LearnerConfig
 from icl.experiments.model_size import ModelSize, look_at
 from icl.experiments.tuning import Trials, trial_name
 from icl.learners.base import MetaLearner

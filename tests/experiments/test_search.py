@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from icl.errors import IclError
-from icl.experiments.config import LearnerConfig
+from icl.experiments.learner_config import LearnerConfig
 from icl.experiments.search import check_names, check_values, draw_trials
 from icl.learners.registry import is_meta_learner, learner_class, methods
 
