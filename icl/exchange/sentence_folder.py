@@ -199,7 +199,7 @@ def _of_features(
 ) -> SentenceFolder:
     """Return it for a head on embeddings, which may be made in many ways."""
     from icl.models.embedding.embedder import Embedder
-    from icl.models.embedding.own_vectors import embedder_of
+    from icl.models.embedding.own_vectors import embedder_of, unsaid
 
     embedder = embedder_of(backbone, params.layer, params.pooling, params.instruction)
     if not isinstance(embedder, Embedder):
@@ -209,7 +209,7 @@ def _of_features(
             f"it reads layer {embedder.layer} of {backbone.depth}, and only the last is read there"
         )
         raise _refused(found, why)
-    if params.prompted:
+    if params.in_template(unsaid(backbone)):
         raise _refused(found, "it embeds whole prompts")
     own = _own(backbone)
     by_files = embedder.pooling is None and own is not None

@@ -134,11 +134,11 @@ class Start:
 
     def _change(self, name: str, slope: Tensor, state: dict[str, Tensor], step: int) -> Tensor:
         """Return what the inner optimiser makes of a gradient."""
-        kind, beta = self._said["inner_optimiser"], self._said["inner_beta"]
-        if kind == "sgd":
+        optimiser, beta = self._said["inner_optimiser"], self._said["inner_beta"]
+        if optimiser == "sgd":
             return slope
         old = state.get(f"m/{name}", torch.zeros_like(slope))
-        if kind == "momentum":
+        if optimiser == "momentum":
             state[f"m/{name}"] = beta * old + slope
             return state[f"m/{name}"]
         square = state.get(f"v/{name}", torch.zeros_like(slope))

@@ -130,7 +130,9 @@ def test_protomaml_without_steps_is_a_prototypical_network(kind: str) -> None:
     learner = make("protomaml", {"inner_steps": 0, **params}, backbone)  # B = 0: the base model
     peer = Prototypes(
         backbone,
-        Prototypes.Params(layer=-1, prompted=kind == "decoder", normalise=True, temperature=0.1),
+        Prototypes.Params(
+            layer=-1, pooling=None, prompted=kind == "decoder", normalise=True, temperature=0.1
+        ),
     )
     e = EPISODES[1]
     texts = [q.fields for q in e.query]
