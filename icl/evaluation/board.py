@@ -26,6 +26,8 @@ class Row:
         trained_parameters: numbers moved by adaptation or meta-training.
         forward_flops, backward_flops: means an episode; None where some were not counted.
         model: what its model is called, where learners on several models stand on the board.
+        control: accuracy where the examples' labels were shuffled, over all such episodes;
+            None where the run has none, and on boards of one setting or number of shots.
     """
 
     learner: str
@@ -47,6 +49,7 @@ class Row:
     backward_flops: float | None = None
     shared: float = 0.0
     model: str | None = None
+    control: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,11 @@ class Board:
     chance: float
     rows: tuple[Row, ...]
     metric: str = ACCURACY
+
+    @property
+    def controlled(self) -> bool:
+        """Whether its rows say what shuffled labels do to their learners."""
+        return self.rows[0].control is not None
 
     @property
     def best(self) -> Row:

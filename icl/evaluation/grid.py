@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from icl.evaluation.statistics import ClusteredSample
 
 
+_SHUFFLED = "+shuffled-labels"  # ends a setting's name, see `icl.episodes.variants`
+
+
 @dataclass(frozen=True, slots=True)
 class Grid:
     """Records as a full grid: every learner has exactly one record of every episode.
@@ -57,6 +60,14 @@ class Grid:
         """
         kept = tuple(row for row in self.episodes if not row[0].changed)
         return Grid(self.learners, kept or self.episodes, self.left_out)
+
+    def shuffled(self) -> Grid | None:
+        """Return the grid of the episodes whose examples' labels were shuffled, if there are any.
+
+        They are the control of `plain`: who is as good on them has not learned from the labels.
+        """
+        kept = tuple(row for row in self.episodes if row[0].setting.endswith(_SHUFFLED))
+        return Grid(self.learners, kept, self.left_out) if kept else None
 
     @property
     def metrics(self) -> tuple[str, ...]:

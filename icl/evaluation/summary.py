@@ -114,7 +114,8 @@ def summarise(
     plain = whole.plain
     several = _several(models or {}, whole.learners)
     on = {name: model.label for name, model in several.items()}
-    overall, all_pairs = _board(plain, metric, on), pairs(plain.learners, plain.scores(metric))
+    overall = _board(plain, metric, on, control=whole.shuffled())
+    all_pairs = pairs(plain.learners, plain.scores(metric))
     return Summary(
         learners=whole.learners,
         overall=overall,
@@ -180,6 +181,7 @@ def _board(
     on: Mapping[str, str],
     setting: str | None = None,
     shots: int | None = None,
+    control: Grid | None = None,
 ) -> Board:
     from icl.evaluation.statistics import holm_pairs
 
@@ -188,6 +190,7 @@ def _board(
     corrected = holm_pairs(differences.p)
     best = int(means.mean.argmax())
     chance = part.chance(metric)
+    shuffled = None if control is None else control.scores(metric).mean
     rows = []
     for i, name in enumerate(part.learners):
         records = part.of(name)
@@ -215,6 +218,7 @@ def _board(
                 shared=sum(c.shared_tokens for c in costs)
                 / max(1, sum(c.computed_tokens for c in costs)),
                 model=on.get(name),
+                control=None if shuffled is None else float(shuffled[i]),
             )
         )
     return Board(

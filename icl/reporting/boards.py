@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FILES = {"csv": "table.csv", "md": "table.md", "latex": "table.tex"}
 PAIRS = "pairs.csv"
 NONE = "–"  # stands where a learner needs no model
+CONTROL = "Control"  # accuracy where the examples' labels were shuffled
 
 
 def table(summary: Summary, form: str) -> str:
@@ -36,7 +37,8 @@ def table(summary: Summary, form: str) -> str:
     boards = (summary.overall, *summary.further, *parts)
     several = bool(summary.models)
     if form == "csv":
-        columns = [name for name in _COLUMNS if several or name != "model"]
+        here = {"model": several, "control": summary.overall.controlled}
+        columns = [name for name in _COLUMNS if here.get(name, True)]
         figures = (_figures(columns, board, row) for board in boards for row in board.rows)
         return _csv(columns, figures)
     write = partial(_markdown if form == "md" else _latex, several=several)
@@ -89,7 +91,7 @@ _COLUMNS = (
     "setting", "shots", "metric", "episodes", "draws", "queries", "chance", "learner", "model",
     "method", "value", "low", "high", "difference", "difference_low", "difference_high", "p",
     "seconds", "prompt_tokens", "computed_tokens", "peak_memory_mb", "trained_parameters",
-    "forward_flops", "backward_flops", "shared",
+    "forward_flops", "backward_flops", "shared", "control",
 )  # fmt: skip
 
 
@@ -113,7 +115,7 @@ def _csv(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
 
 def _markdown(board: Board, several: bool) -> str:
     words = ("Learner", "Model") if several else ("Learner",)
-    heads = (*words, metric_title(board.metric), "95 % interval", "To the best", "p")
+    heads = (*words, metric_title(board.metric), "95 % interval", "To the best", "p", *_last(board))
     rows = [[*map(markdown, _words(row, several)), *row_cells(board, row)] for row in board.rows]
     piped = _piped(heads, rows, words=len(words))
     return "\n".join([f"**{markdown(board_title(board))}**", "", *piped])
@@ -122,7 +124,7 @@ def _markdown(board: Board, several: bool) -> str:
 def _latex(board: Board, several: bool) -> str:
     name = _tex(metric_title(board.metric))
     words = ("Learner", "Model") if several else ("Learner",)
-    heads = (*words, name, r"95\,\% interval", "To the best", "$p$")
+    heads = (*words, name, r"95\,\% interval", "To the best", "$p$", *_last(board))
     rows = [[*_words(row, several), *row_cells(board, row)] for row in board.rows]
     tabular = _tabular(heads, rows, words=len(words))
     return "\n".join(["% " + " ".join(board_title(board).split()), *tabular])
@@ -155,7 +157,13 @@ def row_cells(board: Board, row: Row) -> list[str]:
         f"{100 * row.low:.1f}–{100 * row.high:.1f}",
         "best" if best else points(row.difference),
         "" if best else p_value(row.p),
+        *(() if row.control is None else (percent(row.control),)),
     ]
+
+
+def _last(board: Board) -> tuple[str, ...]:
+    """Return the heading of the column that only some boards have."""
+    return (CONTROL,) if board.controlled else ()
 
 
 def at_chance(board: Board, row: Row) -> bool:

@@ -63,7 +63,8 @@ class Comparison:
         """Return the leader board: a row a learner, the best first, over all episodes.
 
         Shares are between 0 and 1, times in seconds, memory in MiB; see
-        `icl.evaluation.summary.Row` for the columns; ``model`` is there where there are several.
+        `icl.evaluation.summary.Row` for the columns; ``model`` is there where there are several,
+        ``control`` where the run has shuffled labels.
         """
         import pandas as pd
 
@@ -83,8 +84,9 @@ class Comparison:
 
     def _cells(self, row: Row) -> dict[str, Any]:
         cells = asdict(row)
-        if not self.summary.models:
-            del cells["model"]
+        absent = {"model": not self.summary.models, "control": not self.summary.overall.controlled}
+        for name in (name for name, missing in absent.items() if missing):
+            del cells[name]
         return cells
 
     def episodes(self) -> DataFrame:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from icl.evaluation.board import Board
 from icl.evaluation.summary import Summary, summarise
-from icl.reporting.boards import NONE, PAIR_HEADS, at_chance, pair_cells, row_cells
+from icl.reporting.boards import CONTROL, NONE, PAIR_HEADS, at_chance, pair_cells, row_cells
 from icl.reporting.effort import EFFORT_HEADS, effort, effort_rows
 from icl.reporting.numbers import board_title, count, duration, metric_name, metric_title
 from icl.reporting.verdict import DAGGER, models_told, notes, verdict
@@ -100,11 +100,14 @@ def _board(summary: Summary, board: Board) -> Table:
     from rich.text import Text
 
     name = metric_title(board.metric)
-    figures = (name, "95 % interval", "To best", "p", "Time", "Tokens")
+    # A terminal has no room for both; the page has all costs.
+    last = (CONTROL, "Time") if board.controlled else ("Time", "Tokens")
+    figures = (name, "95 % interval", "To best", "p", *last)
     words = {"Learner": 8, **({"Model": 5} if summary.models else {})}
     table = titled(board_title(board), words, figures)
     for row in board.rows:
-        spent = (duration(row.seconds), count(row.computed_tokens))
+        tokens = () if board.controlled else (count(row.computed_tokens),)
+        spent = (duration(row.seconds), *tokens)
         on = (row.model or NONE,) if summary.models else ()
         cells = (_marked(summary, row.learner), *on, *row_cells(board, row), *spent)
         table.add_row(*map(Text, cells), style="bold" if row is board.best else "")

@@ -70,6 +70,12 @@ def models_told(summary: Summary) -> str:
     return f"Models: {', '.join(told)}." if told else ""
 
 
+def _but(board: Board) -> str:
+    """Say what the control is, where there is one."""
+    told = " but the control: accuracy where the examples' labels were shuffled"
+    return told if board.controlled else ""
+
+
 def _these(board: Board) -> str:
     return episodes_of(board.episodes, board.draws)
 
@@ -124,7 +130,7 @@ def _notes(summary: Summary) -> Iterator[str]:
     if changed:
         yield (
             f"{changed} further episodes have changed labels: they stand in tables of their own and"
-            " count in no figure over all episodes."
+            f" count in no figure over all episodes{_but(overall)}."
         )
     if summary.left_out:
         yield (

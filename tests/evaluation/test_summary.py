@@ -45,11 +45,34 @@ def test_episodes_with_changed_labels_count_in_no_figure_over_all(records):
         for r in records
     ]
     summary, plain = summarise([*records, *turned]), summarise(records)
-    assert (summary.overall, summary.pairs) == (plain.overall, plain.pairs)
+    rows = tuple(replace(row, control=None) for row in summary.overall.rows)
+    assert (replace(summary.overall, rows=rows), summary.pairs) == (plain.overall, plain.pairs)
     assert (summary.worst, summary.calibration) == (plain.worst, plain.calibration)
     assert len(summary.boards) == 2 * len(plain.boards)
     assert any("88 further episodes have changed labels" in note for note in notes(summary))
     assert summarise(turned).overall.episodes == 88
+
+
+def test_the_control_is_the_mean_over_episodes_with_shuffled_labels_alone(records):
+    def of(setting, keep):
+        return [
+            replace(
+                r, setting=f"{r.setting}+{setting}", fingerprint=f"{setting}{r.fingerprint}",
+                predictions=keep(r),
+            )
+            for r in records
+        ]  # fmt: skip
+
+    shuffled = of("shuffled-labels", lambda r: (r.gold[0], *((g + 1) % r.ways for g in r.gold[1:])))
+    flipped = of("flipped-labels", lambda r: r.gold)
+    summary = summarise([*records, *flipped, *shuffled])
+    for row in summary.overall.rows:  # one right of ten queries
+        assert row.control == pytest.approx(0.1)
+    assert summary.overall.controlled and not any(b.controlled for b in summary.boards)
+    assert any("but the control" in note for note in notes(summary))
+    without = summarise([*records, *flipped])
+    assert not without.overall.controlled
+    assert not any("control" in note for note in notes(without))
 
 
 def test_figures_are_those_of_the_records(records):

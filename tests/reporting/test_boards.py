@@ -6,6 +6,7 @@ import csv
 import io
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -31,6 +32,27 @@ def test_csv_holds_every_figure_of_every_board():
             assert float(line["p"]) == row.p and float(line["chance"]) == board.chance
             assert int(line["episodes"]) == board.episodes
             assert float(line["seconds"]) == row.seconds
+
+
+def test_a_control_has_a_column_where_there_is_one_and_all_rows_are_as_wide():
+    plain = list(run_records())
+    turned = [
+        replace(r, setting=f"{r.setting}+shuffled-labels", fingerprint=f"s{r.fingerprint}")
+        for r in plain
+    ]
+    assert "control" not in table(summarise(plain), "csv").splitlines()[0]
+    assert "Control" not in table(summarise(plain), "md")
+    summary = summarise([*plain, *turned])
+    rows = list(csv.DictReader(io.StringIO(table(summary, "csv"))))
+    for line, row in zip(rows, summary.overall.rows, strict=False):
+        assert float(line["control"]) == row.control == pytest.approx(row.accuracy)
+    assert not any(line["control"] for line in rows[len(LEARNERS) :])
+    overall, other = table(summary, "md").split("\n\n**")[:2]
+    widths = [
+        {line.count("|") for line in part.splitlines() if line.startswith("|")}
+        for part in (overall, other)
+    ]
+    assert widths == [{7}, {6}]
 
 
 def test_markdown_has_one_row_a_learner_and_no_cell_breaks_it():

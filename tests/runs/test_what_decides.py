@@ -262,7 +262,9 @@ def expected(first: Path) -> dict[str, Counter[str]]:
         "a row of the data": Counter(dict.fromkeys(LEARNERS, shown) | {"embeddings": 1}),
         "a row to train on": Counter({"trainings": 1}),
         "a word of a label": Counter(dict.fromkeys(LEARNERS, named) | {"trainings": 1}),
-        "a file named by extends": Counter(records | {"trainings": 1}),
+        "a file named by extends": Counter(  # the template, in which a causal model embeds texts
+            records | {"trainings": 1, "embeddings": whole["embeddings"]}
+        ),
         "a labelled row": Counter(labelling),
         "a row to label": Counter(dict.fromkeys(labelling, 1)),
     }
