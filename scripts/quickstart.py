@@ -7,10 +7,12 @@ comments is made of its records, its environment and --took, and nothing there i
 from __future__ import annotations
 
 import argparse
-import re
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+from marked_blocks import RUN, put
+from results import configuration
 
 from icl.evaluation.summary import Summary, summarise
 from icl.reporting.boards import NONE
@@ -19,7 +21,7 @@ from icl.reporting.verdict import verdict
 from icl.runs.finished import read_run
 from icl.runs.folder import RunFolder
 
-BEGIN, END = "<!-- run: quickstart -->", "<!-- end of quickstart -->"
+CONFIG = "configs/quickstart.yaml"
 
 
 def main() -> None:
@@ -34,12 +36,11 @@ def main() -> None:
     written = datetime.fromtimestamp((asked.run / "records.jsonl").stat().st_mtime, tz=timezone.utc)
     summary = summarise(run.records, run.meta_training, models=run.models)
     block = part(summary, machine, asked.took, f"{written:%Y-%m-%d}")
+    block = (
+        f"{block}\n\nConfiguration: `{CONFIG}`, sha256 {configuration(asked.run / 'config.yaml')}."
+    )
     page = asked.page.read_text(encoding="utf-8")
-    if page.count(BEGIN) != 1 or page.count(END) != 1:
-        parser.error(f"{asked.page} must hold {BEGIN} and {END} once each")
-    pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
-    page = pattern.sub(lambda _: f"{BEGIN}\n{block}\n{END}", page)
-    asked.page.write_text(page, encoding="utf-8")
+    asked.page.write_text(put(page, RUN, "quickstart", block), encoding="utf-8")
 
 
 def part(summary: Summary, machine: dict[str, Any], took: str, day: str) -> str:
@@ -64,7 +65,7 @@ def part(summary: Summary, machine: dict[str, Any], took: str, day: str) -> str:
             duration(row.seconds) + once,
         ])  # fmt: skip
     where = f"{machine.get('cores')} cores of {machine.get('processor')}, no GPU, {day}"
-    said = f"`icl run configs/quickstart.yaml` ({where}; {took}): {verdict(summary)}"
+    said = f"`icl run {CONFIG}` ({where}; {took}): {verdict(summary)}"
     size = f"{episodes_of(board.episodes, board.draws)}, {board.queries} queries"
     return "\n".join([
         said,
