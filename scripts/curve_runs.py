@@ -62,7 +62,7 @@ FULL = Size(
     100, 400, 60, (0, 10, 30, 100, 300, 1000), (1, 2, 4, 8, 12), (5, 10, 20, 40, 75), 2, RATES, 40,
     STEPS,
 )  # fmt: skip
-QUICK = Size(4, 6, 4, (0, 3, 10), (1, 12), (5, 75), 1, (0.001,), 3, 10)
+QUICK = Size(4, 6, 4, (0, 3, 10), (1, 12), (5, 75), 1, (0.001,), 3, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,7 @@ def classes(work: Work, best: Mapping[str, float]) -> tuple[FinishedRun, list[Tr
             split = f"train-{count}-{order}"
             learners[name] = trained(method, best[method], size.trained, split=split)
             trials.append(Trial(name, method, count, order))
-    return work.run("classes", family, drawn(work, ways=10, queries=50), learners), trials
+    return work.run("classes", family, drawn(work, ways=30, queries=60), learners), trials
 
 
 def narrow(work: Work, best: Mapping[str, float]) -> tuple[FinishedRun, list[Trial]]:
