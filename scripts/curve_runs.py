@@ -231,7 +231,7 @@ def classes(work: Work, best: Mapping[str, float]) -> tuple[FinishedRun, list[Tr
             split = f"train-{count}-{order}"
             learners[name] = trained(method, best[method], size.trained, split=split)
             trials.append(Trial(name, method, count, order))
-    return work.run("classes", family, drawn(work, ways=30, queries=60), learners), trials
+    return work.run("classes", family, drawn(work, ways=20, queries=40), learners), trials
 
 
 def narrow(work: Work, best: Mapping[str, float]) -> tuple[FinishedRun, list[Trial]]:

@@ -36,7 +36,7 @@ Parts = Iterator[tuple[Block, Any]]
 
 def chosen(work: runs.Work, family: str) -> tuple[FinishedRun, dict[str, float], dict[str, float]]:
     """Choose the rates of all learners on a family's validation episodes."""
-    ways, queries = (5, 15) if family == "sib200" else (15, 60)
+    ways, queries = (5, 15) if family == "sib200" else (15, 45)
     return runs.rates(work, family, ("multitask", *runs.RIVALS), queries, ways)
 
 
@@ -140,7 +140,7 @@ def narrow_part(work: runs.Work) -> Parts:
 def rivals_part(work: runs.Work) -> Parts:
     """Tell meta-learners against multi-task training."""
     made, found, lines = [], {}, []
-    for family, more in (("sib200", {}), ("clinc150", {"ways": 30, "queries": 60})):
+    for family, more in (("sib200", {}), ("clinc150", {"ways": 20, "queries": 40})):
         run, trials, needed, count = runs.rivals(work, family, chosen(work, family)[1], **more)
         made.append(run)
         own = found[family] = curves.curve(run.records, trials, ["multitask"])
