@@ -207,9 +207,9 @@ def plain(point: Point) -> dict[str, Any]:
 PARTS: Mapping[str, Callable[[runs.Work], Parts]] = {
     "rates": rates_part,
     "languages": languages_part,
-    "classes": classes_part,
     "rivals": rivals_part,
     "narrow": narrow_part,
+    "classes": classes_part,
     "second-order": second_order_part,
 }
 BY_REQUEST = ("second-order",)
