@@ -9,8 +9,8 @@ identical episodes: to the best learner without meta-training, and to the same l
     python scripts/when_it_pays.py --data ../shared/data --only second-order   # many hours
 
 `--data` holds the folders `sib200` and `clinc150`. What is done is kept under `--out`, a run's
-folder each, so that the script goes on where it stopped. Learning rates are chosen first, the same
-four for each learner, on validation episodes. The page's parts between marker comments, and the
+folder each, so that the script goes on where it stopped. Learning rates are chosen first, out of
+the same for each learner, on validation episodes. The page's parts between marker comments, and the
 figures beside it, are written anew; its other text is left alone. The last line is one JSON object.
 """
 
@@ -20,6 +20,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,30 +35,25 @@ from icl.runs.finished import FinishedRun
 Parts = Iterator[tuple[Block, Any]]
 
 
-def chosen(work: runs.Work, family: str) -> tuple[FinishedRun, dict[str, float], dict[str, float]]:
-    """Choose the rates of all learners on a family's validation episodes."""
-    ways, queries = (5, 15) if family == "sib200" else (15, 45)
-    return runs.rates(work, family, ("multitask", *runs.RIVALS), queries, ways)
-
-
-def rates_part(work: runs.Work) -> Parts:
-    """Tell which rates were chosen."""
-    lines = [f"| data | learner | {' | '.join(f'{r:g}' for r in work.size.rates)} | chosen |"]
-    lines.append("| --- " * (3 + len(work.size.rates)) + "|")
-    made, told = [], {}
-    for family in ("sib200", "clinc150"):
-        run, best, mean = chosen(work, family)
-        made.append(run)
-        told[family] = best
-        for name, rate in best.items():
-            cells = [f"{100 * mean[f'{name} {r:g}']:.1f}" for r in work.size.rates]
-            lines.append(f"| {family} | {name} | {' | '.join(cells)} | {rate:g} |")
-    yield Block("rates", made, lines), told
+def rates_block(
+    work: runs.Work, family: str, learners: Sequence[str]
+) -> tuple[dict[str, float], Block]:
+    """Choose the rates of some learners on a family's validation episodes, and tell them."""
+    run, best, mean = runs.rates(work, family, learners)
+    lines = [
+        f"| {family} | {' | '.join(f'{r:g}' for r in work.size.rates)} | chosen |",
+        "| --- " * (2 + len(work.size.rates)) + "|",
+    ]
+    for name, rate in best.items():
+        cells = [f"{100 * mean[f'{name} {r:g}']:.1f}" for r in work.size.rates]
+        lines.append(f"| {name} | {' | '.join(cells)} | {rate:g} |")
+    return best, Block(f"rates-{family}", [run], lines)
 
 
 def languages_part(work: runs.Work) -> Parts:
     """Tell the gain against languages, and against outer steps."""
-    best = chosen(work, "sib200")[1]
+    best, block = rates_block(work, "sib200", runs.ALL)
+    yield block, best
     run, languages, steps = runs.sib200(work, best)
     yield gain_block(run, "languages", languages, "training languages", "languages")
     yield gain_block(run, "steps", steps, "outer steps", "steps")
@@ -65,7 +61,9 @@ def languages_part(work: runs.Work) -> Parts:
 
 def classes_part(work: runs.Work) -> Parts:
     """Tell the gain against training classes."""
-    run, trials = runs.classes(work, chosen(work, "clinc150")[1])
+    best, block = rates_block(work, "clinc150", runs.LEARNERS)
+    yield block, best
+    run, trials = runs.classes(work, best)
     yield gain_block(run, "classes", trials, "training classes", "classes")
 
 
@@ -102,7 +100,7 @@ def floor_lines(run: FinishedRun) -> str:
 
 def narrow_part(work: runs.Work) -> Parts:
     """Tell from when on a narrow distribution is memorised."""
-    run, trials = runs.narrow(work, chosen(work, "sib200")[1])
+    run, trials = runs.narrow(work, rates_block(work, "sib200", runs.ALL)[0])
     found = {
         said: curves.curve(run.records, trials, list(runs.FLOORS), split=split)
         for split, said in runs.NARROW_SPLITS.items()
@@ -137,34 +135,36 @@ def narrow_part(work: runs.Work) -> Parts:
     yield Block("narrow", [run], lines, {file: svg}), told
 
 
-def rivals_part(work: runs.Work) -> Parts:
+def rivals_part(work: runs.Work, family: str) -> Parts:
     """Tell meta-learners against multi-task training."""
-    made, found, lines = [], {}, []
-    for family, more in (("sib200", {}), ("clinc150", {"ways": 20, "queries": 40})):
-        run, trials, needed, count = runs.rivals(work, family, chosen(work, family)[1], **more)
-        made.append(run)
-        own = found[family] = curves.curve(run.records, trials, ["multitask"])
-        lines += [
-            "",
-            f"{family}: {count} draws, chance {100 * own[0].chance:.1f} %. A pilot of"
-            f" {work.size.pilot} says how many ±2 points need.",
-            "",
-            "| learner | shots | accuracy | over multitask | half-width | draws needed | by lot |",
-            "| --- " * 7 + "|",
-        ]
-        for p in own:
-            number = needed[p.learner, p.shots]
-            lot = "" if p.control is None else shown.plus_minus(p.control)
-            lines.append(
-                f"| {p.learner} | {p.shots} | {shown.plus_minus(p.accuracy)}"
-                f" | {shown.gain(p.over_floor)} | {100 * p.over_floor.half:.1f}"
-                f" | {'no number is enough' if number is None else number} | {lot} |"
-            )
-    file = "when-it-pays-rivals.svg"
-    told = {family: [plain(p) for p in own] for family, own in found.items()}
-    figure = [f"![Paired differences to multi-task training]({file})"]
-    svg = shown.rivals_figure(found, "multitask")
-    yield Block("rivals", made, [*figure, *lines], {file: svg}), told
+    best, block = rates_block(work, family, runs.ALL)
+    yield block, best
+    run, trials, needed, count = runs.rivals(work, family, best)
+    own = curves.curve(run.records, trials, ["multitask"])
+    (itself, *_) = by_shots = curves.curve(
+        run.records, [Trial("multitask", "multitask", 1.0)], ["multitask"]
+    )
+    accuracies = [f"{shown.plus_minus(p.accuracy)} at shots {p.shots}" for p in by_shots]
+    file = f"when-it-pays-rivals-{family}.svg"
+    lines = [
+        f"{count} draws, chance {100 * itself.chance:.1f} %; `multitask`: {', '.join(accuracies)}."
+        f" A pilot of {work.size.pilot} draws says how many are needed.",
+        "",
+        f"![Paired differences to multi-task training on {family}]({file})",
+        "",
+        "| learner | shots | accuracy | over multitask | half-width | draws needed | by lot |",
+        "| --- " * 7 + "|",
+    ]
+    for p in own:
+        number = needed[p.learner, p.shots]
+        lot = "" if p.control is None else shown.plus_minus(p.control)
+        lines.append(
+            f"| {p.learner} | {p.shots} | {shown.plus_minus(p.accuracy)}"
+            f" | {shown.gain(p.over_floor)} | {100 * p.over_floor.half:.1f}"
+            f" | {'no number is enough' if number is None else number} | {lot} |"
+        )
+    svg = shown.rivals_figure({family: own}, "multitask")
+    yield Block(f"rivals-{family}", [run], lines, {file: svg}), [plain(p) for p in own]
 
 
 def second_order_part(work: runs.Work) -> Parts:
@@ -205,11 +205,11 @@ def plain(point: Point) -> dict[str, Any]:
 
 
 PARTS: Mapping[str, Callable[[runs.Work], Parts]] = {
-    "rates": rates_part,
     "languages": languages_part,
-    "rivals": rivals_part,
+    "rivals": partial(rivals_part, family="sib200"),
     "narrow": narrow_part,
     "classes": classes_part,
+    "rivals-clinc150": partial(rivals_part, family="clinc150"),
     "second-order": second_order_part,
 }
 BY_REQUEST = ("second-order",)
