@@ -49,12 +49,11 @@ def with_block(text: str, name: str, lines: Sequence[str]) -> str:
 
 
 def told(runs: Sequence[FinishedRun], command: str) -> str:
-    """Say command, model, machine, date and what the meta-trainings took."""
+    """Say command, model, machine, date and how many meta-trainings."""
     run = RunFolder(runs[0].folder)
     machine: Mapping[str, Any] = run.read_json("environment.json") or {}
     newest = max((r.folder / "records.jsonl").stat().st_mtime for r in runs)
     day = datetime.fromtimestamp(newest, tz=timezone.utc)
-    spent = sum(float(m["seconds"]) for r in runs for m in r.meta_training.values())
     facts = (
         machine.get("accelerator"),
         f"{machine.get('cores')} cores of {machine.get('processor')}",
@@ -63,7 +62,4 @@ def told(runs: Sequence[FinishedRun], command: str) -> str:
     )
     where = "; ".join(str(fact) for fact in facts if fact)
     trainings = sum(len(r.meta_training) for r in runs)
-    return (
-        f"`{command}` ({runs[0].config['model']['name']}; {where}). {trainings} meta-trainings,"
-        f" {spent:.0f} s with the embeddings charged to each."
-    )
+    return f"`{command}` ({runs[0].config['model']['name']}; {where}). {trainings} meta-trainings."
