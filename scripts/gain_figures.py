@@ -199,10 +199,10 @@ def verdicts(found: Sequence[Point], what: str) -> list[str]:
         own = [p for p in found if (p.learner, p.shots) == (learner, shots) and p.x != UNTRAINED]
         since, last = pays_from(found, learner, shots), max(own, key=lambda p: p.x)
         best = max(own, key=lambda p: p.over_floor.value)
-        start = "never clearly pays" if since is None else f"pays from {since:g} {what} on"
+        start = "never clearly pays" if since is None else f"pays from {since:g} on ({what})"
+        most = "" if best is last else f"; most at {best.x:g}: {gain(best.over_floor)}"
         lines.append(
-            f"- `{learner}`, {_shots(shots)}: {start}; most at {best.x:g}:"
-            f" {gain(best.over_floor)}, at {last.x:g}: {gain(last.over_floor)}."
+            f"- `{learner}`, {_shots(shots)}: {start}; at {last.x:g}: {gain(last.over_floor)}{most}."
         )
     lots = [(p, p.control) for p in found if p.control is not None]
     if lots:

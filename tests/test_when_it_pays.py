@@ -129,7 +129,7 @@ def test_it_pays_from_where_all_later_intervals_lie_above_zero(
     assert gain_curves.pays_from(found, "m", 1) == since
     said = gain_figures.verdicts(found, "steps")[0]
     assert ("never clearly pays" in said) == (since is None)
-    assert since is None or f"from {since} steps on" in said
+    assert since is None or f"from {since} on (steps)" in said
 
 
 def test_a_control_that_leaves_chance_is_counted() -> None:
