@@ -202,7 +202,8 @@ def verdicts(found: Sequence[Point], what: str) -> list[str]:
         start = "never clearly pays" if since is None else f"pays from {since:g} on ({what})"
         most = "" if best is last else f"; most at {best.x:g}: {gain(best.over_floor)}"
         lines.append(
-            f"- `{learner}`, {_shots(shots)}: {start}; at {last.x:g}: {gain(last.over_floor)}{most}."
+            f"- `{learner}`, {_shots(shots)}: {start};"
+            f" at {last.x:g}: {gain(last.over_floor)}{most}."
         )
     lots = [(p, p.control) for p in found if p.control is not None]
     if lots:
