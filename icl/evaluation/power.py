@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from icl.evaluation.statistics import ClusteredSample, Codes, Floats
+from icl.evaluation.statistics import LEVEL, ClusteredSample, Codes, Floats
 
 _MOST = 1_000_000
 ALPHA = 0.05
@@ -151,6 +151,41 @@ def episodes_needed(
         high = min(2 * high, _MOST)
     few = range(high)
     return bisect_left(few, wanted, high // 2, key=lambda n: power(found, difference, n, alpha))
+
+
+def half_width(found: Components, draws: int, level: float = LEVEL) -> float:
+    """Return half the width that the interval of a mean difference will have over so many draws.
+
+    For differences far from 1; infinite without a degree of freedom.
+    """
+    from scipy.stats import t
+
+    freedom = found.clusters(draws) - found.strata
+    if freedom < 1:
+        return math.inf
+    return float(t.ppf((1 + level) / 2, freedom)) * math.sqrt(max(0.0, found.variance(draws)))
+
+
+def draws_for_width(found: Components, wanted: float, level: float = LEVEL) -> int | None:
+    """Return the fewest draws whose interval is so narrow, or None where no number's is.
+
+    Args:
+        found: the components.
+        wanted: half the interval's width, as a share.
+        level: of the interval.
+
+    Raises:
+        ValueError: a width that is not above 0.
+    """
+    if not wanted > 0:
+        raise ValueError("the width must be above 0")
+    if half_width(found, _MOST, level) > wanted:
+        return None
+    high = 2
+    while half_width(found, high, level) > wanted:
+        high = min(2 * high, _MOST)
+    few = range(high + 1)
+    return bisect_left(few, -wanted, high // 2, key=lambda n: -half_width(found, n, level))
 
 
 def _clustered(scores: Floats, codes: Codes, lost: int) -> float:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from icl.reporting.palette import LIGHT
+from icl.reporting.palette import DARK, LIGHT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 # Colours that are put in while drawing and stand for the page's own, light or dark.
 _INK, _FAINT = "#010101", "#020202"
 _ON_PAPER = {_INK: "#1c1f24", _FAINT: "#c3c9d1"}  # as the page's in daylight
+# of files, in the light and in the dark
+_FILE_INK, _FILE_FAINT, _FILE_GROUND = (
+    ("#1c1f24", "#e6e9ee"),
+    ("#c3c9d1", "#4a5160"),
+    ("#ffffff", "#16181d"),
+)
 _PAPER: ContextVar[bool] = ContextVar("icl_paper", default=False)
 
 
@@ -96,3 +102,30 @@ def inline_svg(figure: Figure, prefix: str, label: str) -> str:
     opening = f'<svg viewBox="{view_box[1]}" role="img" aria-label="{html.escape(label)}">'
     text = re.sub(r"<svg.*?>", lambda _: opening, text, count=1, flags=re.DOTALL)
     return re.sub(r"\n\s*\n?", "\n", text).strip()
+
+
+def file_svg(figure: Figure, label: str) -> str:
+    """Return the figure as an SVG file of its own, read in the light and in the dark.
+
+    It follows what the reader's system asks for, and brings its ground with it, so that it can be
+    read on a page of either kind. Call it within `drawing`; `label` is as for `inline_svg`.
+    """
+    text = inline_svg(figure, "figure", label)
+    box = re.search(r'viewBox="([^"]*)"', text)
+    assert box is not None
+    _, _, width, height = box[1].split()
+    colours = {"ink": _FILE_INK, "faint": _FILE_FAINT, "ground": _FILE_GROUND}
+    pairs = {f"learner-{i}": pair for i, pair in enumerate(zip(LIGHT, DARK, strict=True))}
+    light, dark = (
+        "".join(f"--{name}:{pair[place]};" for name, pair in {**colours, **pairs}.items())
+        for place in (0, 1)
+    )
+    style = (
+        f"<style>svg{{{light}font-family:system-ui,sans-serif}}"
+        f"@media (prefers-color-scheme:dark){{svg{{{dark}}}}}</style>"
+        '<rect width="100%" height="100%" style="fill:var(--ground)"/>'
+    )
+    opening = '<svg xmlns="http://www.w3.org/2000/svg" '
+    text = text.replace("<svg ", f'{opening}width="{width}" height="{height}" ', 1)
+    head, rest = text.split(">", 1)
+    return f"{head}>{style}{rest}\n"

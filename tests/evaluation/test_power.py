@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icl.evaluation.power import Components, components, episodes_needed, power
+from icl.evaluation.power import (
+    Components,
+    components,
+    draws_for_width,
+    episodes_needed,
+    half_width,
+    power,
+)
 from icl.evaluation.statistics import clustered_sample
 
 QUERIES = 10
@@ -117,3 +124,29 @@ def test_figures_out_of_range_are_refused(difference, wanted):
         episodes_needed(Components(0.1, 0, 0.1, QUERIES, math.inf), difference, wanted)
     with pytest.raises(ValueError, match="two episodes"):
         components(clustered_sample([[1, 0], [0, 1]], ["a", "a"]), 0, 1)
+
+
+@pytest.mark.parametrize("wanted", [0.01, 0.02, 0.1])
+def test_so_many_draws_and_no_fewer_give_the_width(wanted):
+    found = Components(0.02, 0.0, 0.15, 25, math.inf)
+    needed = draws_for_width(found, wanted)
+    assert half_width(found, needed) <= wanted < half_width(found, needed - 1)
+    # normal theory: 1.96 standard errors, each draw adding as much
+    assert needed == pytest.approx(1.96**2 * (0.02 + 0.15 / 25) / wanted**2, rel=0.02, abs=4)
+
+
+def test_a_planned_width_is_the_width_of_the_interval():
+    items, sd = WORLDS["both"]
+    truth = Components(*np.square(sd).tolist(), QUERIES, items)
+    needed = draws_for_width(truth, 0.05)
+    rng = np.random.default_rng(2)
+    made = [draw(rng, needed, items, 0.05, sd).differences() for _ in range(50)]
+    assert np.mean([d.high[0, 1] - d.low[0, 1] for d in made]) / 2 == pytest.approx(0.05, rel=0.1)
+
+
+def test_too_few_items_are_mended_by_no_number_of_draws():
+    found = Components(0.0, 0.2, 0.1, 25, 100)  # the items alone: a standard error of 0.045
+    assert draws_for_width(found, 0.02) is None
+    assert draws_for_width(found, 0.1) is not None
+    with pytest.raises(ValueError, match="above 0"):
+        draws_for_width(found, 0.0)
