@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from icl.errors import IclError, did_you_mean
 from icl.experiments.config import ExperimentConfig, load_config
-from icl.runs.folder import RunFolder
+from icl.runs.folder import FINISHED, RunFolder
 from icl.runs.roster import read_roster
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def trained_state(run: Path, found: Found) -> dict[str, Tensor]:
     if digest_of(state) != (found.summary or {})["digest"]:
         raise IclError(
             f"The last checkpoint in {folder} is damaged or gone; remove"
-            f" {folder / 'finished.json'} and run the experiment again, which trains what is lost."
+            f" {folder / FINISHED} and run the experiment again, which trains what is lost."
         )
     return state
 

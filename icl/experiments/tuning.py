@@ -25,9 +25,9 @@ from icl.experiments.learner_config import LearnerConfig
 from icl.experiments.model_config import ModelConfig
 from icl.experiments.search import Values, draw_trials
 from icl.processes import ALONE, Processes
-from icl.runs.entrants import Entrant
+from icl.runs.entrants import Entrant, by_model
 from icl.runs.finished import FinishedRun, read_run
-from icl.runs.folder import RunFolder
+from icl.runs.folder import FINISHED, RunFolder
 from icl.runs.record import EpisodeRecord
 from icl.runs.roster import read_roster
 from icl.runs.runner import Runner
@@ -35,7 +35,6 @@ from icl.runs.trials import TRIALS, Trial, Tuned, Tuning
 from icl.tasks import TaskFamily
 from icl.tools.disk import draft_of
 
-FINISHED = "finished.json"  # of a meta-training
 _DIGITS = 12  # of a mean score; what differs behind them is rounding, and no lead
 
 Drawn = Mapping[str, Sequence[Values]]
@@ -242,8 +241,8 @@ def tune(
             track,
             title="Tuning",
         ).run()
-        models = {id(entrant.model): entrant.model for entrant in trials.entrants}
-        for model in models.values() if len(models) > 1 else ():
+        models = by_model(trials.entrants)
+        for model in models if len(models) > 1 else ():
             model.release()  # the run begins with the first alone
         found = processes.on_main(partial(_settle, trials, folder, run))
     by_name = {trial.name: trial for trial in trials.entrants}

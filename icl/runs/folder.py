@@ -23,6 +23,7 @@ from icl.tools.yamlfile import read_yaml
 
 SCHEMA_VERSION = 1
 EPISODES = "episodes.jsonl"
+FINISHED = "finished.json"  # of a meta-training, in its own folder
 _DEPTHS = ("*", "meta/*", "meta/*/*")  # where a run writes
 
 

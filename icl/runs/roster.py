@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from icl.errors import IclError, NewerSchemaError
 from icl.runs.entrants import Entrant, by_model, identities
-from icl.runs.folder import SCHEMA_VERSION, RunFolder
+from icl.runs.folder import FINISHED, SCHEMA_VERSION, RunFolder
 from icl.runs.keys import learner_key, training_key
 from icl.tools.values import is_amount, is_text
 from icl.training.outcome import TrainingSummary
@@ -84,7 +84,7 @@ class Roster:
                 entrant.method, params, entrant.training, identity, entrant.sampler
             )
             row["key"] = None
-            finished = self._folder.read_derived(f"{row['folder']}/finished.json")
+            finished = self._folder.read_derived(f"{row['folder']}/{FINISHED}")
             summary = TrainingSummary.of(finished)
             if summary is not None:  # else the last checkpoint gives it again
                 self.settle(entrant, asdict(summary))

@@ -16,7 +16,7 @@ from icl.learners.base import Learner, MetaLearner
 from icl.processes import ALONE, Processes
 from icl.runs.entrants import Entrant, by_model, suited
 from icl.runs.environment import environment
-from icl.runs.folder import RunFolder
+from icl.runs.folder import FINISHED, RunFolder
 from icl.runs.judge import judge
 from icl.runs.pace import Pace
 from icl.runs.roster import Roster, Row
@@ -197,7 +197,7 @@ class Runner:
         summary = asdict(trainer.fit(self._on_step(entrant, bar)))
         self._roster.settle(entrant, summary)
         if self._processes.main:
-            self._folder.write_json(f"{folder}/finished.json", summary)
+            self._folder.write_json(f"{folder}/{FINISHED}", summary)
             self._roster.write(self._episodes.digest)
         return learner
 

@@ -9,11 +9,12 @@ does not depend on who ran before.
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
+from icl.models.kept import Kept
 from icl.models.meter import Meter, Spent
 
 _BYTES = 2**26  # some hundred thousand calls of 15 queries and 5 labels
@@ -24,50 +25,50 @@ def question_key(*asked: Any) -> bytes:
     return hashlib.sha256(repr(asked).encode("utf-8", "surrogatepass")).digest()
 
 
-class ScoreMemo:
-    """Scores by prompts and answers, the least recently used dropped first.
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a model answered to a question.
 
     Attributes:
-        budget: bytes of scores that may be kept; 0 keeps none.
-        used: bytes that are kept.
+        scores: shape (prompts, answers).
+        spent: what computing them took.
+        prompt_tokens: tokens that running each prompt alone would process.
     """
 
+    scores: Tensor
+    spent: Spent
+    prompt_tokens: int
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the scores take."""
+        return self.scores.nbytes
+
+
+class ScoreMemo(Kept[Scored]):
+    """Scores by prompts and answers, see `question_key`."""
+
     def __init__(self, budget: int = _BYTES) -> None:
-        self.budget = budget
-        self.used = 0
-        self._kept: OrderedDict[bytes, tuple[Tensor, Spent, int]] = OrderedDict()
+        super().__init__(budget)
 
-    def clear(self) -> None:
-        """Forget all scores."""
-        self._kept.clear()
-        self.used = 0
-
-    def find(self, key: bytes, meter: Meter) -> Tensor | None:
+    def recall(self, key: bytes, meter: Meter) -> Tensor | None:
         """Return the scores that were kept under a question, and charge what they took.
 
         Args:
-            key: of the question, see `question_key`.
+            key: of the question.
             meter: the model's.
 
         Returns:
             A tensor of the caller's own; None where there are none.
         """
-        if key not in self._kept:
+        found = self.find(key)
+        if found is None:
             return None
-        self._kept.move_to_end(key)
-        scores, spent, tokens = self._kept[key]
-        meter.charge(key, spent)
-        meter.prompt_tokens += tokens
-        return scores.clone()
+        meter.charge(key, found.spent)
+        meter.prompt_tokens += found.prompt_tokens
+        return found.scores.clone()
 
-    def keep(
-        self, key: bytes, scores: Tensor, spent: Spent, prompt_tokens: int, meter: Meter
-    ) -> None:
-        """Keep scores that were computed just now, which took so much."""
-        if scores.nbytes > self.budget:
-            return
-        meter.computed([key])
-        self._kept[key] = scores.clone(), spent, prompt_tokens
-        self.used += scores.nbytes
-        while self.used > self.budget:
-            self.used -= self._kept.popitem(last=False)[1][0].nbytes
+    def remember(self, key: bytes, scored: Scored, meter: Meter) -> None:
+        """Keep scores that were computed just now, which the caller goes on to use."""
+        meter.computed_once(key, scored.spent)
+        self.keep(key, replace(scored, scores=scored.scores.clone()))

@@ -18,7 +18,7 @@ from icl.models.flops import spending
 from icl.models.packed.ends import Ends, lay_out_ends
 from icl.models.packed.layout import Layout, lay_out
 from icl.models.packed.trie import PackedTrie, join
-from icl.models.scoring.memo import question_key
+from icl.models.scoring.memo import Scored, question_key
 from icl.models.scoring.waves import hidden_in_waves
 from icl.models.tokens import EncodedPair, encode_pairs
 
@@ -176,12 +176,13 @@ def remembered_scores(
     if adapter is not None or packed is None:
         return label_scores(model, prompts, answers, adapter=adapter, relative=relative)
     key, meter = question_key(list(prompts), list(answers), relative), model.meter
-    found = packed.scores.find(key, meter)
+    found = packed.scores.recall(key, meter)
     if found is None:
         before = meter.prompt_tokens
         with spending(packed) as spent:
             found = label_scores(model, prompts, answers, relative=relative)
-        packed.scores.keep(key, found, spent(), meter.prompt_tokens - before, meter)
+        scored = Scored(found, spent(), meter.prompt_tokens - before)
+        packed.scores.remember(key, scored, meter)
     return found
 
 
