@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -173,7 +174,16 @@ def _trained(counter: TokenCounter, entrant: Entrant) -> Work | None:
     count = training.steps * training.meta_batch
     some = [e.posed() for e in sampler.episodes(min(_LOOKED_AT, count))]
     work = learner.training_work(counter, some, entrant.params)
-    return None if work is None else work * (count / len(some))
+    if work is None:
+        return None
+    uses = count * sum(len(e.support) + len(e.query) for e in some) / len(some)
+    texts = sum(len(pool.rows) for pool in sampler.pools())
+    return (work * (count / len(some))).where_new(_distinct(uses, texts) / uses)
+
+
+def _distinct(uses: float, texts: int) -> float:
+    """Return how many different texts are expected among uses by lot."""
+    return texts * -math.expm1(-uses / texts)
 
 
 def _known(

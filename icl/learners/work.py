@@ -63,6 +63,13 @@ class TokenCounter:
             return 1.0 if self.encoder else up(self.layers) / self.layers
         return 1.0 if layer < 0 else min(1.0, layer / self.layers)
 
+    def adapted(self, top_layers: int | None) -> float:
+        """Return the share of the layers that run anew for an adapter of an embedding model.
+
+        An encoder's layers below the lowest adapted one run once, see `icl.models.text_trunks`.
+        """
+        return self.share(top_layers) if self.encoder else 1.0
+
     def share(self, top_layers: int | None) -> float:
         """Return the share of the layers that are so many of the uppermost; None for all."""
         return 1.0 if top_layers is None else min(1.0, top_layers / self.layers)

@@ -64,6 +64,24 @@ def test_the_tokens_of_a_plan_are_those_that_the_run_counts(
         assert true / off - 4 <= line.tokens <= true * off + 4, (line.learner, line.tokens, true)
 
 
+def test_a_text_that_training_meets_again_is_not_embedded_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 30 steps of 4 episodes, 1,080 texts, from 48 that there are."""
+    monkeypatch.setenv("ICL_CACHE", str(place.folder / "cache"))
+    training = "{steps: 30, meta_batch: 4, shots: 2, queries: 3}"
+    path = place.write(LEARNERS, f"  metric: {{method: meta-prototypes, training: {training}}}\n")
+    text = path.read_text("utf-8").replace("count: 3", "count: 1")
+    path.write_text(text.replace(SECOND, ""), "utf-8")
+    (line,) = forecast(load_config(path), place.folder / "run").lines
+    run_experiment(load_config(path), place.folder / "run", command="")
+    (row,) = json.loads((place.folder / "run" / "run.json").read_text("utf-8"))["learners"]
+    found = row["training"]["computed_tokens"]
+    found += sum(r.cost.computed_tokens for r in RecordStore(place.folder / "run").scan())
+    assert line.tokens is not None
+    assert found / 1.3 <= line.tokens <= found * 1.3
+
+
 def test_what_cannot_be_counted_stays_open(place: Place) -> None:
     own = """from icl.learners import Learner, Params
 

@@ -26,7 +26,7 @@ from icl.learners.support import in_order, places, present_columns, uniform
 from icl.models.adapters.lora import Adapter
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
-from icl.tools.amounts import Work, forward, trained
+from icl.tools.amounts import Work, forward, kept, trained
 
 if TYPE_CHECKING:
     from icl.learners.work import TokenCounter
@@ -181,9 +181,10 @@ class EpisodicLearner(MetaLearner):
         """Pass over every text with an adapter; frozen texts are embedded where they are new."""
         each = [params.uncut((*e.support, *e.query), e.labels, counter.encoder) for e in episodes]
         if params.tune == "lora":
-            depth = counter.depth(params.layer)
-            return trained(sum(counter.texts(texts) * depth for texts in each))
-        return forward(counter.embedded([t for texts in each for t in texts], params.layer))
+            tokens = sum(counter.texts(texts) for texts in each) * counter.depth(params.layer)
+            top = counter.adapted(params.top_layers)
+            return kept(tokens * (1 - top)) + trained(tokens * top)
+        return kept(sum(counter.embedded(texts, params.layer) for texts in each))
 
     def trainable_parameters(self) -> Mapping[str, Tensor]:
         """Return the network's parameters and the LoRA factors."""

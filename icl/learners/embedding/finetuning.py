@@ -29,7 +29,7 @@ from icl.learners.support import in_order, places, present_columns, uniform
 from icl.models.adapters.lora import Adapter
 from icl.tasks.task import Example, Labels
 from icl.tasks.template import Fields
-from icl.tools.amounts import Work, forward, trained
+from icl.tools.amounts import Work, forward, kept, trained
 
 if TYPE_CHECKING:
     from icl.episodes.episode import Episode
@@ -185,7 +185,9 @@ class LoraHead(Learner):
             for side in (episode.support, episode.query)
         )
         fits = 1 if len(episode.support) <= len(episode.labels) else 2
-        return trained(support) * (fits * params.steps) + forward(query)
+        top = counter.adapted(params.top_layers)
+        fitted = trained(support * top) * (fits * params.steps) + kept(support * (1 - top))
+        return fitted + forward(query)
 
     def __init__(self, backbone: Backbone, params: LoraHeadParams) -> None:
         """Draw the adapter that every task starts from."""

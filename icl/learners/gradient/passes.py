@@ -10,7 +10,7 @@ from icl.episodes.episode import Episode
 from icl.learners.gradient.base import LoraParams
 from icl.models.context import joined
 from icl.tasks.task import Example, Labels
-from icl.tools.amounts import Work, forward, trained
+from icl.tools.amounts import Work, forward, kept, trained
 
 if TYPE_CHECKING:
     from icl.learners.work import TokenCounter
@@ -38,7 +38,9 @@ def passes(counter: TokenCounter, episode: Episode, params: LoraParams) -> Passe
     """Count one pass over an episode for an adapter."""
     support, query = (_side(counter, s, episode.labels) for s in (episode.support, episode.query))
     part = counter.share(params.top_layers)
-    return Passes(support * part, query * part, forward((support + query) * (1 - part)))
+    below = (support + query) * (1 - part)
+    # an encoder's states there are kept for each text, see `icl.models.text_trunks`
+    return Passes(support * part, query * part, (kept if counter.encoder else forward)(below))
 
 
 def _side(counter: TokenCounter, examples: Sequence[Example], labels: Labels) -> float:

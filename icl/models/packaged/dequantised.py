@@ -6,8 +6,14 @@ Gradients and fast loading then work as with any other model.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from icl.tools.progress import Bar
 
@@ -22,7 +28,7 @@ def dequantise(gguf: Path, draft: Path, bar: Bar) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     # transformers draws tqdm bars of its own on stderr, which would tear ours.
-    with contextlib.redirect_stderr(io.StringIO()):
+    with contextlib.redirect_stderr(io.StringIO()), _read_once():
         bar.say("reading the tokenizer")
         AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(draft)
         bar.advance(_TOKENIZER)
@@ -39,10 +45,36 @@ def dequantise(gguf: Path, draft: Path, bar: Bar) -> None:
         config = quantised.config
         if hasattr(config, "quantization_config"):
             del config.quantization_config
-        model = type(quantised)(config)
-        model.load_state_dict(quantised.state_dict())
+        with torch.device("meta"):  # nothing is drawn that is replaced at once
+            model = type(quantised)(config)
+        model.load_state_dict(quantised.state_dict(), assign=True)
         try:
             model.save_pretrained(draft)
         except SafetensorError as error:  # how safetensors tells of a full disk
             raise OSError(str(error)) from error
         bar.advance(_WRITE)
+
+
+@contextlib.contextmanager
+def _read_once() -> Iterator[None]:
+    """Let transformers read the file once: it opens it anew for each thing that it wants.
+
+    The vocabulary takes millions of slices, each far slower of a memory map than of an array.
+    """
+    gguf: Any = import_module("gguf")
+    opened: Any = gguf.GGUFReader
+
+    class Reader(opened):  # type: ignore[misc]
+        @property
+        def data(self) -> np.ndarray[Any, Any]:
+            return self._plain
+
+        @data.setter
+        def data(self, value: np.ndarray[Any, Any]) -> None:
+            self._plain = np.asarray(value)
+
+    gguf.GGUFReader = functools.cache(Reader)
+    try:
+        yield
+    finally:
+        gguf.GGUFReader = opened
