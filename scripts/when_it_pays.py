@@ -6,7 +6,7 @@ identical episodes: to the best learner without meta-training, and to the same l
 
     python scripts/when_it_pays.py --data ../shared/data      # within an hour on one core
     python scripts/when_it_pays.py --data ../shared/data --quick --only languages
-    python scripts/when_it_pays.py --data ../shared/data --only second-order   # many hours
+    python scripts/when_it_pays.py --data ../shared/data --only second-order   # half an hour
 
 `--data` holds the folders `sib200` and `clinc150`. What is done is kept under `--out`, a run's
 folder each, so that the script goes on where it stopped. Learning rates are chosen first, out of
@@ -33,6 +33,7 @@ from paged import Block, put
 from icl.runs.finished import FinishedRun
 
 Parts = Iterator[tuple[Block, Any]]
+SECOND_OVER_FIRST = {"maml": "fomaml", "protomaml": "first-order-protomaml"}
 
 
 def rates_block(
@@ -174,6 +175,13 @@ def second_order_part(work: runs.Work) -> Parts:
     floors = [name for name in run.config["learners"] if name not in names]
     found = curves.curve(run.records, [Trial(name, name, 1.0) for name in names], floors)
     lines = [
+        f"- `{p.learner}` over `{first}`, {p.shots} shot{'s' * (p.shots != 1)}:"
+        f" {shown.gain(p.over_floor)}."
+        for second, first in SECOND_OVER_FIRST.items()
+        for p in curves.curve(run.records, [Trial(second, second, 1.0)], [first])
+    ]
+    lines += [
+        "",
         "| learner | shots | accuracy | over the best without meta-training | meta-training |",
         "| --- " * 5 + "|",
     ]
