@@ -23,7 +23,7 @@ def script() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["heads_clinc150", "heads_nusax"])
+@pytest.mark.parametrize("name", ["heads_clinc150", "heads_sib200"])
 def test_only_the_rate_and_the_episodes_differ_from_the_experiment(name: str) -> None:
     config = load_config(ROOT / "configs" / f"{name}.yaml")
     asked = argparse.Namespace(
