@@ -6,7 +6,7 @@ identical episodes: to the best learner without meta-training, and to the same l
 
     python scripts/when_it_pays.py --data ../shared/data      # within an hour on one core
     python scripts/when_it_pays.py --data ../shared/data --quick --only languages
-    python scripts/when_it_pays.py --data ../shared/data --only second-order   # half an hour
+    python scripts/when_it_pays.py --data ../shared/data --only second-order   # not timed yet
 
 `--data` holds the folders `sib200` and `clinc150`. What is done is kept under `--out`, a run's
 folder each, so that the script goes on where it stopped. Learning rates are chosen first, out of
